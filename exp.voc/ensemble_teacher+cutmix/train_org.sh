@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Cross pseudo supervision (CPS) on PASCAL VOC: the students label for each other and see the weak view.
+# Every setting is an environment variable: change its default here, or set it outside (labeled_ratio=16 bash train_org.sh).
+# The others, with their meaning: python -m furnace train --settings
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+set -a
+
+: "${volna:=../../}"              # repository root
+: "${NGPUS:=all}"                 # processes on this machine, one GPU each; 0: one process on the CPU
+: "${method:=org}"                # supervised, org, ema
+: "${labeled_ratio:=8}"           # 1/N of the images are labelled: 16, 8, 4, 2
+: "${nepochs:=}"                  # empty: 32, 34, 40, 60 for 1/16, 1/8, 1/4, 1/2
+: "${batch_size:=8}"              # over all processes
+: "${learning_rate:=0.0025}"
+: "${pretrained_model:=$volna/DATA/pytorch-weight/resnet50_v1c.pth}"  # or torchvision://resnet50, or none
+: "${snapshot_iter:=1}"           # epochs between snapshots
+: "${keep_snapshots:=3}"
+: "${OUTPUT_PATH:=../../output_voc/voc${labeled_ratio}_res50_cutmix_B${batch_size}_CPS}"
+: "${snapshot_dir:=$OUTPUT_PATH}"
+: "${eval_epochs:=last}"          # evaluated afterwards: last, all, none, 20-34, 30,34
+: "${ensemble:=all}"              # v0, v0_2: students; v1, v1_2: teachers; v2, v3, v4: together
+
+PYTHONPATH="$volna${PYTHONPATH:+:$PYTHONPATH}"
+python -m furnace train .
+python -m furnace eval .

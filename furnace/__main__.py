@@ -1,0 +1,135 @@
+"""The commands: `python -m furnace train|eval|demo-data --help`."""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+
+from furnace.errors import InputError
+
+EXIT_BAD_INPUT = 2
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one command and returns its exit status; bad input is one line on standard error and status 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options, arguments)
+    except InputError as error:
+        if os.environ.get("debug") == "1":
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m furnace", description="Ensemble Teacher: semi-supervised semantic segmentation")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, run, meaning in (("train", _train, "train an experiment"), ("eval", _evaluate, "score the snapshots of a run")):
+        command = commands.add_parser(
+            name, help=meaning, formatter_class=argparse.RawDescriptionHelpFormatter,
+            epilog=f'example: python -m furnace {name} "exp.voc/ensemble_teacher+cutmix" labeled_ratio=16',
+        )
+        command.add_argument("experiment", help="a folder with config.py and network.py")
+        command.add_argument("settings", nargs="*", metavar="NAME=VALUE", help="settings, before the environment's; --settings lists them")
+        command.add_argument("--settings", action=_ListSettings, help="list every setting and exit")
+        command.set_defaults(run=run)
+    demo = commands.add_parser(
+        "demo-data", help="make a small data set in the VOC layout",
+        epilog="example: python -m furnace demo-data DATA/demo --images 250 --seed 0",
+    )
+    demo.add_argument("folder")
+    demo.add_argument("--images", type=int, default=250, help="training and validation images together (default 250)")
+    demo.add_argument("--seed", type=int, default=0)
+    demo.set_defaults(run=_demo_data)
+    return parser
+
+
+class _ListSettings(argparse.Action):
+    def __init__(self, **options) -> None:
+        super().__init__(nargs=0, **{**options, "dest": argparse.SUPPRESS})
+
+    def __call__(self, parser, *_) -> None:
+        from furnace.settings import help_table
+
+        print("environment variables, or NAME=VALUE arguments:\n" + help_table())
+        parser.exit()
+
+
+def _texts(pairs: Sequence[str]) -> Mapping[str, str]:
+    """The environment with NAME=VALUE arguments over it."""
+    from furnace.settings import FIELDS
+
+    texts = {name: os.environ[name] for name in FIELDS if name in os.environ}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or name not in FIELDS:
+            raise InputError(f"unknown setting {name!r}; expected NAME=VALUE, NAME being one of {', '.join(FIELDS)}")
+        texts[name] = value
+    return texts
+
+
+def _train(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    from furnace.experiment import check_training, read_experiment
+
+    experiment = read_experiment(options.experiment, _texts(options.settings))
+    check_training(experiment)
+
+    def work(world) -> None:
+        from furnace.train import Trainer
+
+        Trainer(experiment, world).run()
+
+    return _in_processes(experiment, arguments, work, split_batch=True)
+
+
+def _evaluate(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    from furnace.experiment import for_evaluation, read_experiment
+
+    experiment = for_evaluation(read_experiment(options.experiment, _texts(options.settings)))
+
+    def work(world) -> None:
+        from furnace.evaluate import evaluate
+
+        evaluate(experiment, world)
+
+    return _in_processes(experiment, arguments, work, split_batch=False)
+
+
+def _in_processes(experiment, arguments: Sequence[str], work, split_batch: bool) -> int:
+    """Runs `work` here, or starts one process per GPU that comes back here with its rank."""
+    from furnace.engine import distributed
+
+    settings = experiment.settings
+    gpus = distributed.gpus_to_use(settings.NGPUS)
+    processes = distributed.processes_in_all(gpus)
+    if split_batch and settings.batch_size % processes:
+        raise InputError(
+            f"batch_size: {settings.batch_size} cannot be shared out over {processes} processes; "
+            f"expected a multiple of {processes}; change batch_size or NGPUS"
+        )
+    if processes > 1 and not distributed.launched_by_torchrun():
+        return distributed.launch(arguments, processes_here=max(1, gpus))
+    world = distributed.join_world(gpus)
+    try:
+        work(world)
+    finally:
+        distributed.leave_world()
+    return 0
+
+
+def _demo_data(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from tqdm import tqdm
+
+    from furnace.data.synthetic import write_voc_layout
+
+    write_voc_layout(options.folder, images=options.images, seed=options.seed, progress=tqdm)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,212 @@
+"""What a data set is: classes, colours, lists and where its files lie."""
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+
+from furnace.data.file_list import FileList
+from furnace.errors import InputError
+from furnace.losses import IGNORE
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One data set's declaration. List paths are relative to its folder, `{ratio}` stands for the labelled ratio.
+
+    A list's line is `image<TAB>label`, two paths below the folder, or `image` alone where no label is needed, or a
+    bare name that stands in `name_image` and `name_label`.
+    """
+
+    name: str
+    folder: str  # below DATA
+    classes: tuple[str, ...]
+    palette: tuple[Colour, ...]  # (R, G, B) of each class
+    labeled_list: str
+    unlabeled_list: str
+    val_list: str
+    name_image: str = "{split}/image/{name}.jpg"
+    name_label: str = "{split}/label/{name}.png"
+
+    def __post_init__(self) -> None:
+        if len(self.classes) != len(self.palette):
+            raise InputError(f"data set {self.name}: {len(self.classes)} classes but {len(self.palette)} colours; give one each")
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+
+@dataclass(frozen=True)
+class Split:
+    """A list of one data set, its entries resolved to files."""
+
+    dataset: Dataset
+    root: Path
+    files: FileList
+    name: str  # the folder that a bare name stands in: "train_aug", "val"
+
+    def image_path(self, index: int) -> Path:
+        return self._resolve(index, column=0)
+
+    def label_path(self, index: int) -> Path:
+        return self._resolve(index, column=1)
+
+    def image(self, index: int) -> np.ndarray:
+        """(H, W, 3) uint8 RGB."""
+        return read_image(self.image_path(index))
+
+    def label(self, index: int) -> np.ndarray:
+        """(H, W) uint8 of class indices and 255."""
+        return read_label(self.label_path(index), self.dataset.num_classes)
+
+    def labeled(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """The image (H, W, 3) and its label (H, W), of one size or an InputError."""
+        image, label = self.image(index), self.label(index)
+        if image.shape[:2] != label.shape:
+            raise InputError(
+                f"image and label differ in size: {self.image_path(index)} is {_size(image)}, "
+                f"{self.label_path(index)} is {_size(label)} (height x width); mend the pair or leave it out of {self.files.path}"
+            )
+        return image, label
+
+    def check_files(self, with_labels: bool, at_most: int = 1000) -> None:
+        """Raises InputError if an image or label is missing; a long list is sampled evenly."""
+        for index in np.unique(np.linspace(0, len(self.files) - 1, at_most).astype(int)):
+            paths = [self.image_path(index), self.label_path(index)] if with_labels else [self.image_path(index)]
+            for path in paths:
+                if not path.is_file():
+                    raise InputError(f"file not found: {path}: named by entry {index + 1} of {self.files.path}; add it or mend the list")
+
+    def _resolve(self, index: int, column: int) -> Path:
+        line = self.files[index]
+        parts = [part.strip() for part in line.split("\t")]
+        if len(parts) == 1:
+            parts = _split_pair(line)
+        if len(parts) == 1 and not PurePosixPath(line).suffix:
+            pattern = (self.dataset.name_image, self.dataset.name_label)[column]
+            return self.root / pattern.format(split=self.name, name=line)
+        if column >= len(parts) or not parts[column]:
+            raise InputError(
+                f"{self.files.path}: entry {index + 1} names no label: {line!r}; expected image<TAB>label"
+            )
+        return self.root / parts[column].lstrip("/")
+
+
+def _split_pair(line: str) -> list[str]:
+    """`a.jpg b.png` as two paths; a single path may hold spaces, so both halves need an ending."""
+    halves = line.split(" ")
+    if len(halves) == 2 and all(PurePosixPath(half).suffix for half in halves):
+        return halves
+    return [line]
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Decodes an image to (H, W, 3) uint8 RGB; InputError names a file that is missing or no image."""
+    return cv2.cvtColor(_decode(path, cv2.IMREAD_COLOR, "image"), cv2.COLOR_BGR2RGB)
+
+
+def read_label(path: Path, num_classes: int) -> np.ndarray:
+    """Decodes a label map to (H, W) uint8 of class indices; InputError names a file with anything else in it."""
+    label = _decode(path, cv2.IMREAD_UNCHANGED, "label")
+    if label.ndim == 3:
+        label = _palette_indices(path)
+    outside = (label != IGNORE) & ((label < 0) | (label >= num_classes))
+    if outside.any():
+        values = np.unique(label[outside])[:5].tolist()
+        raise InputError(
+            f"label value outside the classes: {path} holds {', '.join(map(str, values))}; "
+            f"expected 0 to {num_classes - 1} or {IGNORE} (ignored)"
+        )
+    return label.astype(np.uint8, copy=False)
+
+
+def _palette_indices(path: Path) -> np.ndarray:
+    """The indices of a palette PNG, which OpenCV would expand to colours."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        if image.mode != "P":
+            raise InputError(
+                f"label is a colour image: {path}: expected one channel of class indices (or a palette PNG), found {image.mode}; convert it"
+            )
+        return np.array(image)
+
+
+def _decode(path: Path, flags: int, what: str) -> np.ndarray:
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise InputError(f"{what} not readable: {path}: {error.strerror}; add the file or take it out of its list") from None
+    try:
+        decoded = cv2.imdecode(data, flags) if len(data) else None
+    except cv2.error:
+        decoded = None
+    if decoded is None:
+        raise InputError(f"{what} not readable: {path}: not a whole image file ({len(data)} bytes); replace it")
+    return decoded
+
+
+def _size(array: np.ndarray) -> str:
+    return f"{array.shape[0]} x {array.shape[1]}"
+
+
+def voc_palette(count: int) -> tuple[Colour, ...]:
+    """The PASCAL VOC colours: the bits of the index, three at a time, fill the channels from the top bit down."""
+    colours = []
+    for index in range(count):
+        channels = [0, 0, 0]
+        for bit in range(8):
+            for channel in range(3):
+                channels[channel] |= (index >> (3 * bit + channel) & 1) << (7 - bit)
+        colours.append(tuple(channels))
+    return tuple(colours)
+
+
+VOC_CLASSES = (
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tv/monitor",
+)
+CITYSCAPES_CLASSES = {
+    "road": (128, 64, 128), "sidewalk": (244, 35, 232), "building": (70, 70, 70), "wall": (102, 102, 156),
+    "fence": (190, 153, 153), "pole": (153, 153, 153), "traffic light": (250, 170, 30),
+    "traffic sign": (220, 220, 0), "vegetation": (107, 142, 35), "terrain": (152, 251, 152), "sky": (70, 130, 180),
+    "person": (220, 20, 60), "rider": (255, 0, 0), "car": (0, 0, 142), "truck": (0, 0, 70), "bus": (0, 60, 100),
+    "train": (0, 80, 100), "motorcycle": (0, 0, 230), "bicycle": (119, 11, 32),
+}
+CAMVID_CLASSES = {
+    "sky": (128, 128, 128), "building": (128, 0, 0), "pole": (192, 192, 128), "road": (128, 64, 128),
+    "pavement": (60, 40, 222), "tree": (128, 128, 0), "sign": (192, 128, 128), "fence": (64, 64, 128),
+    "car": (64, 0, 128), "pedestrian": (64, 64, 0), "bicyclist": (0, 128, 192),
+}
+
+VOC = Dataset(
+    name="voc",
+    folder="pascal_voc",
+    classes=VOC_CLASSES,
+    palette=voc_palette(len(VOC_CLASSES)),
+    labeled_list="subset_train_aug/train_aug_labeled_1-{ratio}.txt",
+    unlabeled_list="subset_train_aug/train_aug_unlabeled_1-{ratio}.txt",
+    val_list="val.txt",
+)
+CITYSCAPES = Dataset(
+    name="city",
+    folder="city",
+    classes=tuple(CITYSCAPES_CLASSES),
+    palette=tuple(CITYSCAPES_CLASSES.values()),
+    labeled_list="config_new/subset_train/train_aug_labeled_1-{ratio}.txt",
+    unlabeled_list="config_new/subset_train/train_aug_unlabeled_1-{ratio}.txt",
+    val_list="config_new/val.txt",
+)
+CAMVID = Dataset(
+    name="camvid",
+    folder="camvid",
+    classes=tuple(CAMVID_CLASSES),
+    palette=tuple(CAMVID_CLASSES.values()),
+    labeled_list="labeled_1-{ratio}.txt",
+    unlabeled_list="unlabeled_1-{ratio}.txt",
+    val_list="val.txt",
+)

@@ -1,0 +1,197 @@
+"""Processes: ranks, devices, averages over them, and how they are started. The only importer of torch.distributed.
+
+Everything here works with one process and no process group.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from furnace.errors import InputError
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all processes."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def mean(self, scalar: Tensor) -> Tensor:
+        """The mean over all processes; the tensor itself where there is one."""
+        return self.sum(scalar) / self.size if self.size > 1 else scalar
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes, in a new tensor; the tensor itself where there is one."""
+        if self.size == 1:
+            return tensor
+        tensor = tensor.clone()
+        dist.all_reduce(tensor)
+        return tensor
+
+    def share_error(self, work: Callable[[], object]) -> None:
+        """Runs `work` on rank 0 alone; an InputError there is raised on every rank, so that none waits for ever."""
+        message: list[str | None] = [None]
+        if self.is_main:
+            try:
+                work()
+            except InputError as error:
+                message = [str(error)]
+                if self.size == 1:
+                    raise
+        if self.size > 1:
+            dist.broadcast_object_list(message)
+        if message[0] is not None:
+            raise InputError(message[0])
+
+    def synchronized(self, network: nn.Module) -> nn.Module:
+        """The network with batch norms that take their statistics over all processes."""
+        if self.size == 1:
+            return network
+        if self.device.type == "cuda":
+            return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        return _with_cpu_sync(network)
+
+    def data_parallel(self, network: nn.Module) -> nn.Module:
+        """The network wrapped so that backward averages gradients over processes."""
+        if self.size == 1:
+            return network
+        devices = [self.device] if self.device.type == "cuda" else None
+        # Buffers need no broadcast: synchronised batch norms give every process the same statistics.
+        return DistributedDataParallel(
+            network, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
+
+
+def join_world(gpus: int) -> World:
+    """Joins the process group that torchrun's variables describe; `gpus` 0 means the CPU and gloo."""
+    size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    device = torch.device("cpu")
+    if gpus > 0:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(device)
+    if size > 1:
+        dist.init_process_group("nccl" if gpus > 0 else "gloo", device_id=device if gpus > 0 else None)
+    return World(rank, size, device)
+
+
+def leave_world() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def launched_by_torchrun() -> bool:
+    return "LOCAL_RANK" in os.environ
+
+
+def gpus_to_use(wanted: int | str) -> int:
+    """How many GPUs of this machine to use, one process each; 0 means the CPU. InputError if there are fewer."""
+    if wanted == 0:
+        return 0
+    visible = torch.cuda.device_count()
+    if wanted == "all":
+        return visible
+    if wanted > visible:
+        raise InputError(f"NGPUS: {wanted} asked for, {visible} visible; lower it, or set NGPUS=0 to use the CPU")
+    return wanted
+
+
+def processes_in_all(gpus: int) -> int:
+    """The number of processes that training runs in, over all machines."""
+    if launched_by_torchrun():
+        return int(os.environ["WORLD_SIZE"])
+    return max(1, gpus) * _environment_integer("NNODES", 1)
+
+
+def launch(arguments: Sequence[str], processes_here: int) -> int:
+    """Runs `python -m furnace` with `arguments` in `processes_here` processes on this machine, through torchrun.
+
+    Returns the exit status of the process that failed first, 0 if none did. NNODES, NODE_RANK, MASTER_ADDR and
+    MASTER_PORT describe the other machines; with one machine torchrun picks a free port by itself.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import config_from_args, elastic_launch, get_args_parser
+
+    nodes = _environment_integer("NNODES", 1)
+    options = [f"--nproc-per-node={processes_here}", f"--nnodes={nodes}"]
+    if nodes == 1:
+        options.append("--standalone")
+    else:
+        if "MASTER_ADDR" not in os.environ:
+            raise InputError(f"MASTER_ADDR: not set, but NNODES is {nodes}; set it to the address of the first machine")
+        options += [
+            f"--node-rank={_environment_integer('NODE_RANK', 0)}",
+            f"--master-addr={os.environ['MASTER_ADDR']}",
+            f"--master-port={_environment_integer('MASTER_PORT', 29500)}",
+        ]
+    options += ["-m", "furnace", *arguments]
+    config, command, command_arguments = config_from_args(get_args_parser().parse_args(options))
+    try:
+        elastic_launch(config=config, entrypoint=command)(*command_arguments)
+    except ChildFailedError as error:
+        return next(iter(error.failures.values())).exitcode
+    return 0
+
+
+def _environment_integer(name: str, default: int) -> int:
+    value = os.environ.get(name) or str(default)
+    if not value.isdigit():
+        raise InputError(f"{name}: expected a whole number, found {value!r}; set it in the environment")
+    return int(value)
+
+
+class CpuSyncBatchNorm(nn.BatchNorm2d):
+    """Batch norm over all processes on CPUs, for which PyTorch's own has no kernel. Same state names."""
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Normalises (B, C, H, W) in training mode with the statistics of every process's images together."""
+        if not self.training:
+            return super().forward(feature)
+        total = _all_sum(torch.cat([feature.sum(dim=(0, 2, 3)), feature.new_tensor([feature.numel() / feature.shape[1]])]))
+        count = total[-1].detach()
+        mean = total[:-1] / count
+        centred = feature - mean[:, None, None]
+        variance = _all_sum(centred.square().sum(dim=(0, 2, 3))) / count
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return centred * scale[:, None, None] + self.bias[:, None, None]
+
+
+class _AllSum(torch.autograd.Function):
+    """The sum over processes; its gradient is the sum of the processes' gradients."""
+
+    @staticmethod
+    def forward(ctx, tensor: Tensor) -> Tensor:
+        tensor = tensor.clone()
+        dist.all_reduce(tensor)
+        return tensor
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        gradient = gradient.clone()
+        dist.all_reduce(gradient)
+        return gradient
+
+
+def _all_sum(tensor: Tensor) -> Tensor:
+    return _AllSum.apply(tensor)
+
+
+def _with_cpu_sync(network: nn.Module) -> nn.Module:
+    for module in network.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = CpuSyncBatchNorm
+    return network

@@ -1,0 +1,105 @@
+"""What a training run tells: losses as they come, a row per epoch, TensorBoard."""
+
+import csv
+import io
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from furnace.engine.files import write_text
+from furnace.errors import InputError
+
+T = TypeVar("T")
+
+READ_BACK_EVERY = 20  # iterations between two readings of the losses from the device
+
+
+@dataclass
+class LossMeter:
+    """Collects losses on the device and reads them back together, so that the loop never waits for one number."""
+
+    _pending: list[tuple[int, dict[str, Tensor], tuple[str, ...]]] = field(default_factory=list)
+    _sums: dict[str, float] = field(default_factory=dict)
+    _count: int = 0
+
+    def add(self, iteration: int, terms: dict[str, Tensor], files: tuple[str, ...]) -> None:
+        """Takes one iteration's loss terms and the files they were made of."""
+        self._pending.append((iteration, terms, files))
+
+    def due(self) -> bool:
+        return len(self._pending) >= READ_BACK_EVERY
+
+    def read_back(self) -> dict[str, float]:
+        """The means since the last `reset`; InputError names the first loss that is not finite."""
+        if self._pending:
+            names = list(self._pending[0][1])
+            values = torch.stack([torch.stack([terms[name] for name in names]) for _, terms, _ in self._pending])
+            for (iteration, _, files), row in zip(self._pending, values.tolist(), strict=True):
+                for name, value in zip(names, row, strict=True):
+                    if name != "loss" and not abs(value) < float("inf"):
+                        raise InputError(
+                            f"{name} is {value} at iteration {iteration}; the last snapshot is kept; lower learning_rate "
+                            f"or look at the files of that batch: {', '.join(files)}"
+                        )
+                    self._sums[name] = self._sums.get(name, 0.0) + value
+            self._count += len(self._pending)
+            self._pending.clear()
+        return {name: total / self._count for name, total in self._sums.items()}
+
+    def reset(self) -> None:
+        self._sums.clear()
+        self._count = 0
+
+
+class EpochTable:
+    """`metrics.csv`: one row per epoch, whole at any moment.
+
+    Args:
+        path: the file; rows of epochs after `last_epoch` are dropped, for a run that goes on from there.
+    """
+
+    def __init__(self, path: Path, last_epoch: int) -> None:
+        self.path = path
+        self.rows: list[dict[str, str]] = []
+        if last_epoch > 0 and path.is_file():
+            with open(path, newline="", encoding="utf-8") as file:
+                self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= last_epoch]
+
+    def append(self, row: dict[str, float | int]) -> None:
+        self.rows.append({name: f"{value:.6g}" if isinstance(value, float) else str(value) for name, value in row.items()})
+        text = io.StringIO()
+        table = csv.DictWriter(text, fieldnames=list(self.rows[-1]), lineterminator="\n", restval="", extrasaction="ignore")
+        table.writeheader()
+        table.writerows(self.rows)
+        write_text(self.path, text.getvalue())
+
+
+class Stopwatch:
+    """Tells apart the time spent waiting for data and the rest."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.data_seconds = 0.0
+        self._start = time.perf_counter()
+
+    def waiting(self, batches: Iterable[T]) -> Iterator[T]:
+        """The same batches; the time until each is there counts as data time."""
+        iterator = iter(batches)
+        while True:
+            asked = time.perf_counter()
+            batch = next(iterator, None)
+            self.data_seconds += time.perf_counter() - asked
+            if batch is None:
+                return
+            yield batch
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._start

@@ -1,0 +1,209 @@
+"""An experiment folder and the environment, read and checked into one description of a run.
+
+`config.py` holds `config`, an EasyDict: `dataset` (a furnace.data.datasets.Dataset), `epochs` (pairs of labeled_ratio
+and epochs) and defaults of furnace.settings.Settings. `network.py` holds `build_network(backbone, num_classes, width)`.
+"""
+
+import dataclasses
+import importlib.util
+import json
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from furnace.data.datasets import Dataset, Split
+from furnace.data.file_list import FileList
+from furnace.engine.files import require_writable
+from furnace.errors import InputError
+from furnace.network.pretrained import TORCHVISION, backbone_of, check_source
+from furnace.optimizer import iterations_per_epoch
+from furnace.semi.cross_supervision import METHODS, Method
+from furnace.settings import RESULT_FIELDS, Settings, read_settings
+
+DEFAULT_BACKBONE = "resnet50_v1c"
+METHOD_SUFFIX = {"supervised": "SUP", "org": "CPS", "ema": "EMA"}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that is known before a device is touched; all paths are absolute."""
+
+    folder: Path
+    dataset: Dataset
+    settings: Settings
+    method: Method
+    build_network: Callable[[str, int, float], nn.Module]
+    explicit: frozenset[str]  # the settings that the environment gave
+
+    @property
+    def log_table(self) -> Path:
+        return self.folder / "log_df.csv"
+
+    def network(self) -> nn.Module:
+        """A new network with random weights."""
+        return self.build_network(self.settings.backbone, self.dataset.num_classes, self.settings.width)
+
+    def split(self, which: str) -> Split:
+        """The `labeled`, `unlabeled` or `val` list, its files resolved."""
+        pattern = getattr(self.dataset, f"{which}_list")
+        path = self.settings.lists_path / pattern.format(ratio=self.settings.labeled_ratio)
+        return Split(self.dataset, self.settings.dataset_path, FileList(path), "val" if which == "val" else "train_aug")
+
+    def check_training_data(self, labeled: Split, unlabeled: Split) -> None:
+        """Raises InputError if lists name missing files, or are too short for one batch."""
+        labeled.check_files(with_labels=True)
+        unlabeled.check_files(with_labels=False)
+        if self.iterations_per_epoch(labeled, unlabeled) == 0:
+            raise InputError(
+                f"batch_size {self.settings.batch_size} is larger than both lists "
+                f"({len(labeled.files)} labelled, {len(unlabeled.files)} unlabelled); lower batch_size"
+            )
+
+    def iterations_per_epoch(self, labeled: Split, unlabeled: Split) -> int:
+        return iterations_per_epoch(len(labeled.files), len(unlabeled.files), self.settings.batch_size)
+
+    def result_settings(self) -> dict[str, Any]:
+        """The settings that decide the result, as plain values: a run can only go on with the same."""
+        return {name: plain(getattr(self.settings, name)) for name in RESULT_FIELDS}
+
+    def description(self) -> dict[str, Any]:
+        """For config.json: every setting, versions, git commit."""
+        import cv2
+        import numpy
+        import torch
+
+        from furnace import __version__
+
+        settings = {entry.name: plain(getattr(self.settings, entry.name)) for entry in dataclasses.fields(Settings)}
+        return {
+            "experiment": self.folder.name,
+            "dataset": self.dataset.name,
+            "classes": list(self.dataset.classes),
+            "settings": settings,
+            "versions": {
+                "furnace": __version__, "torch": torch.__version__, "numpy": numpy.__version__, "opencv": cv2.__version__,
+            },
+            "git_commit": _git_commit(self.folder),
+        }
+
+
+def read_experiment(folder: str | Path, texts: Mapping[str, str]) -> Experiment:
+    """Reads `folder`, lets `texts` (the environment, `NAME=value` arguments) decide, checks every value.
+
+    Raises:
+        InputError: the folder is no experiment, a setting is bad, or a folder or weight file is missing.
+    """
+    folder = Path(folder).resolve()
+    if not (folder / "config.py").is_file():
+        raise InputError(f"no experiment: {folder} holds no config.py; name a folder such as exp.voc/ensemble_teacher+cutmix")
+    config = dict(_load_module(folder / "config.py").config)
+    dataset, epochs = config.pop("dataset"), dict(config.pop("epochs"))
+    settings = _complete(read_settings(config, texts), dataset, epochs, folder)
+    method = METHODS[settings.method]
+    method = Method(settings.labellers or method.labellers, settings.view or method.view)
+    build_network = _load_module(folder / "network.py").build_network
+    explicit = frozenset(name for name, value in texts.items() if value != "")
+    return Experiment(folder, dataset, settings, method, build_network, explicit)
+
+
+def check_training(experiment: Experiment) -> None:
+    """What training needs beside good values: weights, a free and writable OUTPUT_PATH.
+
+    Raises:
+        InputError: something is missing.
+    """
+    check_source(experiment.settings.pretrained_model)
+    for path in (experiment.settings.OUTPUT_PATH, experiment.settings.snapshot_dir):
+        require_writable(path)
+
+
+def for_evaluation(experiment: Experiment) -> Experiment:
+    """The experiment with the network its run was trained with, where the environment names no other."""
+    settings = experiment.settings
+    trained = read_description(settings.OUTPUT_PATH).get("settings", {})
+    known = {name: trained[name] for name in ("backbone", "width") if name in trained and name not in experiment.explicit}
+    return dataclasses.replace(experiment, settings=dataclasses.replace(settings, **known))
+
+
+def plain(value: Any) -> Any:
+    """A setting as JSON holds it."""
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def read_description(output: Path) -> dict[str, Any]:
+    """The config.json of a run, empty if there is none (published snapshots have none)."""
+    try:
+        return json.loads((output / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise InputError(f"damaged file: {output / 'config.json'}: {error}; remove it to go without") from None
+
+
+def _complete(settings: Settings, dataset: Dataset, epochs: Mapping[int, int], folder: Path) -> Settings:
+    """Fills what depends on other settings and makes paths absolute."""
+    backbone = settings.backbone or backbone_of(settings.pretrained_model) or DEFAULT_BACKBONE
+    if settings.nepochs is None and settings.labeled_ratio not in epochs:
+        raise InputError(
+            f"labeled_ratio: {settings.labeled_ratio} has no number of epochs of its own "
+            f"(there is one for {', '.join(map(str, epochs))}); set nepochs"
+        )
+    pretrained = settings.pretrained_model.replace("{volna}", str(settings.volna))
+    if pretrained != "none" and not pretrained.startswith(TORCHVISION):
+        pretrained = str(_absolute(folder, Path(pretrained).expanduser()))
+    output = str(settings.OUTPUT_PATH)
+    for name, value in {
+        "{labeled_ratio}": settings.labeled_ratio,
+        "{batch_size}": settings.batch_size,
+        "{backbone}": backbone.replace("net", "").removesuffix("_v1c"),
+        "{method}": METHOD_SUFFIX[settings.method],
+    }.items():
+        output = output.replace(name, str(value))
+    data = settings.dataset_path or settings.volna / "DATA" / dataset.folder
+    dataset_path = _absolute(folder, data)
+    if not dataset_path.is_dir():
+        raise InputError(f"dataset_path not found: {dataset_path}: expected the {dataset.name} data set; link it there or set dataset_path")
+    lists_path = _absolute(folder, settings.lists_path) if settings.lists_path else dataset_path
+    return dataclasses.replace(
+        settings,
+        volna=_absolute(folder, settings.volna),
+        OUTPUT_PATH=_absolute(folder, Path(output)),
+        snapshot_dir=_absolute(folder, settings.snapshot_dir or Path(output)),
+        dataset_path=dataset_path,
+        lists_path=lists_path,
+        pretrained_model=pretrained,
+        backbone=backbone,
+        nepochs=settings.nepochs or epochs[settings.labeled_ratio],
+    )
+
+
+def _absolute(folder: Path, path: Path) -> Path:
+    return (folder / path).resolve()
+
+
+def _load_module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
+    if spec is None or not path.is_file():
+        raise InputError(f"no experiment: {path} is missing; expected config.py and network.py side by side")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _git_commit(folder: Path) -> str | None:
+    """The commit of the checkout, with `-dirty` behind it where files differ; None outside a checkout."""
+    try:
+        result = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=folder, capture_output=True, text=True, timeout=10, check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None

@@ -1,0 +1,128 @@
+"""Residual networks as segmentation backbones: output stride 16, with the v1c stem or torchvision's own.
+
+B images, H and W their size. He et al., "Deep Residual Learning" (2015); the v1c stem of three 3x3 convolutions
+is that of He et al., "Bag of Tricks" (2018); dilated last stage: Chen et al., "Rethinking Atrous Convolution" (2017).
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+BACKBONES = tuple(f"resnet{depth}{stem}" for stem in ("_v1c", "") for depth in DEPTHS)
+LAYER4_DILATIONS = (2, 4, 8)
+
+
+def scaled(channels: int, width: float) -> int:
+    """The channel count `channels` multiplied by the width factor, at least 1."""
+    return max(1, round(channels * width))
+
+
+def conv3x3(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, bias=False)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with a shortcut (ResNet-18 and -34)."""
+
+    expansion = 1
+
+    def __init__(self, inputs: int, channels: int, stride: int, dilation: int, downsample: nn.Module | None) -> None:
+        super().__init__()
+        self.conv1 = conv3x3(inputs, channels, stride, dilation)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = conv3x3(channels, channels, dilation=dilation)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = downsample
+
+    def forward(self, feature: Tensor) -> Tensor:
+        shortcut = feature if self.downsample is None else self.downsample(feature)
+        feature = self.relu(self.bn1(self.conv1(feature)))
+        return self.relu(self.bn2(self.conv2(feature)) + shortcut)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 (which carries stride and dilation), 1x1 convolutions with a shortcut (ResNet-50 and -101)."""
+
+    expansion = 4
+
+    def __init__(self, inputs: int, channels: int, stride: int, dilation: int, downsample: nn.Module | None) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, channels, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = conv3x3(channels, channels, stride, dilation)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv3 = nn.Conv2d(channels, channels * self.expansion, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(channels * self.expansion)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = downsample
+
+    def forward(self, feature: Tensor) -> Tensor:
+        shortcut = feature if self.downsample is None else self.downsample(feature)
+        feature = self.relu(self.bn1(self.conv1(feature)))
+        feature = self.relu(self.bn2(self.conv2(feature)))
+        return self.relu(self.bn3(self.conv3(feature)) + shortcut)
+
+
+class ResNet(nn.Module):
+    """A backbone that returns its first and last stage.
+
+    Args:
+        name: one of BACKBONES; `resnet50_v1c` has the three-convolution stem, `resnet50` the 7x7 convolution.
+        width: multiplies every channel count.
+    """
+
+    def __init__(self, name: str, width: float = 1.0) -> None:
+        super().__init__()
+        depth = int(name.removeprefix("resnet").removesuffix("_v1c"))
+        block: Callable[..., nn.Module] = BasicBlock if depth < 50 else Bottleneck
+        stem, self.channels = scaled(64, width), scaled(64, width)
+        if name.endswith("_v1c"):
+            self.channels = scaled(128, width)
+            self.conv1: nn.Module = nn.Sequential(
+                conv3x3(3, stem, stride=2), nn.BatchNorm2d(stem), nn.ReLU(inplace=True),
+                conv3x3(stem, stem), nn.BatchNorm2d(stem), nn.ReLU(inplace=True),
+                conv3x3(stem, self.channels),
+            )
+        else:
+            self.conv1 = nn.Conv2d(3, stem, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(self.channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        blocks = DEPTHS[depth]
+        self.layer1 = self._stage(block, scaled(64, width), [1] * blocks[0])
+        self.low_level_channels = self.channels
+        self.layer2 = self._stage(block, scaled(128, width), [1] * blocks[1], stride=2)
+        self.layer3 = self._stage(block, scaled(256, width), [1] * blocks[2], stride=2)
+        self.layer4 = self._stage(block, scaled(512, width), LAYER4_DILATIONS[: blocks[3]])
+
+    def _stage(self, block, channels: int, dilations, stride: int = 1) -> nn.Sequential:
+        outputs = channels * block.expansion
+        layers = []
+        for index, dilation in enumerate(dilations):
+            downsample = None
+            if index == 0 and (stride != 1 or self.channels != outputs):
+                downsample = nn.Sequential(
+                    nn.Conv2d(self.channels, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+                )
+            layers.append(block(self.channels, channels, stride if index == 0 else 1, dilation, downsample))
+            self.channels = outputs
+        return nn.Sequential(*layers)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps (B, 3, H, W) to the low-level feature (B, C1, H/4, W/4) and the last one (B, C4, H/16, W/16)."""
+        feature = self.maxpool(self.relu(self.bn1(self.conv1(image))))  # (B, C, H/4, W/4)
+        low_level = self.layer1(feature)  # (B, C1, H/4, W/4)
+        return low_level, self.layer4(self.layer3(self.layer2(low_level)))
+
+
+def initialize(module: nn.Module, generator: torch.Generator | None = None) -> None:
+    """Kaiming-normal convolutions (fan in), batch norms at 1 and 0; biases keep PyTorch's own start."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu", generator=generator)
+        elif isinstance(layer, nn.BatchNorm2d):
+            nn.init.ones_(layer.weight)
+            nn.init.zeros_(layer.bias)

@@ -1,0 +1,49 @@
+"""Labels as colours, and panels that set images side by side.
+
+H and W are an image's size; pictures are uint8 RGB.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from furnace.engine.files import write_atomically
+from furnace.losses import IGNORE
+
+IGNORED_COLOUR = (224, 224, 192)
+CAPTION_HEIGHT = 18  # pixels
+GAP = 4
+
+
+def colourize(label: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    """(H, W) uint8 of class indices to (H, W, 3) colours."""
+    table = np.zeros((256, 3), dtype=np.uint8)
+    table[: len(palette)] = palette
+    table[IGNORE] = IGNORED_COLOUR
+    return table[label]
+
+
+def panel(rows: Sequence[Sequence[np.ndarray]], captions: Sequence[str]) -> np.ndarray:
+    """A table of pictures with a caption over each column; smaller pictures are centred in their cell."""
+    height = max(picture.shape[0] for row in rows for picture in row)
+    width = max(picture.shape[1] for row in rows for picture in row)
+    sheet_height = CAPTION_HEIGHT + len(rows) * (height + GAP)
+    sheet = np.full((sheet_height, len(captions) * (width + GAP), 3), 255, dtype=np.uint8)
+    for column, caption in enumerate(captions):
+        left = column * (width + GAP)
+        cv2.putText(sheet, caption, (left + 2, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+        for number, row in enumerate(rows):
+            picture = row[column]
+            top = CAPTION_HEIGHT + number * (height + GAP) + (height - picture.shape[0]) // 2
+            start = left + (width - picture.shape[1]) // 2
+            sheet[top : top + picture.shape[0], start : start + picture.shape[1]] = picture
+    return sheet
+
+
+def write_png(path: Path, picture: np.ndarray) -> None:
+    """Writes (H, W) indices or (H, W, 3) RGB, whole or not at all."""
+    bgr = picture[..., ::-1] if picture.ndim == 3 else picture
+    _, data = cv2.imencode(".png", bgr)
+    write_atomically(path, lambda file: file.write(data.tobytes()))

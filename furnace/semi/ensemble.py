@@ -1,0 +1,79 @@
+"""Two students, their teachers, and the seven predictors made of them."""
+
+import copy
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from furnace.semi.ema import ema_alpha, update_buffers, update_parameters
+
+NETWORKS = ("student_1", "student_2", "teacher_1", "teacher_2")
+
+# The published codes of the predictors; each averages the logits of the networks named.
+PREDICTORS: dict[str, tuple[str, ...]] = {
+    "v0": ("student_1",),
+    "v0_2": ("student_2",),
+    "v1": ("teacher_1",),
+    "v1_2": ("teacher_2",),
+    "v2": ("student_1", "student_2"),
+    "v3": ("teacher_1", "teacher_2"),
+    "v4": ("student_1", "student_2", "teacher_1", "teacher_2"),
+}
+
+
+def predict(scores: Mapping[str, Tensor], predictor: str) -> Tensor:
+    """The mean of the scores of a predictor's networks: one of PREDICTORS from `scores` by network name.
+
+    The published v4 is a sum of two means, twice this: the same argmax.
+    """
+    members = [scores[name] for name in PREDICTORS[predictor]]
+    return members[0] if len(members) == 1 else torch.stack(members).mean(dim=0)
+
+
+class Ensemble:
+    """Two students and, where asked for, two teachers that start as copies of them.
+
+    Args:
+        build_network: makes one student; called twice, so that the two differ by their random start.
+        with_teachers: whether there are EMA teachers.
+    """
+
+    def __init__(self, build_network: Callable[[], nn.Module], with_teachers: bool) -> None:
+        self.students = [build_network(), build_network()]
+        self.teachers: list[nn.Module] = []
+        if with_teachers:
+            self.teachers = [copy.deepcopy(student).requires_grad_(False) for student in self.students]
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The two or four networks by their names in NETWORKS."""
+        return dict(zip(NETWORKS, self.students + self.teachers, strict=False))
+
+    def map(self, change: Callable[[nn.Module], nn.Module]) -> None:
+        """Replaces every network by `change(network)`: a move to a device, another kind of batch norm."""
+        self.students = [change(student) for student in self.students]
+        self.teachers = [change(teacher) for teacher in self.teachers]
+
+    def predictors(self) -> tuple[str, ...]:
+        """The predictors whose networks are all there."""
+        there = self.networks()
+        return tuple(code for code, members in PREDICTORS.items() if all(name in there for name in members))
+
+    def update_teachers(self, step: int, decay: float, with_buffers: bool) -> None:
+        """Moves every teacher towards its student after optimizer step `step`, counted from 1.
+
+        `with_buffers` averages the running statistics too, for teachers that do not make their own.
+        """
+        alpha = ema_alpha(step, decay)
+        for teacher, student in zip(self.teachers, self.students, strict=bool(self.teachers)):
+            update_parameters(teacher, student, alpha)
+            if with_buffers:
+                update_buffers(teacher, student, alpha)
+
+    def students_state(self) -> dict[str, Tensor]:
+        """Both students in one dictionary, named `branch1.*` and `branch2.*` as published."""
+        return {
+            f"branch{number}.{name}": value
+            for number, student in enumerate(self.students, 1)
+            for name, value in student.state_dict().items()
+        }
