@@ -6,6 +6,7 @@ names, by default `reference` beside this file.
 
 import json
 import os
+import re
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -92,10 +93,36 @@ def normal(seed: int, shape: Iterable[int]) -> Tensor:
 # Comparisons
 
 
-def stride_slices(ndim: int, stride: int, channels_last: bool = False) -> tuple[slice, ...]:
-    """Every `stride`-th row and column, the suffix `_sN` of an array's name."""
-    step = slice(None, None, stride)
-    return (step, step) if channels_last else (...,) + (step, step)
+def assert_close64(ours, reference, what: str = "") -> None:
+    """Equal to 1e-9 of the entry, or of the array's largest entry where the entry is near zero.
+
+    A float32 array holds results of a float64 run too, rounded when they were stored.
+    """
+    reference = np.asarray(reference)
+    tolerance = np.finfo(np.float32).eps if reference.dtype == np.float32 else 1e-9
+    largest = np.abs(reference).max(initial=0.0)
+    np.testing.assert_allclose(ours, reference, rtol=tolerance, atol=tolerance * largest, err_msg=what)
+
+
+def assert_within(ours, reference, error, what: str = "") -> None:
+    """Nowhere further apart than `error`, a number or an array of them."""
+    difference = np.abs(np.asarray(ours, np.float64) - np.asarray(reference, np.float64))
+    assert (difference <= error).all(), f"{what}: {difference.max():g} apart, allowed {np.max(error):g}"
+
+
+def assert_float32_error(ours, reference, stated: float, what: str = "") -> None:
+    """A float32 result is as far from the float64 one, at its worst entry, as the reference states.
+
+    This is sharper than a tolerance: the statement was made about the same two runs.
+    """
+    ours = np.asarray(ours, np.float64)
+    error = np.abs(ours - reference).max()
+    assert abs(error - stated) <= 1e-6 * stated + 1e-11 * np.abs(ours).max(), f"{what}: off by {error:g}, stated {stated:g}"
+
+
+def stride_of(name: str) -> int:
+    """N of a name that ends in `_sN`: every N-th row and column is stored."""
+    return int(name.rpartition("_s")[2]) if re.search(r"_s\d+$", name) else 1
 
 
 def subsample(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -16,8 +16,8 @@ set -a
 : "${pretrained_model:=$volna/DATA/pytorch-weight/resnet50_v1c.pth}"  # or torchvision://resnet50, or none
 : "${snapshot_iter:=1}"           # epochs between snapshots
 : "${keep_snapshots:=3}"
-: "${OUTPUT_PATH:=../../output_voc/voc${labeled_ratio}_res50_cutmix_B${batch_size}_CPS}"
-: "${snapshot_dir:=$OUTPUT_PATH}"
+: "${OUTPUT_PATH:=}"              # empty: ../../output_voc/voc8_res50_cutmix_B8_CPS, after the settings above
+: "${snapshot_dir:=$OUTPUT_PATH}"  # snapshots
 : "${eval_epochs:=last}"          # evaluated afterwards: last, all, none, 20-34, 30,34
 : "${ensemble:=all}"              # v0, v0_2: students; v1, v1_2: teachers; v2, v3, v4: together
 

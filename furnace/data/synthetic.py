@@ -1,9 +1,11 @@
 """A small data set made on the spot, so that the whole program runs with no download.
 
-Five kinds of object lie on a textured ground. Each kind is one form with one texture; colours come from the same distribution for
-every object and every ground, so that colour says nothing. A network learns the textures in minutes on two CPU cores.
+Five kinds of object lie on a textured ground. A kind is one form with one texture; colours come from one distribution
+for all objects and grounds, so colour says nothing. Forms are leaned, squeezed and dented, textures leaned, scaled and
+bent, but neither turns far: a narrow network learns an upright world from random weights in minutes, and mirroring
+leaves it upright.
 
-    label   VOC's name   form        texture            (a form is turned, squeezed and dented; a texture turned, scaled and bent)
+    label   VOC's name   form        texture
     0       background   ground      clouds, grain, flagstones or brush strokes
     1       aeroplane    disc        dots
     2       bicycle      rectangle   checks
@@ -12,11 +14,9 @@ every object and every ground, so that colour says nothing. A network learns the
     5       bottle       ring        blotches
     255     (ignored)    a border two pixels wide around everything visible
 
-The first half of this file draws one scene and knows no files; the second half writes scenes in a layout that the project reads.
-Shapes: H, W image height and width; K corners of an outline. A pattern is float32 (H, W) in 0..1: how much of the second colour shows.
+`draw_scene` knows no files, `write_voc_layout` nothing of what is drawn. Shapes: H, W height and width of an image;
+K corners of an outline. A pattern is float (H, W) in 0..1: how much of the second of two colours shows.
 """
-
-from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable
@@ -34,27 +34,17 @@ LEAST_IMAGES = 10
 JPEG_QUALITY = 92
 MARKER = "made_by_demo_data.txt"
 LUMINANCE = np.array([0.299, 0.587, 0.114])
-
-Outline = list[np.ndarray]  # contours (K, 2) of (x, y) within the unit circle; the even-odd rule makes the second one a hole
-
-
-def _corners(angles: np.ndarray, radii: np.ndarray | float = 1.0) -> np.ndarray:
-    return np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.reshape(radii, (-1, 1))  # (K, 2)
+LEAN = 0.45  # radians: how far a form or a texture turns either way
 
 
-def _turns(count: int) -> np.ndarray:
-    return np.arange(count) * (2 * np.pi / count)
-
-
-DISC: Outline = [_corners(_turns(24))]
-RECTANGLE: Outline = [_corners(np.array([0.7, np.pi - 0.7, np.pi + 0.7, -0.7]))]
-TRIANGLE: Outline = [_corners(_turns(3), 1.15)]
-STAR: Outline = [_corners(_turns(10), np.tile([1.2, 0.55], 5))]
-RING: Outline = [_corners(_turns(24), 1.1), _corners(_turns(24), 0.45)]
+def _corners(count: int, radii: Iterable[float] = (1.0,)) -> np.ndarray:
+    """Corners (K, 2) of (x, y) at even angles, the first one on top; `radii` repeat along them."""
+    angles = np.arange(count) * (2 * np.pi / count) - np.pi / 2
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.resize(radii, (count, 1))
 
 
 def _ink(wave: np.ndarray) -> np.ndarray:
-    """A wave about zero as a nearly black-and-white pattern; the soft edge, about a pixel wide, prevents jagged lines."""
+    """A wave about zero as a nearly two-tone pattern; its soft edge, about a pixel wide, prevents jagged lines."""
     return np.clip(0.5 + 1.5 * wave, 0, 1)
 
 
@@ -75,25 +65,31 @@ def _grid(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return _ink(np.maximum(np.cos(2 * np.pi * x), np.cos(2 * np.pi * y)) - 0.65)
 
 
-OBJECTS = {1: (DISC, _dots), 2: (RECTANGLE, _checks), 3: (TRIANGLE, _stripes), 4: (STAR, _grid), 5: (RING, None)}
+# Label: (contours within about the unit circle, of which a second one is a hole; texture over coordinates in periods)
+OBJECTS = {
+    1: ([_corners(24)], _dots),
+    2: ([np.array([[-0.8, -0.65], [0.8, -0.65], [0.8, 0.65], [-0.8, 0.65]])], _checks),
+    3: ([_corners(3, (1.15,))], _stripes),
+    4: ([_corners(10, (1.2, 0.55))], _grid),
+    5: ([_corners(24, (1.1,)), _corners(24, (0.45,))], None),  # blotches are noise and have no period
+}
 
 
 def _noise(rng: np.random.Generator, height: int, width: int, blur: float) -> np.ndarray:
-    """Smooth noise (H, W) of mean 0 and deviation 1, whose spots measure about three times `blur` pixels."""
+    """Smooth noise (H, W) of mean 0 and deviation 1; `blur` is in pixels."""
     noise = cv2.GaussianBlur(rng.standard_normal((height, width), dtype=np.float32), (0, 0), blur)
     return (noise - noise.mean()) / noise.std()
 
 
 def _object_pattern(rng: np.random.Generator, texture: Callable | None, height: int, width: int) -> np.ndarray:
     if texture is None:
-        return _ink(_noise(rng, height, width, rng.uniform(1.3, 2.0)))
-    period, angle = rng.uniform(6.5, 10), rng.uniform(0, 2 * np.pi)  # pixels, radians
-    bend, wavelength, phase = rng.uniform(0, 1.5), rng.uniform(40, 80), rng.uniform(0, 2 * np.pi)
+        return _ink(_noise(rng, height, width, rng.uniform(1.5, 2.2)))
+    period, angle = rng.uniform(7, 11), rng.uniform(-LEAN, LEAN)  # pixels, radians
+    bend, wavelength, phase = rng.uniform(0, 1), rng.uniform(40, 80), rng.uniform(0, 2 * np.pi)  # pixels twice, radians
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    x = (columns * np.cos(angle) + rows * np.sin(angle)) / period
-    y = (rows * np.cos(angle) - columns * np.sin(angle)) / period
-    shift = bend / period * np.sin(2 * np.pi * period / wavelength * y + phase)
-    return texture(x + shift + phase, y + phase)
+    along = rows * np.cos(angle) - columns * np.sin(angle)
+    across = rows * np.sin(angle) + columns * np.cos(angle) + bend * np.sin(2 * np.pi * along / wavelength + phase)
+    return texture(across / period + phase, along / period + phase)
 
 
 def _ground_pattern(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -108,152 +104,133 @@ def _ground_pattern(rng: np.random.Generator, height: int, width: int) -> np.nda
         nearest = np.argmin([(rows - row) ** 2 + (columns - column) ** 2 for row, column in points], axis=0)
         wave = rng.standard_normal(len(points))[nearest]
     else:  # brush strokes: noise smeared along one direction
-        along = _corners(rng.uniform(0, np.pi, 1))[0] * 10
-        kernel = cv2.line(np.zeros((21, 21), np.float32), np.rint(10 - along).astype(int), np.rint(10 + along).astype(int), 1.0)
-        wave = cv2.filter2D(_noise(rng, height, width, 0.8), -1, kernel)
+        angle = rng.uniform(0, np.pi)
+        reach = np.rint(10 * np.array([np.cos(angle), np.sin(angle)])).astype(int)  # pixels
+        stroke = cv2.line(np.zeros((21, 21), np.float32), 10 - reach, 10 + reach, 1.0)
+        wave = cv2.filter2D(_noise(rng, height, width, 0.8), -1, stroke)
         wave = wave / wave.std()
-    return np.clip(0.5 + 0.3 * wave, 0, 1)
+    return np.clip(0.5 + 0.15 * wave, 0, 1)  # fainter than an object's pattern: half the classes' worth of work is here
 
 
 def _paint(rng: np.random.Generator, pattern: np.ndarray) -> np.ndarray:
-    """Colours a pattern with two random colours of clearly different brightness: (H, W) -> (H, W, 3), 0..255."""
+    """Colours a pattern with two random colours, one clearly the brighter: (H, W) -> (H, W, 3) in 0..255."""
     candidates = rng.uniform(25, 230, (8, 3))
     order = np.argsort(candidates @ LUMINANCE)
     first, second = candidates[rng.permutation(order[[0, -1]])]
-    return (first + (second - first) * pattern[..., None]).astype(np.float32)
+    return first + (second - first) * pattern[..., None]
 
 
-def _outline_mask(rng: np.random.Generator, outline: Outline, centre: np.ndarray, radius: float, size: tuple[int, int]) -> np.ndarray:
-    """Turns, squeezes and dents an outline and fills it: coverage (H, W), 0..1."""
-    turn, squeeze_along = rng.uniform(0, 2 * np.pi, 2)
-    squeeze = _rotation(squeeze_along) @ np.diag([1, rng.uniform(0.7, 1)]) @ _rotation(-squeeze_along)
-    contours = []
-    for corners in outline:
-        dented = corners * rng.uniform(0.92, 1.08, (len(corners), 1))
-        points = centre + radius * dented @ (squeeze @ _rotation(turn)).T  # (K, 2)
-        contours.append(np.rint(points * 16).astype(np.int32))  # OpenCV's fixed point: shift=4 keeps sixteenths of a pixel
-    mask = cv2.fillPoly(np.zeros(size, np.uint8), contours, 255, cv2.LINE_AA, shift=4)
-    return mask.astype(np.float32) / 255
+def _coverage(rng: np.random.Generator, contours: list, centre: np.ndarray, radius: float, shape: tuple) -> np.ndarray:
+    """Leans, squeezes and dents an outline and fills it: how much of each pixel (H, W) it covers, 0..1."""
 
+    def turn(angle: float) -> np.ndarray:
+        return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
-def _rotation(angle: float) -> np.ndarray:
-    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    lean, squeezed = rng.uniform(-LEAN, LEAN), rng.uniform(0, np.pi)  # radians
+    change = turn(squeezed) @ np.diag([1, rng.uniform(0.7, 1)]) @ turn(lean - squeezed)
+    dented = [corners * rng.uniform(0.92, 1.08, (len(corners), 1)) for corners in contours]
+    sixteenths = [np.rint(16 * (centre + radius * corners @ change.T)).astype(np.int32) for corners in dented]
+    return cv2.fillPoly(np.zeros(shape, np.uint8), sixteenths, 255, cv2.LINE_AA, shift=4) / 255
 
 
 def draw_scene(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draws two to four objects, the later ones in front, on a textured ground, under uneven light and with camera noise.
+    """Draws two to four objects, later ones in front, on a textured ground, in uneven light and with camera noise.
 
-    Returns the image, uint8 (H, W, 3) RGB, and its label, uint8 (H, W) with 0 for the ground, 1..5, and 255 on every border.
+    Returns the image, uint8 (H, W, 3) RGB, and its label, uint8 (H, W): 0 ground, 1..5 objects, 255 borders.
     """
     image = _paint(rng, _ground_pattern(rng, height, width))  # (H, W, 3)
-    label = np.zeros((height, width), np.uint8)
-    visible = np.zeros((height, width), np.uint8)  # the number of the object seen at a pixel, 0 for the ground
+    label, visible = np.zeros((2, height, width), np.uint8)  # `visible`: number of the object seen, 0 for the ground
     centres = np.empty((0, 2))
     for number in range(1, rng.integers(2, 5) + 1):
-        places = rng.uniform((0.12 * width, 0.12 * height), (0.88 * width, 0.88 * height), (3, 2))
         # The roomiest of three random places: objects overlap often, but seldom hide each other.
-        room = np.linalg.norm(places[:, None] - centres[None], axis=2).min(axis=1, initial=np.inf)
+        places = rng.uniform(0.12, 0.88, (3, 2)) * (width, height)
+        room = np.linalg.norm(places[:, None] - centres, axis=2).min(axis=1, initial=np.inf)
         centres = np.vstack([centres, places[np.argmax(room)]])
         class_index = int(rng.integers(1, NUM_CLASSES_DRAWN))
-        outline, texture = OBJECTS[class_index]
-        radius = rng.uniform(0.17, 0.31) * min(height, width)
-        mask = _outline_mask(rng, outline, centres[-1], radius, (height, width))
-        painted = _paint(rng, _object_pattern(rng, texture, height, width))
-        image += mask[..., None] * (painted - image)
-        label[mask > 0.5] = class_index
-        visible[mask > 0.5] = number
+        contours, texture = OBJECTS[class_index]
+        radius = rng.uniform(0.2, 0.35) * min(height, width)
+        coverage = _coverage(rng, contours, centres[-1], radius, (height, width))
+        image += coverage[..., None] * (_paint(rng, _object_pattern(rng, texture, height, width)) - image)
+        label[coverage > 0.5] = class_index
+        visible[coverage > 0.5] = number
     box = np.ones((3, 3), np.uint8)
     label[cv2.dilate(visible, box) != cv2.erode(visible, box)] = IGNORE_LABEL
 
-    rows, columns = np.ogrid[-1:1:height * 1j, -1:1:width * 1j]
-    slope = rng.uniform(-0.2, 0.2, 2)
-    image *= (1 + slope[0] * rows + slope[1] * columns)[..., None]
-    image += rng.normal(0, rng.uniform(3, 9), image.shape)
+    rows, columns = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    down, right = rng.uniform(-0.2, 0.2, 2)
+    image *= (1 + down * rows + right * columns)[..., None]
+    image += rng.normal(0, rng.uniform(2, 7), image.shape)
     return np.clip(image, 0, 255).astype(np.uint8), label
 
 
 def write_voc_layout(
     folder: str | Path, images: int = 250, seed: int = 0, progress: Callable[[Iterable], Iterable] = iter
 ) -> None:
-    """Writes a demo data set in the layout of `DATA/pascal_voc`: four fifths of the images for training, the rest for validation.
+    """Writes a demo in the layout of `DATA/pascal_voc`: four fifths of the images for training, the rest to validate.
 
-    Image i depends on (seed, i) alone. The labelled list of a ratio is contained in the list of every smaller ratio and begins with
-    images that together show all classes. An earlier demo in `folder` is replaced. Raises InputError, before anything is written,
+    Image i depends on (seed, i) alone. Each labelled list is part of the next larger one and begins with images that
+    together show every class. An earlier demo in `folder` is replaced. Raises InputError, before anything is written,
     for fewer than 10 images, a negative seed, or a folder that holds something else.
     """
     folder = Path(folder)
     _check_request(folder, images, seed)
-    _clear(folder)
-    (folder / MARKER).write_text(f"python -m furnace demo-data: {images} images, seed {seed}. Safe to delete.\n")
+    for name in ("val.txt", "subset_train_aug", "train_aug", "val"):  # what an earlier demo wrote, nothing else
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    for name in ("train_aug/image", "train_aug/label", "val/image", "val/label", "subset_train_aug"):
+        (folder / name).mkdir(parents=True)
+    (folder / MARKER).write_text(f"Made by `python -m furnace demo-data`: {images} images, seed {seed}.\n")
 
     train_count = images * 4 // 5
-    lines: dict[str, list[tuple[str, str]]] = {"train_aug": [], "val": []}
-    classes_shown: list[set[int]] = []
-    for split in lines:
-        for kind in ("image", "label"):
-            (folder / split / kind).mkdir(parents=True)
+    pairs, classes_shown = [], []
     for index in progress(range(images)):
         rng = np.random.default_rng([seed, index])
-        height, width = int(rng.integers(112, 145)), int(rng.integers(144, 177))
-        image, label = draw_scene(rng, height, width)
+        image, label = draw_scene(rng, height=int(rng.integers(112, 145)), width=int(rng.integers(144, 177)))
         split = "train_aug" if index < train_count else "val"
-        paths = f"/{split}/image/scene_{index:05d}.jpg", f"/{split}/label/scene_{index:05d}.png"
-        _write_image(folder / paths[0][1:], image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])  # OpenCV wants BGR
-        _write_image(folder / paths[1][1:], label, [])
-        lines[split].append(paths)
+        pairs.append((f"/{split}/image/scene_{index:05d}.jpg", f"/{split}/label/scene_{index:05d}.png"))
+        # imencode, not imwrite, which reports a full disk by returning False; OpenCV's channel order is BGR
+        jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+        for path, encoded in zip(pairs[-1], (jpeg, cv2.imencode(".png", label)[1]), strict=True):
+            (folder / path[1:]).write_bytes(encoded.tobytes())
         classes_shown.append(set(np.unique(label).tolist()) - {0, IGNORE_LABEL})
 
-    # The lists come last, and val.txt last of all: a demo that was interrupted has none, so nothing can train on half of it.
-    (folder / "subset_train_aug").mkdir()
+    # Lists come last: an interrupted demo has none, so nothing trains on half of it.
     order = _labelling_order(classes_shown[:train_count], seed)
     for ratio in LABELED_RATIOS:
-        labelled = max(1, train_count // ratio)
-        stem = folder / "subset_train_aug" / "train_aug"
-        _write_lines(Path(f"{stem}_labeled_1-{ratio}.txt"), ["\t".join(lines["train_aug"][i]) for i in order[:labelled]])
-        _write_lines(Path(f"{stem}_unlabeled_1-{ratio}.txt"), [lines["train_aug"][i][0] for i in order[labelled:]])
-    _write_lines(folder / "val.txt", ["\t".join(paths) for paths in lines["val"]])
+        count = max(1, train_count // ratio)
+        stem = "subset_train_aug/train_aug"
+        _write_lines(folder / f"{stem}_labeled_1-{ratio}.txt", ["\t".join(pairs[index]) for index in order[:count]])
+        _write_lines(folder / f"{stem}_unlabeled_1-{ratio}.txt", [pairs[index][0] for index in order[count:]])
+    _write_lines(folder / "val.txt", ["\t".join(pair) for pair in pairs[train_count:]])
 
 
 def _labelling_order(classes_shown: list[set[int]], seed: int) -> list[int]:
-    """A random order of the training images, moved about only so far that the first few together show every class there is."""
+    """A random order of the training images, changed only so far that the first few together show every class."""
     rest = np.random.default_rng(seed).permutation(len(classes_shown)).tolist()
-    missing = set().union(*classes_shown)
-    first = []
+    missing, first = set().union(*classes_shown), []
     while missing:
-        best = max(rest, key=lambda index: len(missing & classes_shown[index]))
-        rest.remove(best)
-        first.append(best)
-        missing -= classes_shown[best]
+        first.append(max(rest, key=lambda index: len(missing & classes_shown[index])))
+        rest.remove(first[-1])
+        missing -= classes_shown[first[-1]]
     return first + rest
 
 
 def _check_request(folder: Path, images: int, seed: int) -> None:
     if images < LEAST_IMAGES:
-        raise InputError(f"demo data: expected at least {LEAST_IMAGES} images, found images={images}; ask for more, for example 250")
+        raise InputError(f"demo data: expected at least {LEAST_IMAGES} images, found {images}; ask for 250, for example")
     if seed < 0:
-        raise InputError(f"demo data: expected a seed of 0 or more, found seed={seed}; choose another")
+        raise InputError(f"demo data: expected a seed of 0 or more, found {seed}; choose another")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"demo data: expected a folder, found the file {folder}; name another place")
+    # The marker, because the real PASCAL VOC has the same folders and must never be replaced.
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
-        # Looking for lists would not do: the real PASCAL VOC has the same layout and must never be replaced.
         raise InputError(
-            f"demo data: expected a new folder or an earlier demo, found other files in {folder} (no {MARKER}); "
-            "name another folder, or empty this one first"
+            f"demo data: expected a new or empty folder, or an earlier demo ({MARKER} inside), found other files in "
+            f"{folder}; name another folder"
         )
-
-
-def _clear(folder: Path) -> None:
-    """Removes what an earlier demo wrote, and nothing else."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "val.txt").unlink(missing_ok=True)
-    for name in ("subset_train_aug", "train_aug", "val"):
-        if (folder / name).exists():
-            shutil.rmtree(folder / name)
-
-
-def _write_image(path: Path, image: np.ndarray, options: list[int]) -> None:
-    # imencode and write_bytes rather than imwrite, which reports a full disk by returning False
-    path.write_bytes(cv2.imencode(path.suffix, image, options)[1].tobytes())
 
 
 def _write_lines(path: Path, lines: list[str]) -> None:

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Ensemble Teacher on CamVid: EMA teachers label, students see the strong view.
+# Every setting is an environment variable: change its default here, or set it outside (backbone=resnet18_v1c bash train_ema.sh).
+# The others, with their meaning: python -m furnace train --settings
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+set -a
+
+: "${volna:=../../}"              # repository root
+: "${NGPUS:=all}"                 # processes on this machine, one GPU each; 0: one process on the CPU
+: "${method:=ema}"                # supervised, org, ema
+: "${labeled_ratio:=8}"           # 1/N of the images are labelled: 16, 8, 4, 2
+: "${nepochs:=}"                  # empty: 120, at 1/2 160
+: "${batch_size:=8}"              # over all processes
+: "${learning_rate:=0.05}"
+: "${pretrained_model:=none}"     # or a file, or torchvision://resnet50
+: "${backbone:=resnet50_v1c}"
+: "${snapshot_iter:=1}"           # epochs between snapshots
+: "${keep_snapshots:=3}"
+: "${OUTPUT_PATH:=}"              # empty: ../../output_camvid/camvid8_res50_cutmix_B8_EMA, after the settings above
+: "${snapshot_dir:=$OUTPUT_PATH}"  # snapshots
+: "${eval_epochs:=last}"          # evaluated afterwards: last, all, none, 20-34, 30,34
+: "${ensemble:=all}"              # v0, v0_2: students; v1, v1_2: teachers; v2, v3, v4: together
+
+PYTHONPATH="$volna${PYTHONPATH:+:$PYTHONPATH}"
+python -m furnace train .
+python -m furnace eval .
