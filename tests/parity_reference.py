@@ -100,7 +100,7 @@ def assert_close64(ours, reference, what: str = "") -> None:
     """
     reference = np.asarray(reference)
     tolerance = np.finfo(np.float32).eps if reference.dtype == np.float32 else 1e-9
-    largest = np.abs(reference).max(initial=0.0)
+    largest = np.nanmax(np.abs(reference), initial=0.0)
     np.testing.assert_allclose(ours, reference, rtol=tolerance, atol=tolerance * largest, err_msg=what)
 
 
@@ -145,11 +145,20 @@ class Observed(CrossSupervision):
 
 
 @dataclass(frozen=True)
+class Step:
+    """One step's scalars, under their published names."""
+
+    learning_rates: list[float]  # the distinct ones of all groups of both optimizers
+    losses: dict[str, float]
+    batches_tracked: dict[str, list[int]]  # the distinct counters of each network's batch norms
+
+
+@dataclass(frozen=True)
 class Replay:
-    """What one run's steps gave: `arrays` under the .npz file's names less the precision, `steps` as in the .json."""
+    """What one run's steps gave; `arrays` go by the .npz file's names less the precision."""
 
     arrays: dict[str, np.ndarray]
-    steps: list[dict]
+    steps: list[Step]
 
 
 def replay(run: dict, wanted: Iterable[str]) -> Replay:
@@ -194,11 +203,11 @@ def replay(run: dict, wanted: Iterable[str]) -> Replay:
             for key, value in measurements(network, before[name], wanted_below(f"step{step}/{name}/", wanted)):
                 arrays[f"step{step}/{name}/{key}"] = value
         steps.append(
-            {
-                "lr_in_every_group": sorted({group["lr"] for o in optimizers for group in o.param_groups}),
-                "losses": published_losses(losses.terms(), run["cps_weight"]),
-                "num_batches_tracked": {name: counts(network) for name, network in networks.items()},
-            }
+            Step(
+                learning_rates=sorted({group["lr"] for optimizer in optimizers for group in optimizer.param_groups}),
+                losses=published_losses(losses.terms(), run["cps_weight"]),
+                batches_tracked={name: batches_tracked(network) for name, network in networks.items()},
+            )
         )
     return Replay(arrays, steps)
 
@@ -258,6 +267,5 @@ def listed(values: Iterable[Tensor]) -> np.ndarray:
     return np.array([value.item() for value in values])
 
 
-def counts(network: nn.Module) -> list[int]:
-    """The distinct counters of batches that the network's batch norms hold."""
+def batches_tracked(network: nn.Module) -> list[int]:
     return sorted({int(value) for name, value in network.named_buffers() if name.endswith("num_batches_tracked")})

@@ -71,7 +71,7 @@ def read_tensors(path: Path) -> dict:
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
-    """Copies `state` into the network, every key of it and no other.
+    """Copies `state` into the network, every key of it and no other, or nothing.
 
     Raises:
         InputError: a key is missing, unknown or of another shape; `source` and the first such key are named.
@@ -80,18 +80,18 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], source: str | Path) ->
     missing = [name for name in expected if name not in state and not name.endswith(COUNTER)]
     unknown = [name for name in state if name not in expected]
     remedy = "check backbone, width and the number of classes, or name another file"
-    for name, value in state.items():
-        if name in expected and not isinstance(value, Tensor):
-            raise InputError(f"weights do not fit: {source}: {name} is no tensor; {remedy}")
-        if name in expected and value.shape != expected[name].shape:
-            raise InputError(
-                f"weights do not fit: {source}: {name} has shape {tuple(value.shape)}, "
-                f"the network expects {tuple(expected[name].shape)}; {remedy}"
-            )
     if missing:
         raise InputError(f"weights do not fit: {source}: {name_some(missing)} missing; {remedy}")
     if unknown:
         raise InputError(f"weights do not fit: {source}: {name_some(unknown)} not in the network; {remedy}")
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise InputError(f"weights do not fit: {source}: {name} is no tensor; {remedy}")
+        if value.shape != expected[name].shape:
+            raise InputError(
+                f"weights do not fit: {source}: {name} has shape {tuple(value.shape)}, "
+                f"the network expects {tuple(expected[name].shape)}; {remedy}"
+            )
     network.load_state_dict(state, strict=False)  # only counters can be missing here
 
 

@@ -1,0 +1,119 @@
+"""Two processes take the step that one would, and the whole program runs under torchrun."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as multiprocessing
+from conftest import REPOSITORY
+
+from furnace.batch import Batch
+from furnace.engine.distributed import World, join_world, leave_world
+from furnace.network.deeplabv3plus import DeepLabV3Plus
+from furnace.optimizer import build_optimizer
+from furnace.semi.cross_supervision import METHODS, CrossSupervision
+from furnace.semi.ensemble import Ensemble
+
+STEPS, BATCH, CLASSES, SIZE = 3, 4, 5, 33
+
+
+def global_batch(step: int, rows: slice) -> Batch:
+    """The rows of one global batch; images differ much in how many of their pixels are labelled."""
+    random = torch.Generator().manual_seed(step)
+
+    def images() -> torch.Tensor:
+        return torch.randn(BATCH, 3, SIZE, SIZE, dtype=torch.float64, generator=random)[rows]
+
+    label = torch.randint(0, CLASSES, (BATCH, SIZE, SIZE), generator=random)
+    label[0, :25] = 255
+    mask = (torch.rand(BATCH, 1, SIZE, SIZE, generator=random) < 0.3).to(torch.uint8)
+    return Batch(images(), label[rows], (images(), images()), (images(), images()), mask[rows])
+
+
+def train(world: World, method: str) -> dict:
+    """A few steps; the networks' states, and the losses averaged over processes."""
+    torch.manual_seed(0)
+    choice = METHODS[method]
+    ensemble = Ensemble(lambda: DeepLabV3Plus("resnet18_v1c", CLASSES, 0.0625).double(), choice.labellers == "teachers")
+    ensemble.map(world.synchronized)
+    labellers = {"none": [], "students": ensemble.students, "teachers": ensemble.teachers}[choice.labellers]
+    students = [world.data_parallel(student) for student in ensemble.students]
+    algorithm = CrossSupervision(students, labellers, choice.view, average=world.mean)
+    optimizers = [build_optimizer(student, 0.01, 1e-4) for student in ensemble.students]
+    share = BATCH // world.size
+    losses = []
+    for step in range(STEPS):
+        batch = global_batch(step, slice(world.rank * share, (world.rank + 1) * share))
+        terms = algorithm.accumulate_gradients(batch, 1.5).terms()
+        losses.append({name: world.mean(value).item() for name, value in terms.items()})
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        ensemble.update_teachers(step + 1, 0.999, with_buffers=False)
+    states = {name: network.state_dict() for name, network in ensemble.networks().items()}
+    return {"states": states, "losses": losses}
+
+
+def process(rank: int, port: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    world = join_world(gpus=0)
+    for method in METHODS:
+        torch.save(train(world, method), Path(folder) / f"{method}_{rank}.pth")
+    leave_world()
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("gloo")
+    multiprocessing.spawn(process, (free_port(), str(folder)), nprocs=2)
+    return folder
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes_equal_one(two_processes: Path, method: str) -> None:
+    one = train(World(), method)
+    both = [torch.load(two_processes / f"{method}_{rank}.pth") for rank in range(2)]
+    for ours, expected in zip(both[0]["losses"], one["losses"], strict=True):
+        assert ours == pytest.approx(expected, rel=1e-9)
+    for name, state in one["states"].items():
+        for key, value in state.items():
+            torch.testing.assert_close(both[0]["states"][name][key], value, rtol=1e-7, atol=1e-9, msg=f"{name} {key}")
+            assert torch.equal(both[0]["states"][name][key], both[1]["states"][name][key]), f"{name} {key}"
+
+
+def test_the_program_under_torchrun_equals_one_process(demo_data: Path, tmp_path: Path) -> None:
+    """Losses of two gloo processes started by torchrun follow those of one process.
+
+    The rate is small: in fp32, rounding grows from step to step, as it does with another number of threads.
+    """
+    settings = [
+        "NGPUS=0", f"dataset_path={demo_data}", "pretrained_model=none", "backbone=resnet18_v1c", "width=0.0625",
+        "image_size=32", "nepochs=2", "batch_size=4", "learning_rate=0.0001",
+    ]
+    rows = {}
+    for processes in (1, 2):
+        output = tmp_path / str(processes)
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"] if processes == 2 else []
+        subprocess.run(
+            [sys.executable, *launcher, "-m", "furnace", "train", "exp.voc/ensemble_teacher+cutmix", *settings, f"OUTPUT_PATH={output}"],
+            cwd=REPOSITORY, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120,
+        )
+        with open(output / "metrics.csv") as file:
+            rows[processes] = list(csv.DictReader(file))
+    assert len(rows[1]) == len(rows[2]) == 2
+    for one, two in zip(rows[1], rows[2], strict=True):
+        for name in ("loss", "loss_sup_1", "loss_sup_2", "loss_cross_1", "loss_cross_2"):
+            assert float(two[name]) == pytest.approx(float(one[name]), rel=1e-3)

@@ -1,0 +1,190 @@
+"""Files, snapshots, the result table and the logs."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from furnace.engine.checkpoint import Snapshots
+from furnace.engine.files import write_atomically, write_text
+from furnace.engine.log import EpochTable, LossMeter
+from furnace.engine.results import PUBLISHED_COLUMNS, append_rows, score_columns
+from furnace.errors import InputError
+from furnace.metrics import Scores, confusion_matrix
+from furnace.network.deeplabv3plus import DeepLabV3Plus
+from furnace.optimizer import iterations_per_epoch, parameter_groups, polynomial_rate, ramp
+from furnace.pictures import colourize, panel
+from furnace.semi.ensemble import Ensemble
+
+
+def small_ensemble(with_teachers: bool = True, classes: int = 3) -> Ensemble:
+    return Ensemble(lambda: DeepLabV3Plus("resnet18_v1c", classes, width=0.0625), with_teachers)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_text(path, "old")
+
+    def fails(file) -> None:
+        file.write(b"half of the new")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(InputError, match="No space left"):
+        write_atomically(path, fails)
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_snapshots_round_trip(tmp_path: Path) -> None:
+    snapshots, saved = Snapshots(tmp_path), small_ensemble()
+    for epoch in range(1, 6):
+        snapshots.save(epoch, saved, {"iteration": 10 * epoch}, keep=2)
+    assert snapshots.epochs() == [4, 5] and snapshots.newest()["iteration"] == 50
+    loaded = small_ensemble()
+    snapshots.load(5, loaded)
+    for ours, theirs in zip(loaded.networks().values(), saved.networks().values(), strict=True):
+        assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
+
+
+@pytest.mark.parametrize("damage", ["resume", "students", "teacher", "missing"])
+def test_a_damaged_snapshot_is_not_the_newest(tmp_path: Path, damage: str) -> None:
+    snapshots = Snapshots(tmp_path)
+    for epoch in (1, 2):
+        snapshots.save(epoch, small_ensemble(), {}, keep=None)
+    path = {
+        "resume": snapshots.resume_file, "students": snapshots.students_file(2),
+        "teacher": snapshots.teacher_files(2)[1], "missing": snapshots.teacher_files(2)[0],
+    }[damage]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.unlink() if damage == "missing" else path.write_bytes(content[:-7] if damage == "resume" else content)
+    assert snapshots.newest()["epoch"] == 1
+
+
+def test_no_whole_snapshot_is_an_error_and_none_at_all_is_not(tmp_path: Path) -> None:
+    snapshots = Snapshots(tmp_path)
+    assert snapshots.newest() is None
+    snapshots.save(1, small_ensemble(), {}, keep=None)
+    snapshots.students_file(1).write_bytes(b"")
+    with pytest.raises(InputError, match="cannot resume: snapshot damaged"):
+        snapshots.newest()
+
+
+def test_published_cps_names_are_read(tmp_path: Path) -> None:
+    ensemble = small_ensemble(with_teachers=False)
+    (tmp_path / "snapshot").mkdir()
+    torch.save({"model": ensemble.students_state(), "epoch": 6}, tmp_path / "snapshot/epoch-7.pth")
+    torch.save({"model": ensemble.students_state()}, tmp_path / "snapshot/epoch-last.pth")
+    snapshots = Snapshots(tmp_path)
+    assert snapshots.epochs() == [7] and not snapshots.has_teachers(7)
+    snapshots.load(7, small_ensemble(with_teachers=False))
+
+
+@pytest.mark.parametrize(("classes", "fragment"), [(4, "classifier.weight"), (3, None)])
+def test_a_snapshot_of_other_classes_is_refused(tmp_path: Path, classes: int, fragment: str | None) -> None:
+    Snapshots(tmp_path).save(1, small_ensemble(), {}, keep=None)
+    other = small_ensemble(classes=classes)
+    if fragment is None:
+        Snapshots(tmp_path).load(1, other)
+    else:
+        with pytest.raises(InputError, match=fragment):
+            Snapshots(tmp_path).load(1, other)
+
+
+def row(number: int, ensemble: str = "v3") -> dict[str, str]:
+    return {
+        "log_file": "log", "folder": "run", "model_file": f"model_epoch{number}.pth", "mean_IU": "12.345",
+        "mean_IU_no_back": "1", "mean_pixel_ACC": "2", "Ensemble": ensemble, "epoch": str(number), "method": "ema",
+        "labeled_ratio": "8", "backbone": "resnet18_v1c", "scales": "1", "flip": "0", "seed": "0", "evaluated_at": "now",
+    }
+
+
+def test_table_starts_with_the_published_columns_and_replaces_rows(tmp_path: Path) -> None:
+    path = tmp_path / "log_df.csv"
+    append_rows(path, [row(1), row(2)])
+    append_rows(path, [{**row(1), "mean_IU": "50.000"}])
+    table = pd.read_csv(path)
+    assert tuple(table.columns[:7]) == PUBLISHED_COLUMNS
+    assert dict(zip(table["model_file"], table["mean_IU"], strict=True)) == {"model_epoch2.pth": 12.345, "model_epoch1.pth": 50.0}
+
+
+def test_a_published_table_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "log_df.csv"
+    path.write_text(",".join(PUBLISHED_COLUMNS) + ",note\nlog,expA,model_epoch1.pth,53.350%,53.101%,69.500%,v2,mine\n")
+    append_rows(path, [row(1)])
+    table = pd.read_csv(path)
+    assert table["mean_IU"].tolist() == [53.35, 12.345] and table["note"][0] == "mine"
+
+
+def test_concurrent_writers_lose_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "log_df.csv"
+    writers = [threading.Thread(target=append_rows, args=(path, [row(number)])) for number in range(16)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert sorted(pd.read_csv(path)["epoch"]) == list(range(16))
+
+
+def test_a_table_that_is_none_is_refused_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "log_df.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="lacks the column log_file"):
+        append_rows(path, [row(1)])
+    assert path.read_text() == "a,b\n1,2\n"
+
+
+def test_scores_by_hand() -> None:
+    label = torch.tensor([[0, 0, 1], [1, 255, 2]])
+    prediction = torch.tensor([[0, 1, 1], [1, 0, 1]])
+    confusion = confusion_matrix(prediction, label, 4).numpy()
+    assert confusion.tolist() == [[1, 1, 0, 0], [0, 2, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
+    scores = Scores.from_confusion(confusion)
+    np.testing.assert_allclose(scores.iou, [1 / 2, 2 / 4, 0, np.nan])
+    assert scores.mean_iou == pytest.approx(1 / 3) and scores.mean_iou_no_background == pytest.approx(1 / 4)
+    assert scores.pixel_accuracy == pytest.approx(3 / 5)
+    assert score_columns(scores, "abcd")["IoU_d"] == "" and score_columns(scores, "abcd")["IoU_a"] == "50.000"
+
+
+def test_loss_meter_names_the_first_bad_loss() -> None:
+    meter = LossMeter()
+    meter.add(4, {"loss": torch.tensor(3.0), "loss_sup_1": torch.tensor(1.0)}, ("a.jpg",))
+    meter.add(5, {"loss": torch.tensor(5.0), "loss_sup_1": torch.tensor(3.0)}, ("b.jpg",))
+    assert meter.read_back() == {"loss": 4.0, "loss_sup_1": 2.0}
+    meter.add(6, {"loss": torch.tensor(float("nan")), "loss_sup_1": torch.tensor(float("nan"))}, ("c.jpg", "d.jpg"))
+    with pytest.raises(InputError, match=r"loss_sup_1 is nan at iteration 6.*c\.jpg, d\.jpg"):
+        meter.read_back()
+
+
+def test_epoch_table_drops_rows_after_the_resumed_epoch(tmp_path: Path) -> None:
+    table = EpochTable(tmp_path / "metrics.csv", 0)
+    for epoch in (1, 2, 3):
+        table.append({"epoch": epoch, "loss": 1 / epoch})
+    resumed = EpochTable(tmp_path / "metrics.csv", 1)
+    resumed.append({"epoch": 2, "loss": 9.0})
+    assert pd.read_csv(tmp_path / "metrics.csv")["loss"].tolist() == [1.0, 9.0]
+
+
+def test_schedule() -> None:
+    assert polynomial_rate(0.1, 0, 100) == 0.1 and polynomial_rate(0.1, 50, 100) == pytest.approx(0.1 * 0.5**0.9)
+    assert [ramp(t, 100, 0.3, 0.6) for t in (0, 29, 30, 45, 60, 99)] == pytest.approx([0, 0, 0, 0.5, 1, 1])
+    assert ramp(0, 100, 0, 0) == 1
+    assert iterations_per_epoch(25, 175, 8) == 21
+
+
+def test_decay_is_for_convolution_weights_alone() -> None:
+    network = DeepLabV3Plus("resnet18_v1c", 3, width=0.0625)
+    groups = parameter_groups(network, 0.1)
+    assert sum(len(group["params"]) for group in groups) == len(list(network.parameters()))
+    for group in groups:
+        assert all((parameter.ndim == 4) == (group["weight_decay"] > 0) for parameter in group["params"])
+
+
+def test_colours_and_panel() -> None:
+    label = np.array([[0, 1], [255, 1]], dtype=np.uint8)
+    colours = colourize(label, [(1, 2, 3), (4, 5, 6)])
+    assert colours[0, 1].tolist() == [4, 5, 6] and colours[1, 0].tolist() == [224, 224, 192]
+    sheet = panel([[colours, colours]], ["one", "two"])
+    assert sheet.dtype == np.uint8 and (sheet == [4, 5, 6]).all(axis=2).sum() == 4

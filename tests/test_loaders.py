@@ -1,0 +1,266 @@
+"""A sample depends on its place alone: not on workers, processes, or where a run began; and bad files cross borders by name."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from furnace.data.datasets import VOC, Split
+from furnace.data.file_list import FileList
+from furnace.data.loaders import (
+    Plan,
+    RawBatch,
+    TrainingSamples,
+    normalize,
+    to_device,
+    training_batches,
+    validation_images,
+)
+from furnace.engine.evaluator import IMAGENET_MEAN, IMAGENET_STD
+from furnace.errors import InputError
+from furnace.semi.cutmix import cutmix_masks
+
+LABELED, UNLABELED, BATCH = 6, 12, 4
+PLAN = Plan(
+    batch_size=BATCH, iterations_per_epoch=UNLABELED // BATCH, iterations=2 * UNLABELED // BATCH, pairs_from=0,
+    crop=24, scales=(0.5, 1.0, 1.5), with_strong=True, seed=3,
+)  # fmt: skip
+
+
+@pytest.fixture
+def splits(tmp_path: Path) -> tuple[Split, Split]:
+    """6 labelled and 12 unlabelled images of different sizes."""
+    return make_split(tmp_path / "labeled", LABELED, with_labels=True), make_split(tmp_path / "unlabeled", UNLABELED)
+
+
+def make_split(root: Path, count: int, with_labels: bool = False) -> Split:
+    root.mkdir()
+    random = np.random.default_rng(count)
+    lines = []
+    for number in range(count):
+        size = 20 + number, 40 - number
+        image = random.integers(0, 256, (*size, 3), dtype=np.uint8)
+        cv2.imwrite(str(root / f"{number}.png"), image)
+        cv2.imwrite(str(root / f"{number}_label.png"), image[..., 0] % 21)
+        lines.append(f"{number}.png\t{number}_label.png" if with_labels else f"{number}.png")
+    (root / "list.txt").write_text("\n".join(lines))
+    return Split(VOC, root, FileList(root / "list.txt"), "train_aug")
+
+
+def batches(
+    splits: tuple[Split, Split], plan: Plan = PLAN, start: int = 0, rank: int = 0, processes: int = 1, workers: int = 0
+) -> list[RawBatch]:
+    samples = TrainingSamples(*splits, plan, draw_mask=lambda size, random: cutmix_masks(1, size, random)[0])
+    return list(training_batches(samples, start, rank, processes, workers, pin_memory=False))
+
+
+def tensors(batch: RawBatch) -> list[torch.Tensor]:
+    lists = (batch.pair_weak, batch.pair_strong, batch.pair_box, batch.mask)
+    return [batch.image, batch.box, batch.label, *(tensor for several in lists for tensor in several)]
+
+
+def assert_same(found: Iterable[RawBatch], expected: Iterable[RawBatch]) -> None:
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.files == theirs.files
+        assert all(torch.equal(a, b) for a, b in zip(tensors(ours), tensors(theirs), strict=True))
+
+
+def numbers(batch: RawBatch, stream: int) -> list[int]:
+    """Which images of one stream (0 labelled, 1 and 2 unlabelled) a batch with pairs shows."""
+    return [int(Path(file).stem) for file in batch.files[stream::3]]
+
+
+def test_batches_are_stacked_samples(splits) -> None:
+    batch = batches(splits)[0]
+    shapes = [tuple(tensor.shape) for tensor in tensors(batch)]
+    images = [(BATCH, 24, 24, 3)] * 2
+    assert shapes == [images[0], (BATCH, 4), (BATCH, 24, 24), *images, *images, (BATCH, 4), (BATCH, 4), (BATCH, 1, 24, 24)]
+    assert all(tensor.dtype == torch.uint8 for tensor in tensors(batch) if tensor.shape[-1] != 4)
+    assert len(batch.files) == 3 * BATCH
+
+
+def test_workers_change_nothing(splits) -> None:
+    assert_same(batches(splits, workers=2), batches(splits))
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_share_one_batch(splits, processes: int) -> None:
+    shares = [batches(splits, rank=rank, processes=processes) for rank in range(processes)]
+    for whole, *parts in zip(batches(splits), *shares, strict=True):
+        assert whole.files == tuple(file for part in parts for file in part.files)
+        for expected, *found in zip(tensors(whole), *map(tensors, parts), strict=True):
+            assert torch.equal(expected, torch.cat(found))
+
+
+@pytest.mark.parametrize("start", [1, 3, 5])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_start_in_the_middle_goes_on_the_same(splits, start: int, workers: int) -> None:
+    assert_same(batches(splits, start=start, workers=workers), batches(splits)[start:])
+
+
+def test_a_start_at_the_end_gives_nothing(splits) -> None:
+    assert batches(splits, start=PLAN.iterations) == []
+
+
+def test_seed_changes_order_and_views(splits) -> None:
+    ours, theirs = batches(splits)[0], batches(splits, replace(PLAN, seed=4))[0]
+    assert ours.files != theirs.files
+    assert all(not torch.equal(a, b) for a, b in zip(tensors(ours), tensors(theirs), strict=True))
+
+
+def test_pairs_are_absent_before_they_are_used_and_the_same_afterwards(splits) -> None:
+    full, late = batches(splits), batches(splits, replace(PLAN, pairs_from=2))
+    assert_same(late[2:], full[2:])
+    for early, whole in zip(late[:2], full[:2], strict=True):
+        assert early.pair_weak == early.pair_strong == early.pair_box == early.mask == []
+        assert torch.equal(early.image, whole.image) and torch.equal(early.label, whole.label)
+        assert early.files == whole.files[::3]  # unlabelled files are not even read
+
+
+def test_without_strong_view_the_rest_is_the_same(splits) -> None:
+    for weak, full in zip(batches(splits, replace(PLAN, with_strong=False)), batches(splits), strict=True):
+        assert weak.pair_strong == []
+        assert_same([weak], [full._replace(pair_strong=[])])
+
+
+def test_strong_view_is_the_weak_one_with_other_colours(splits) -> None:
+    """Same box, nothing painted outside it, about half of them unchanged."""
+    changed = []
+    for batch in batches(splits, replace(PLAN, iterations=30)):
+        for weak, strong, boxes in zip(batch.pair_weak, batch.pair_strong, batch.pair_box, strict=True):
+            for one, other, (top, bottom, left, right) in zip(weak, strong, boxes.tolist(), strict=True):
+                outside = torch.ones(24, 24, dtype=torch.bool)
+                outside[top:bottom, left:right] = False
+                assert not one[outside].any() and not other[outside].any()
+                changed.append(not torch.equal(one, other))
+    assert 0.35 < np.mean(changed) < 0.65
+
+
+def test_image_and_label_of_a_sample_fit(splits) -> None:
+    """The labels were painted from the blue channel; where nothing is resized they still fit it."""
+    for batch in batches(splits, replace(PLAN, scales=(1.0,))):
+        for image, label, (top, bottom, left, right) in zip(batch.image, batch.label, batch.box.tolist(), strict=True):
+            part = np.s_[top:bottom, left:right]
+            assert torch.equal(image[part][..., 2] % 21, label[part])
+            label[part] = 255
+            assert (label == 255).all()
+
+
+def test_the_two_unlabelled_streams_differ(splits) -> None:
+    found = batches(splits)
+    assert [numbers(batch, 1) for batch in found] != [numbers(batch, 2) for batch in found]
+    one = splits[0], make_split(splits[0].root / "one", 1)
+    for batch in batches(one, replace(PLAN, crop=8)):  # of one image, two different views
+        assert not torch.equal(batch.pair_weak[0], batch.pair_weak[1])
+
+
+def test_masks_differ_between_samples(splits) -> None:
+    masks = torch.cat([batch.mask[0] for batch in batches(splits)])
+    assert masks.max() == 1
+    assert len({mask.numpy().tobytes() for mask in masks}) == len(masks)
+
+
+def test_views_of_one_image_differ_from_epoch_to_epoch(splits) -> None:
+    shown = Counter()
+    for batch in batches(splits, replace(PLAN, iterations=12, crop=8)):
+        for number, image in zip(numbers(batch, 0), batch.image, strict=True):
+            shown[number, image.numpy().tobytes()] += 1
+    assert max(shown.values()) == 1
+
+
+@pytest.mark.parametrize(("labeled", "unlabeled"), [(6, 12), (12, 6), (12, 12), (4, 12), (1, 12)])
+def test_an_epoch_goes_once_through_the_longer_list(tmp_path: Path, labeled: int, unlabeled: int) -> None:
+    lists = make_split(tmp_path / "l", labeled, with_labels=True), make_split(tmp_path / "u", unlabeled)
+    found = batches(lists, replace(PLAN, with_strong=False))
+    orders = []
+    for epoch in (found[:3], found[3:]):
+        for stream, length in enumerate((labeled, unlabeled, unlabeled)):
+            order = [number for batch in epoch for number in numbers(batch, stream)]
+            assert Counter(order) == dict.fromkeys(range(length), 12 // length)  # the shorter list: evenly
+            for first in range(0, 12, length):  # each pass is complete before the next begins
+                assert sorted(order[first : first + length]) == list(range(length))
+            orders.append(tuple(order))
+    if labeled > 1:
+        assert len(set(orders)) == 6  # reshuffled, every stream and epoch by itself
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ("labeled/2.png", "not a whole image file"),
+        ("unlabeled/5.png", "not a whole image file"),
+        ("labeled/3_label.png", "not a whole image file"),
+    ],
+)
+def test_a_bad_file_is_named_from_any_worker(splits, workers: int, broken: str, reason: str) -> None:
+    path = splits[0].root.parent / broken
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match=reason) as error:
+        batches(splits, workers=workers)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_label_outside_the_classes_is_named_from_any_worker(splits, workers: int) -> None:
+    path = splits[0].root / "4_label.png"
+    cv2.imwrite(str(path), np.full((24, 36), 77, dtype=np.uint8))
+    for read in (
+        lambda: batches(splits, workers=workers),
+        lambda: list(validation_images(splits[0], 0, 1, workers)),
+    ):
+        with pytest.raises(InputError, match=f"{path} holds 77; expected 0 to 20 or 255"):
+            read()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("processes", [1, 4])
+def test_processes_share_out_validation(splits, workers: int, processes: int) -> None:
+    split = splits[0]
+    seen = {}
+    for rank in range(processes):
+        for number, image, label in validation_images(split, rank, processes, workers):
+            assert number not in seen and number % processes == rank
+            assert np.array_equal(image, split.image(number)) and np.array_equal(label, split.label(number))
+            seen[number] = image
+    assert sorted(seen) == list(range(LABELED))
+
+
+def test_normalize_equals_longhand() -> None:
+    image = torch.randint(0, 256, (3, 9, 11, 3), dtype=torch.uint8)
+    box = torch.tensor([(0, 9, 0, 11), (2, 7, 0, 11), (1, 2, 3, 9)])
+    before = image.clone()
+    found = normalize(image, torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD), box)
+    unboxed = normalize(image, torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD))
+    expected = (image.numpy().astype(np.float64) / 255 - IMAGENET_MEAN) / IMAGENET_STD
+    expected = expected.transpose(0, 3, 1, 2)  # (B, 3, H, W)
+    np.testing.assert_allclose(unboxed.numpy(), expected, rtol=0, atol=1e-6)
+    for number, (top, bottom, left, right) in enumerate(box.tolist()):
+        outside = np.ones((9, 11), dtype=bool)
+        outside[top:bottom, left:right] = False
+        expected[number][:, outside] = 0
+        assert not found[number].numpy()[:, outside].any()
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-6)
+    assert found.dtype == torch.float32 and torch.equal(image, before)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_to_device_normalizes_every_view(splits, channels_last: bool) -> None:
+    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+    first, last = batches(splits, replace(PLAN, pairs_from=1))[:2]
+    early = to_device(first, torch.device("cpu"), mean, std, channels_last)
+    assert early.weak is early.strong is early.mask is None
+    batch = to_device(last, torch.device("cpu"), mean, std, channels_last)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    views = [(batch.image, last.image, last.box)]
+    views += zip(batch.weak, last.pair_weak, last.pair_box, strict=True)
+    views += zip(batch.strong, last.pair_strong, last.pair_box, strict=True)
+    assert len(views) == 5
+    for found, raw, box in views:
+        assert torch.equal(found, normalize(raw, mean, std, box)) and found.is_contiguous(memory_format=layout)
+    assert torch.equal(batch.label, last.label) and torch.equal(batch.mask, last.mask[0]) and batch.files == last.files

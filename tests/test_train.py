@@ -1,0 +1,152 @@
+"""The whole program on the demo data: files, methods, scores, and a resume that changes nothing."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import pandas as pd
+import pytest
+import torch
+from conftest import REPOSITORY
+
+from furnace.__main__ import main
+from furnace.engine.checkpoint import Snapshots
+from furnace.semi.ensemble import PREDICTORS
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Path:
+    """A copy of exp.voc's experiment, so that its log_df.csv lies here."""
+    folder = tmp_path / "exp with space+plus"
+    folder.mkdir()
+    for name in ("config.py", "network.py"):
+        shutil.copy(REPOSITORY / "exp.voc/ensemble_teacher+cutmix" / name, folder)
+    return folder
+
+
+@pytest.fixture
+def run(experiment: Path, demo_data: Path, tmp_path: Path):
+    """Runs a command on a tiny network; returns its exit status."""
+
+    def call(command: str, *settings: str) -> int:
+        tiny = [
+            f"dataset_path={demo_data}", "pretrained_model=none", "backbone=resnet18_v1c", "width=0.0625", "image_size=32",
+            "nepochs=3", "batch_size=4", "learning_rate=0.02", "NGPUS=0", f"OUTPUT_PATH={tmp_path / 'run'}",
+        ]
+        return main([command, str(experiment), *tiny, *settings])
+
+    return call
+
+
+def test_ensemble_teacher_from_training_to_table(run, experiment: Path, tmp_path: Path) -> None:
+    assert run("train", "keep_snapshots=2") == 0
+    output = tmp_path / "run"
+    assert sorted(path.name for path in (output / "snapshot").iterdir()) == ["model_epoch2.pth", "model_epoch3.pth"]
+    assert sorted(path.name for path in (output / "ema_snapshot").iterdir()) == [
+        f"ema_branch{number}_epoch{epoch}.pth" for number in (1, 2) for epoch in (2, 3)
+    ]
+    state = torch.load(output / "snapshot/model_epoch3.pth", weights_only=True)
+    assert {name.split(".")[0] for name in state["model"]} == {"branch1", "branch2"}
+    with open(output / "metrics.csv") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+    description = json.loads((output / "config.json").read_text())
+    assert description["settings"]["batch_size"] == 4 and description["effective"]["learning_rate"] == 0.02
+    assert all(len(entry["sha256"]) == 64 for entry in description["lists"].values())
+    assert list((output / "tb").iterdir())
+
+    assert run("eval") == 0
+    assert run("eval") == 0  # the same evaluation again replaces its rows
+    table = pd.read_csv(experiment / "log_df.csv")
+    assert table["Ensemble"].tolist() == list(PREDICTORS)
+    assert table["mean_IU"].between(0, 100).all() and table["IoU_background"].between(0, 100).all()
+    assert table["method"].eq("ema").all() and table["epoch"].eq(3).all()
+    assert run("eval", "ensemble=v3", "eval_epochs=2-3", "eval_flip=1", "eval_scales=0.75,1") == 0
+    assert len(pd.read_csv(experiment / "log_df.csv")) == len(PREDICTORS) + 2
+    assert len(list((output / "results").iterdir())) == len(list((output / "results_color").iterdir())) == 8
+    panel = cv2.imread(str(output / "panel.png"))
+    assert panel.shape[1] > 3 * 144
+
+
+def test_single_options_equal_the_one_pass(run, experiment: Path) -> None:
+    assert run("train", "nepochs=1") == 0
+    assert run("eval", "ensemble=all") == 0
+    together = pd.read_csv(experiment / "log_df.csv").set_index("Ensemble")["mean_IU"]
+    (experiment / "log_df.csv").unlink()
+    for code in PREDICTORS:
+        assert run("eval", f"ensemble={code}") == 0
+    alone = pd.read_csv(experiment / "log_df.csv").set_index("Ensemble")["mean_IU"]
+    assert alone.to_dict() == together.to_dict()
+
+
+def test_cps_leaves_teachers_out(run, experiment: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run("train", "method=org", "nepochs=1") == 0
+    assert run("eval") == 0
+    assert "v1, v1_2, v3, v4 left out" in capsys.readouterr().out
+    assert pd.read_csv(experiment / "log_df.csv")["Ensemble"].tolist() == ["v0", "v0_2", "v2"]
+    assert run("eval", "ensemble=v3") == 2
+    assert "needs teachers" in capsys.readouterr().err
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("method", ["ema", "org", "supervised"])
+def test_a_resumed_run_ends_with_the_same_bits(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    settings = [f"method={method}", "cps_ramp=0.2,0.5"]
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    assert run("train", *settings, f"OUTPUT_PATH={straight}") == 0
+
+    save = Snapshots.save
+
+    def save_then_die(self: Snapshots, epoch: int, *arguments) -> None:
+        save(self, epoch, *arguments)
+        if epoch == 2:
+            raise Killed
+
+    monkeypatch.setattr(Snapshots, "save", save_then_die)
+    with pytest.raises(Killed):
+        run("train", *settings, f"OUTPUT_PATH={broken}")
+    monkeypatch.setattr(Snapshots, "save", save)
+    assert run("train", *settings, f"OUTPUT_PATH={broken}") == 0
+
+    files = [path.relative_to(straight) for path in straight.rglob("*epoch3.pth")]
+    assert len(files) == (3 if method == "ema" else 1)
+    for file in files:
+        expected = torch.load(straight / file, weights_only=True)["model"]
+        found = torch.load(broken / file, weights_only=True)["model"]
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
+    rows = [
+        [(row["epoch"], row["loss"]) for row in csv.DictReader((folder / "metrics.csv").open())]
+        for folder in (straight, broken)
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_a_finished_run_does_nothing(run, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run("train", "nepochs=1") == 0
+    before = (tmp_path / "run/metrics.csv").read_bytes()
+    capsys.readouterr()
+    assert run("train", "nepochs=1") == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert (tmp_path / "run/metrics.csv").read_bytes() == before
+
+
+def test_a_damaged_snapshot_falls_back_to_the_one_before(run, tmp_path: Path) -> None:
+    assert run("train", "nepochs=3") == 0
+    output = tmp_path / "run"
+    expected = torch.load(output / "snapshot/model_epoch3.pth", weights_only=True)["model"]
+    path = output / "ema_snapshot/ema_branch1_epoch3.pth"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert run("train", "nepochs=3") == 0
+    found = torch.load(output / "snapshot/model_epoch3.pth", weights_only=True)["model"]
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_running_teachers_follow_the_students_statistics(run, tmp_path: Path) -> None:
+    assert run("train", "nepochs=1", "teacher_norm=running") == 0
+    student = torch.load(tmp_path / "run/snapshot/model_epoch1.pth", weights_only=True)["model"]
+    teacher = torch.load(tmp_path / "run/ema_snapshot/ema_branch1_epoch1.pth", weights_only=True)["model"]
+    assert teacher["backbone.bn1.num_batches_tracked"] == student["branch1.backbone.bn1.num_batches_tracked"] > 0
