@@ -11,7 +11,6 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from torch import nn
@@ -101,12 +100,14 @@ def read_experiment(folder: str | Path, texts: Mapping[str, str]) -> Experiment:
     folder = Path(folder).resolve()
     if not (folder / "config.py").is_file():
         raise InputError(f"no experiment: {folder} holds no config.py; name a folder such as exp.voc/ensemble_teacher+cutmix")
-    config = dict(_load_module(folder / "config.py").config)
+    config = dict(_load(folder / "config.py", "config"))
+    if not isinstance(config.get("dataset"), Dataset) or "epochs" not in config:
+        raise InputError(f"{folder / 'config.py'}: expected dataset (a furnace.data.datasets.Dataset) and epochs; add them")
     dataset, epochs = config.pop("dataset"), dict(config.pop("epochs"))
     settings = _complete(read_settings(config, texts), dataset, epochs, folder)
     method = METHODS[settings.method]
     method = Method(settings.labellers or method.labellers, settings.view or method.view)
-    build_network = _load_module(folder / "network.py").build_network
+    build_network = _load(folder / "network.py", "build_network")
     explicit = frozenset(name for name, value in texts.items() if value != "")
     return Experiment(folder, dataset, settings, method, build_network, explicit)
 
@@ -188,13 +189,19 @@ def _absolute(folder: Path, path: Path) -> Path:
     return (folder / path).resolve()
 
 
-def _load_module(path: Path) -> ModuleType:
+def _load(path: Path, name: str) -> Any:
+    """The object `name` that a Python file defines."""
     spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
-    if spec is None or not path.is_file():
-        raise InputError(f"no experiment: {path} is missing; expected config.py and network.py side by side")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    try:
+        spec.loader.exec_module(module)
+    except FileNotFoundError:
+        raise InputError(f"no experiment: {path} is missing; expected config.py and network.py side by side") from None
+    except Exception as error:  # whatever a user's file raises; debug=1 shows where
+        raise InputError(f"{path}: {type(error).__name__}: {error}; mend the file") from error
+    if not hasattr(module, name):
+        raise InputError(f"{path} defines no {name}; expected one, as in exp.voc/ensemble_teacher+cutmix")
+    return getattr(module, name)
 
 
 def _git_commit(folder: Path) -> str | None:

@@ -55,6 +55,11 @@ class Trainer:
         self.algorithm = self._algorithm(dtype)
 
         self.snapshots = Snapshots(settings.snapshot_dir)
+        self.identity = {
+            **experiment.result_settings(),
+            "labelled list": labeled.files.sha256(),
+            "unlabelled list": unlabeled.files.sha256(),
+        }
         self.start = self._resume()
         plan = Plan(
             batch_size=settings.batch_size,
@@ -83,7 +88,7 @@ class Trainer:
         if self.start == self.iterations:
             print(f"nothing to do: all {self.settings.nepochs} epochs are in {self.settings.snapshot_dir}")
             return
-        logs = RunLogs(self.settings, self.start // self.iterations_per_epoch) if self.world.is_main else None
+        logs = RunLogs(self.settings, self.start, self.start // self.iterations_per_epoch) if self.world.is_main else None
         for iteration, raw in self._progress(enumerate(self.batches, self.start)):
             batch = to_device(raw, self.world.device, self.mean, self.std, self.settings.channels_last)
             cps_weight = self._cps_weight(iteration)
@@ -139,7 +144,7 @@ class Trainer:
             "iteration": iteration,
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "scaler": self.scaler.state_dict(),
-            "settings": self.experiment.result_settings(),
+            "settings": self.identity,
         }
 
     def _resume(self) -> int:
@@ -155,7 +160,7 @@ class Trainer:
             return 0
         changed = [
             f"{name} was {old}, is {new}"
-            for name, new in self.experiment.result_settings().items()
+            for name, new in self.identity.items()
             if (old := state["settings"].get(name)) != new
         ]
         if changed and settings.resume != "force":
@@ -259,12 +264,12 @@ class Trainer:
 class RunLogs:
     """The main process's logs: metrics.csv, TensorBoard, a line per epoch."""
 
-    def __init__(self, settings: Settings, epochs_done: int) -> None:
+    def __init__(self, settings: Settings, start: int, epochs_done: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.nepochs = settings.nepochs
         self.table = EpochTable(settings.OUTPUT_PATH / "metrics.csv", epochs_done)
-        self.writer = SummaryWriter(settings.OUTPUT_PATH / "tb")
+        self.writer = SummaryWriter(settings.OUTPUT_PATH / "tb", purge_step=start + 1)
 
     def add(self, row: dict[str, float | int]) -> None:
         self.table.append(row)

@@ -30,7 +30,7 @@ NUM_CLASSES_DRAWN = 6  # the ground is one
 IGNORE_LABEL = 255
 LEAST_IMAGES = 10
 MARKER = "made_by_demo_data.txt"
-LEAN = 0.45  # radians: how far a form or a texture turns either way
+LEAN = 0.4  # radians: how far a form or a texture turns either way
 
 
 def _corners(count: int, radii: Iterable[float] = (1.0,)) -> np.ndarray:
@@ -94,7 +94,7 @@ def _ground_pattern(rng: np.random.Generator, height: int, width: int) -> np.nda
 
 def _paint(rng: np.random.Generator, pattern: np.ndarray) -> np.ndarray:
     """Colours a pattern with two random colours, one clearly the brighter: (H, W) -> (H, W, 3) in 0..255."""
-    candidates = rng.uniform(25, 230, (8, 3))
+    candidates = rng.uniform(45, 210, (5, 1)) + rng.uniform(-45, 45, (5, 3))  # a brightness and a tint each
     darkest_first = np.argsort(candidates @ (0.299, 0.587, 0.114))
     first, second = candidates[rng.permutation(darkest_first[[0, -1]])]
     return first + (second - first) * pattern[..., None]
@@ -123,7 +123,7 @@ def draw_scene(rng: np.random.Generator, height: int, width: int) -> tuple[np.nd
         room = np.linalg.norm(places[:, None] - centres, axis=2).min(axis=1, initial=np.inf)
         centres = np.vstack([centres, places[np.argmax(room)]])
         contours, texture = OBJECTS[class_index := int(rng.integers(1, NUM_CLASSES_DRAWN))]
-        coverage = _coverage(rng, contours, centres[-1], rng.uniform(0.2, 0.35) * min(height, width), (height, width))
+        coverage = _coverage(rng, contours, centres[-1], rng.uniform(0.22, 0.36) * min(height, width), (height, width))
         image += coverage[..., None] * (_paint(rng, _object_pattern(rng, texture, height, width)) - image)
         label[coverage > 0.5], visible[coverage > 0.5] = class_index, number
     label[cv2.morphologyEx(visible, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0] = IGNORE_LABEL

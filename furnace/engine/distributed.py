@@ -3,6 +3,7 @@
 Everything here works with one process and no process group.
 """
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -40,19 +41,19 @@ class World:
         return tensor
 
     def share_error(self, work: Callable[[], object]) -> None:
-        """Runs `work` on rank 0 alone; an InputError there is raised on every rank, so that none waits for ever."""
-        message: list[str | None] = [None]
+        """Runs `work` on rank 0 alone; after an InputError there the other ranks end quietly instead of waiting."""
+        if self.size == 1:
+            work()
+            return
+        failure: list[InputError | None] = [None]
         if self.is_main:
             try:
                 work()
             except InputError as error:
-                message = [str(error)]
-                if self.size == 1:
-                    raise
-        if self.size > 1:
-            dist.broadcast_object_list(message)
-        if message[0] is not None:
-            raise InputError(message[0])
+                failure = [error]
+        dist.broadcast_object_list(failure)
+        if failure[0] is not None:
+            raise failure[0] if self.is_main else SystemExit(2)
 
     def synchronized(self, network: nn.Module) -> nn.Module:
         """The network with batch norms that take their statistics over all processes."""
@@ -135,6 +136,7 @@ def launch(arguments: Sequence[str], processes_here: int) -> int:
             f"--master-port={_environment_integer('MASTER_PORT', 29500)}",
         ]
     options += ["-m", "furnace", *arguments]
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the process itself says what happened
     config, command, command_arguments = config_from_args(get_args_parser().parse_args(options))
     try:
         elastic_launch(config=config, entrypoint=command)(*command_arguments)
