@@ -27,19 +27,32 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m furnace", description="Ensemble Teacher: semi-supervised semantic segmentation")
+    parser = argparse.ArgumentParser(
+        prog="python -m furnace", description="Ensemble Teacher: semi-supervised semantic segmentation"
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, run, meaning in (("train", _train, "train an experiment"), ("eval", _evaluate, "score the snapshots of a run")):
+    for name, run, meaning in (
+        ("train", _train, "train an experiment"),
+        ("eval", _evaluate, "score the snapshots of a run"),
+    ):
         command = commands.add_parser(
-            name, help=meaning, formatter_class=argparse.RawDescriptionHelpFormatter,
+            name,
+            help=meaning,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
             epilog=f'example: python -m furnace {name} "exp.voc/ensemble_teacher+cutmix" labeled_ratio=16',
         )
         command.add_argument("experiment", help="a folder with config.py and network.py")
-        command.add_argument("settings", nargs="*", metavar="NAME=VALUE", help="settings, before the environment's; --settings lists them")
+        command.add_argument(
+            "settings",
+            nargs="*",
+            metavar="NAME=VALUE",
+            help="settings, before the environment's; --settings lists them",
+        )
         command.add_argument("--settings", action=_ListSettings, help="list every setting and exit")
         command.set_defaults(run=run)
     demo = commands.add_parser(
-        "demo-data", help="make a small data set in the VOC layout",
+        "demo-data",
+        help="make a small data set in the VOC layout",
         epilog="example: python -m furnace demo-data DATA/demo --images 250 --seed 0",
     )
     demo.add_argument("folder")

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from furnace.data.datasets import Split
 from furnace.data.loaders import validation_images
+from furnace.engine.backend import autocast, loader_workers, prepare_backends, training_dtype
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.distributed import World
 from furnace.engine.evaluator import SlidingWindow
@@ -19,7 +20,6 @@ from furnace.experiment import Experiment, plain, read_description
 from furnace.metrics import Scores, confusion_matrix
 from furnace.pictures import colourize, panel, write_png
 from furnace.semi.ensemble import NETWORKS, PREDICTORS, Ensemble, predict
-from furnace.train import autocast, loader_workers, prepare_backends, training_dtype
 
 PANEL_ROWS = 4  # images shown in panel.png
 
@@ -31,7 +31,7 @@ def evaluate(experiment: Experiment, world: World) -> None:
         InputError: a snapshot or a network that a predictor needs is missing, or does not fit.
     """
     settings = experiment.settings
-    prepare_backends(settings)
+    prepare_backends(settings.deterministic)
     snapshots = Snapshots(settings.snapshot_dir)
     epochs = chosen_epochs(snapshots, settings.eval_epochs)
     split = experiment.split("val")
@@ -39,7 +39,8 @@ def evaluate(experiment: Experiment, world: World) -> None:
     for epoch in epochs:
         predictors = chosen_predictors(settings.ensemble, snapshots.has_teachers(epoch), settings.snapshot_dir)
         if world.is_main and "all" in settings.ensemble and len(predictors) < len(PREDICTORS):
-            print(f"epoch {epoch} has no teachers: {', '.join(code for code in PREDICTORS if code not in predictors)} left out")
+            left_out = ", ".join(code for code in PREDICTORS if code not in predictors)
+            print(f"epoch {epoch} has no teachers: {left_out} left out")
         confusions = Evaluation(experiment, world, split, predictors).run(snapshots, epoch)
         if world.is_main:
             report(experiment, snapshots.students_file(epoch), epoch, confusions)
@@ -62,7 +63,7 @@ class Evaluation:
         }
         rows: list[list[np.ndarray]] = []
         images = validation_images(
-            self.split, self.world.rank, self.world.size, loader_workers(self.settings.num_workers, self.world)
+            self.split, self.world.rank, self.world.size, loader_workers(self.settings.num_workers, self.world.device)
         )
         share = len(range(self.world.rank, len(self.split.files), self.world.size))
         for number, image, label in tqdm(
@@ -145,7 +146,8 @@ def chosen_epochs(snapshots: Snapshots, wanted: str | tuple[int, ...]) -> list[i
     missing = [epoch for epoch in wanted if epoch not in there]
     if missing:
         raise InputError(
-            f"eval_epochs: no snapshot of epoch {missing[0]} in {snapshots.folder}; there are {', '.join(map(str, there))}"
+            f"eval_epochs: no snapshot of epoch {missing[0]} in {snapshots.folder}; "
+            f"there are {', '.join(map(str, there))}"
         )
     return list(wanted)
 
@@ -173,7 +175,9 @@ def saved_predictor(wanted: str, predictors: tuple[str, ...]) -> str | None:
     if wanted == "auto":
         return next((code for code in ("v3", "v2") if code in predictors), predictors[0])
     if wanted not in predictors:
-        raise InputError(f"save_predictions: {wanted} is not evaluated; expected one of {', '.join(predictors)}; add it to ensemble")
+        raise InputError(
+            f"save_predictions: {wanted} is not evaluated; expected one of {', '.join(predictors)}; add it to ensemble"
+        )
     return wanted
 
 
@@ -190,18 +194,23 @@ def report(experiment: Experiment, model_file: Path, epoch: int, confusions: dic
         scores = Scores.from_confusion(confusion)
         print(f"  {code:<5} {100 * scores.mean_iou:6.2f}")
         sections.append(f"Model: {model_file}\nEnsemble: {code}\n{scores.text(classes)}\n")
-        rows.append({
-            "log_file": log_file.name,
-            "folder": settings.OUTPUT_PATH.name,
-            "model_file": model_file.name,
-            "Ensemble": code,
-            "epoch": str(epoch),
-            **{name: str(trained.get(name, plain(getattr(settings, name)))) for name in ("method", "labeled_ratio", "backbone", "seed")},
-            "scales": " ".join(f"{scale:g}" for scale in settings.eval_scales),
-            "flip": str(int(settings.eval_flip)),
-            "evaluated_at": time.strftime("%Y-%m-%d %H:%M:%S", moment),
-            **score_columns(scores, classes),
-        })
+        rows.append(
+            {
+                "log_file": log_file.name,
+                "folder": settings.OUTPUT_PATH.name,
+                "model_file": model_file.name,
+                "Ensemble": code,
+                "epoch": str(epoch),
+                **{
+                    name: str(trained.get(name, plain(getattr(settings, name))))
+                    for name in ("method", "labeled_ratio", "backbone", "seed")
+                },
+                "scales": " ".join(f"{scale:g}" for scale in settings.eval_scales),
+                "flip": str(int(settings.eval_flip)),
+                "evaluated_at": time.strftime("%Y-%m-%d %H:%M:%S", moment),
+                **score_columns(scores, classes),
+            }
+        )
     write_text(log_file, "\n".join(sections))
     append_rows(experiment.log_table, rows)
     print(f"added to {experiment.log_table}", flush=True)

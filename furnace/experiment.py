@@ -85,7 +85,10 @@ class Experiment:
             "classes": list(self.dataset.classes),
             "settings": settings,
             "versions": {
-                "furnace": __version__, "torch": torch.__version__, "numpy": numpy.__version__, "opencv": cv2.__version__,
+                "furnace": __version__,
+                "torch": torch.__version__,
+                "numpy": numpy.__version__,
+                "opencv": cv2.__version__,
             },
             "git_commit": _git_commit(self.folder),
         }
@@ -99,10 +102,14 @@ def read_experiment(folder: str | Path, texts: Mapping[str, str]) -> Experiment:
     """
     folder = Path(folder).resolve()
     if not (folder / "config.py").is_file():
-        raise InputError(f"no experiment: {folder} holds no config.py; name a folder such as exp.voc/ensemble_teacher+cutmix")
+        raise InputError(
+            f"no experiment: {folder} holds no config.py; name a folder such as exp.voc/ensemble_teacher+cutmix"
+        )
     config = dict(_load(folder / "config.py", "config"))
     if not isinstance(config.get("dataset"), Dataset) or "epochs" not in config:
-        raise InputError(f"{folder / 'config.py'}: expected dataset (a furnace.data.datasets.Dataset) and epochs; add them")
+        raise InputError(
+            f"{folder / 'config.py'}: expected dataset (a furnace.data.datasets.Dataset) and epochs; add them"
+        )
     dataset, epochs = config.pop("dataset"), dict(config.pop("epochs"))
     settings = _complete(read_settings(config, texts), dataset, epochs, folder)
     method = METHODS[settings.method]
@@ -127,7 +134,9 @@ def for_evaluation(experiment: Experiment) -> Experiment:
     """The experiment with the network its run was trained with, where the environment names no other."""
     settings = experiment.settings
     trained = read_description(settings.OUTPUT_PATH).get("settings", {})
-    known = {name: trained[name] for name in ("backbone", "width") if name in trained and name not in experiment.explicit}
+    known = {
+        name: trained[name] for name in ("backbone", "width") if name in trained and name not in experiment.explicit
+    }
     return dataclasses.replace(experiment, settings=dataclasses.replace(settings, **known))
 
 
@@ -170,7 +179,10 @@ def _complete(settings: Settings, dataset: Dataset, epochs: Mapping[int, int], f
     data = settings.dataset_path or settings.volna / "DATA" / dataset.folder
     dataset_path = _absolute(folder, data)
     if not dataset_path.is_dir():
-        raise InputError(f"dataset_path not found: {dataset_path}: expected the {dataset.name} data set; link it there or set dataset_path")
+        raise InputError(
+            f"dataset_path not found: {dataset_path}: expected the {dataset.name} data set; "
+            "link it there or set dataset_path"
+        )
     lists_path = _absolute(folder, settings.lists_path) if settings.lists_path else dataset_path
     return dataclasses.replace(
         settings,
@@ -209,7 +221,11 @@ def _git_commit(folder: Path) -> str | None:
     try:
         result = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=folder, capture_output=True, text=True, timeout=10, check=False,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -135,17 +135,24 @@ class Settings:
     labellers: str | None = _setting(
         None, choice("none", "students", "teachers"), "who labels (default: the method's)", True
     )
-    view: str | None = _setting(None, choice("weak", "strong"), "the students' unlabelled view (default: the method's)", True)
+    view: str | None = _setting(
+        None, choice("weak", "strong"), "the students' unlabelled view (default: the method's)", True
+    )
     pretrained_model: str = _setting("none", text, "a file, torchvision://resnet50, or none", True)
     backbone: str | None = _setting(None, choice(*BACKBONES), "default: the one pretrained_model names", True)
     width: float = _setting(1.0, number(0, 4, low_allowed=False), "multiplies every channel count", True)
     labeled_ratio: int = _setting(8, integer(1), "1/N of the images are labelled: 16, 8, 4, 2", True)
     image_size: int = _setting(512, integer(16), "side of the square crop, training and evaluation", True)
     train_scales: tuple[float, ...] = _setting(
-        (0.5, 0.75, 1.0, 1.5, 1.75, 2.0), several(number(0, 16, low_allowed=False)), "weak view: scales drawn from", True
+        (0.5, 0.75, 1.0, 1.5, 1.75, 2.0),
+        several(number(0, 16, low_allowed=False)),
+        "weak view: scales drawn from",
+        True,
     )
     # How it is trained.
-    batch_size: int = _setting(8, integer(2), "labelled images, and unlabelled pairs, per iteration over all processes", True)
+    batch_size: int = _setting(
+        8, integer(2), "labelled images, and unlabelled pairs, per iteration over all processes", True
+    )
     nepochs: int | None = _setting(None, integer(1), "epochs (default: by labeled_ratio)", True)
     learning_rate: float = _setting(0.0025, number(0), "initial learning rate", True)
     learning_rate_factor: float = _setting(1.0, number(0), "multiplies learning_rate", True)
@@ -156,27 +163,44 @@ class Settings:
     )
     ema_decay: float = _setting(0.999, number(0, 1), "largest decay of the teachers", True)
     teacher_norm: str = _setting(
-        "batch", choice("batch", "running"), "teachers normalise by their own batch, or by averaged running statistics", True
+        "batch",
+        choice("batch", "running"),
+        "teachers normalise by their own batch, or by averaged running statistics",
+        True,
     )
-    ohem_threshold: float | None = _setting(None, word_or("none", number(0, 1)), "OHEM in the supervised loss: probability", True)
+    ohem_threshold: float | None = _setting(
+        None, word_or("none", number(0, 1)), "OHEM in the supervised loss: probability", True
+    )
     ohem_min_kept: int = _setting(50000, integer(0), "OHEM: pixels kept at least, for each image of a process", True)
     seed: int = _setting(0, integer(0), "start weights, order and augmentation follow from it", True)
-    precision: str = _setting("auto", choice("auto", "fp32", "bf16", "fp16"), "auto: bf16 on a GPU that has it, else fp32", True)
+    precision: str = _setting(
+        "auto", choice("auto", "fp32", "bf16", "fp16"), "auto: bf16 on a GPU that has it, else fp32", True
+    )
     deterministic: bool = _setting(False, switch, "bit-identical repetition on GPUs, slower", True)
     compile: bool = _setting(False, switch, "torch.compile the networks", True)
     channels_last: bool = _setting(True, switch, "memory layout of the convolutions", True)
     # How it runs.
-    NGPUS: int | str = _setting("all", word_or("all", integer(0)), "processes on this machine; 0: one process on the CPU")
+    NGPUS: int | str = _setting(
+        "all", word_or("all", integer(0)), "processes on this machine; 0: one process on the CPU"
+    )
     num_workers: int | str = _setting("auto", word_or("auto", integer(0)), "data-loading workers per process")
-    resume: str = _setting("auto", choice("auto", "never", "force"), "auto: go on where a run stopped; force: also with other settings")
+    resume: str = _setting(
+        "auto", choice("auto", "never", "force"), "auto: go on where a run stopped; force: also with other settings"
+    )
     snapshot_iter: int = _setting(1, integer(1), "epochs between snapshots")
-    keep_snapshots: int | str = _setting(3, word_or("all", integer(1)), "how many epochs' snapshots stay (two at least, to fall back on)")
+    keep_snapshots: int | str = _setting(
+        3, word_or("all", integer(1)), "how many epochs' snapshots stay (two at least, to fall back on)"
+    )
     # How it is evaluated.
-    ensemble: tuple[str, ...] = _setting(("all",), several(choice("all", *PREDICTORS)), "predictors, with commas; all: the seven")
+    ensemble: tuple[str, ...] = _setting(
+        ("all",), several(choice("all", *PREDICTORS)), "predictors, with commas; all: the seven"
+    )
     eval_epochs: str | tuple[int, ...] = _setting("last", epochs, "snapshots evaluated: last, all, none, 20-34, 30,34")
     eval_scales: tuple[float, ...] = _setting((1.0,), several(number(0, 16, low_allowed=False)), "scales summed")
     eval_flip: bool = _setting(False, switch, "adds mirrored windows")
-    save_predictions: str = _setting("auto", choice("auto", "none", *PREDICTORS), "predictor whose maps are written; auto: v3, else v2")
+    save_predictions: str = _setting(
+        "auto", choice("auto", "none", *PREDICTORS), "predictor whose maps are written; auto: v3, else v2"
+    )
     debug: bool = _setting(False, switch, "1: errors come with their traceback")
 
 
@@ -215,7 +239,9 @@ def _read(name: str, value: str) -> Any:
     try:
         return FIELDS[name].metadata["read"](value)
     except ValueError as error:
-        raise InputError(f"{name}: expected {error}, found {value!r}; set it in the script or the environment") from None
+        raise InputError(
+            f"{name}: expected {error}, found {value!r}; set it in the script or the environment"
+        ) from None
 
 
 def help_table() -> str:

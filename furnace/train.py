@@ -1,10 +1,8 @@
 """`python -m furnace train`: sets up a run, then a loop that names its steps."""
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
@@ -13,11 +11,12 @@ from tqdm import tqdm
 
 from furnace.data.file_list import FileList
 from furnace.data.loaders import Plan, TrainingSamples, to_device, training_batches
+from furnace.engine.backend import autocast, loader_workers, prepare_backends, training_dtype
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.distributed import World
 from furnace.engine.evaluator import IMAGENET_MEAN, IMAGENET_STD
 from furnace.engine.files import write_text
-from furnace.engine.log import EpochTable, LossMeter, Stopwatch
+from furnace.engine.log import LossMeter, RunLogs, Stopwatch
 from furnace.errors import InputError
 from furnace.experiment import Experiment
 from furnace.losses import PixelLoss, cross_entropy, ohem_cross_entropy
@@ -45,7 +44,7 @@ class Trainer:
         self.iterations = settings.nepochs * self.iterations_per_epoch
         self.base_rate = settings.learning_rate * settings.learning_rate_factor
 
-        prepare_backends(settings)
+        prepare_backends(settings.deterministic)
         self.ensemble = self._build_ensemble()
         self.optimizers = [
             build_optimizer(student, self.base_rate, settings.weight_decay) for student in self.ensemble.students
@@ -71,12 +70,20 @@ class Trainer:
             with_strong=experiment.method.view == "strong",
             seed=settings.seed,
         )
-        samples = TrainingSamples(labeled, unlabeled, plan, draw_mask=lambda size, random: cutmix_masks(1, size, random)[0])
+        samples = TrainingSamples(
+            labeled, unlabeled, plan, draw_mask=lambda size, random: cutmix_masks(1, size, random)[0]
+        )
         self.stopwatch = Stopwatch()
-        self.batches = self.stopwatch.waiting(training_batches(
-            samples, self.start, world.rank, world.size,
-            workers=loader_workers(settings.num_workers, world), pin_memory=world.device.type == "cuda",
-        ))
+        self.batches = self.stopwatch.waiting(
+            training_batches(
+                samples,
+                self.start,
+                world.rank,
+                world.size,
+                workers=loader_workers(settings.num_workers, world.device),
+                pin_memory=world.device.type == "cuda",
+            )
+        )
         self.meter = LossMeter()
         self.mean = torch.tensor(IMAGENET_MEAN, device=world.device)
         self.std = torch.tensor(IMAGENET_STD, device=world.device)
@@ -88,7 +95,7 @@ class Trainer:
         if self.start == self.iterations:
             print(f"nothing to do: all {self.settings.nepochs} epochs are in {self.settings.snapshot_dir}")
             return
-        logs = RunLogs(self.settings, self.start, self.start // self.iterations_per_epoch) if self.world.is_main else None
+        logs = self._logs() if self.world.is_main else None
         for iteration, raw in self._progress(enumerate(self.batches, self.start)):
             batch = to_device(raw, self.world.device, self.mean, self.std, self.settings.channels_last)
             cps_weight = self._cps_weight(iteration)
@@ -115,7 +122,7 @@ class Trainer:
         follow = cps_weight == 0 or self.settings.teacher_norm == "running"
         self.ensemble.update_teachers(step, self.settings.ema_decay, with_buffers=follow)
 
-    def _end_epoch(self, epoch: int, logs: "RunLogs | None") -> None:
+    def _end_epoch(self, epoch: int, logs: RunLogs | None) -> None:
         """Reads the losses back, writes the epoch's row, and a snapshot when one is due."""
         local = self.meter.read_back()
         self.meter.reset()
@@ -229,21 +236,25 @@ class Trainer:
             "precision": str(dtype).removeprefix("torch."),
             "device": str(world.device),
         }
-        lists = {
-            str(files.path): {"entries": len(files), "sha256": files.sha256()} for files in (labeled, unlabeled)
-        }
+        lists = {str(files.path): {"entries": len(files), "sha256": files.sha256()} for files in (labeled, unlabeled)}
         description = {**self.experiment.description(), "effective": effective, "lists": lists}
         write_text(settings.OUTPUT_PATH / "config.json", json.dumps(description, indent=2) + "\n")
         method = self.experiment.method
         print(
-            f"{settings.method}: labellers {method.labellers}, view {method.view}, {settings.backbone} width {settings.width:g}\n"
+            f"{settings.method}: labellers {method.labellers}, view {method.view}, "
+            f"{settings.backbone} width {settings.width:g}\n"
             f"1/{settings.labeled_ratio}: {len(labeled)} labelled, {len(unlabeled)} unlabelled images\n"
-            f"batch {settings.batch_size} = {world.size} x {effective['batch_size_per_process']}, effective learning rate "
-            f"{self.base_rate:g}, weight decay {settings.weight_decay:g}, {effective['precision']} on {world.device}\n"
+            f"batch {settings.batch_size} = {world.size} x {effective['batch_size_per_process']}, "
+            f"effective learning rate {self.base_rate:g}, weight decay {settings.weight_decay:g}\n"
+            f"{effective['precision']} on {world.device}\n"
             f"{settings.nepochs} epochs of {self.iterations_per_epoch} iterations, from iteration {self.start}\n"
             f"writing to {settings.OUTPUT_PATH}",
             flush=True,
         )
+
+    def _logs(self) -> RunLogs:
+        epochs_done = self.start // self.iterations_per_epoch
+        return RunLogs(self.settings.OUTPUT_PATH, self.settings.nepochs, epochs_done, self.start)
 
     def _progress(self, steps: Iterable) -> Iterator:
         self._bar = tqdm(
@@ -261,66 +272,9 @@ class Trainer:
         self._bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()}, refresh=False)
 
 
-class RunLogs:
-    """The main process's logs: metrics.csv, TensorBoard, a line per epoch."""
-
-    def __init__(self, settings: Settings, start: int, epochs_done: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.nepochs = settings.nepochs
-        self.table = EpochTable(settings.OUTPUT_PATH / "metrics.csv", epochs_done)
-        self.writer = SummaryWriter(settings.OUTPUT_PATH / "tb", purge_step=start + 1)
-
-    def add(self, row: dict[str, float | int]) -> None:
-        self.table.append(row)
-        for name, value in row.items():
-            if name not in ("epoch", "iteration"):
-                self.writer.add_scalar(name, value, row["iteration"])
-        self.writer.flush()
-        tqdm.write(
-            f"epoch {row['epoch']}/{self.nepochs}  loss {row['loss']:.4f}  supervised "
-            f"{row['loss_sup_1']:.4f} {row['loss_sup_2']:.4f}  cross {row['loss_cross_1']:.4f} {row['loss_cross_2']:.4f}"
-            f"  {row['seconds']:.1f} s ({row['data_seconds']:.1f} s waiting for data)"
-        )
-
-    def close(self) -> None:
-        self.writer.close()
-
-
 def supervised_loss(settings: Settings, processes: int) -> PixelLoss:
     """Cross-entropy, or OHEM with `ohem_min_kept` pixels for every image of a process, as published."""
     if settings.ohem_threshold is None:
         return cross_entropy
     min_kept = settings.ohem_min_kept * settings.batch_size // processes
     return partial(ohem_cross_entropy, threshold=settings.ohem_threshold, min_kept=min_kept)
-
-
-def training_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The type that convolutions compute in; weights, losses and averages stay fp32."""
-    if precision == "auto":
-        has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        precision = "bf16" if has_bf16 else "fp32"
-    if precision == "fp16" and device.type == "cpu":
-        raise InputError("precision: fp16 needs a GPU, found the CPU; set precision=fp32 or bf16")
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-
-
-def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
-    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
-
-
-def prepare_backends(settings: Settings) -> None:
-    """Speed where bits may vary, or repeatable bits where they may not."""
-    if settings.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = not settings.deterministic
-
-
-def loader_workers(num_workers: int | str, world: World) -> int:
-    """The number asked for; by itself none on a CPU, where they would take the cores from the networks."""
-    if num_workers != "auto":
-        return num_workers
-    if world.device.type == "cpu":
-        return 0
-    return min(8, max(1, (os.cpu_count() or 1) // max(1, torch.cuda.device_count())))

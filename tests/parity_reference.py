@@ -8,7 +8,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -116,8 +116,8 @@ def assert_float32_error(ours, reference, stated: float, what: str = "") -> None
     This is sharper than a tolerance: the statement was made about the same two runs.
     """
     ours = np.asarray(ours, np.float64)
-    error = np.abs(ours - reference).max()
-    assert abs(error - stated) <= 1e-6 * stated + 1e-11 * np.abs(ours).max(), f"{what}: off by {error:g}, stated {stated:g}"
+    error, rounding = np.abs(ours - reference).max(), 1e-11 * np.abs(ours).max()
+    assert abs(error - stated) <= 1e-6 * stated + rounding, f"{what}: off by {error:g}, stated {stated:g}"
 
 
 def stride_of(name: str) -> int:
@@ -162,20 +162,16 @@ class Replay:
 
 
 def replay(run: dict, wanted: Iterable[str]) -> Replay:
-    """Runs a train_step file's steps in float64. `wanted`: the names of which single entries are kept, for example
+    """Runs a train_step file's steps in float64. Of `wanted` entries all values are kept; they are named such as
     `step1/branch1/value/classifier.weight`."""
     method = METHODS[run["script"].removeprefix("train_")]
-    prefixes = iter(("branch1.", "branch2."))
+    prefixes = iter([f"{run['weight_name_prefix']}branch{number}." for number in (1, 2)])
     ensemble = Ensemble(
-        lambda: filled_network(
-            TRAINED_BACKBONE, run["num_classes"], run["weight_name_prefix"] + next(prefixes), run["bn3_weight_multiplier"]
-        ),
+        lambda: filled_network(TRAINED_BACKBONE, run["num_classes"], next(prefixes), run["bn3_weight_multiplier"]),
         with_teachers=method.labellers == "teachers",
     )
     networks = {PUBLISHED_NAMES[role]: network for role, network in ensemble.networks().items()}
-    optimizers = [
-        build_optimizer(student, run["learning_rate"], run["weight_decay"]) for student in ensemble.students
-    ]
+    optimizers = [build_optimizer(net, run["learning_rate"], run["weight_decay"]) for net in ensemble.students]
     algorithm = Observed(
         students=ensemble.students,
         labellers=ensemble.teachers or ensemble.students,
@@ -184,32 +180,46 @@ def replay(run: dict, wanted: Iterable[str]) -> Replay:
     )
     arrays, steps = {}, []
     for step in range(1, len(run["steps"]) + 1):
-        before = {name: [value.clone() for value in network.parameters()] for name, network in networks.items()}
+        before = {name: [value.detach().clone() for value in net.parameters()] for name, net in networks.items()}
         batch = training_batch(run, step)
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        losses = algorithm.accumulate_gradients(batch, run["cps_weight"])
-        for optimizer in optimizers:
-            set_learning_rate(
-                optimizer, polynomial_rate(run["learning_rate"], step - 1, run["total_iterations"])
-            )
-            optimizer.step()
+        losses = take_step(run, step, batch, algorithm, optimizers)
         ensemble.update_teachers(step, run["ema_decay"], with_buffers=False)
 
         arrays[f"step{step}/mask"] = batch.mask.numpy()
         for number, labels in enumerate(algorithm.seen, 1):
             arrays[f"step{step}/pseudo_label_{number}"] = labels.numpy()
         for name, network in networks.items():
-            for key, value in measurements(network, before[name], wanted_below(f"step{step}/{name}/", wanted)):
-                arrays[f"step{step}/{name}/{key}"] = value
+            place = f"step{step}/{name}/"
+            entries = [entry.removeprefix(place) for entry in wanted if entry.startswith(place)]
+            for key, values in measurements(network, before[name], entries):
+                arrays[place + key] = values
         steps.append(
             Step(
                 learning_rates=sorted({group["lr"] for optimizer in optimizers for group in optimizer.param_groups}),
-                losses=published_losses(losses.terms(), run["cps_weight"]),
+                losses=losses,
                 batches_tracked={name: batches_tracked(network) for name, network in networks.items()},
             )
         )
     return Replay(arrays, steps)
+
+
+def take_step(
+    run: dict, step: int, batch: Batch, algorithm: CrossSupervision, optimizers: list[torch.optim.Optimizer]
+) -> dict[str, float]:
+    """Moves both students; the losses by their published names. There the cross term is one, and carries its weight."""
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    terms = algorithm.accumulate_gradients(batch, run["cps_weight"]).terms()
+    rate = polynomial_rate(run["learning_rate"], step - 1, run["total_iterations"])
+    for optimizer in optimizers:
+        set_learning_rate(optimizer, rate)
+        optimizer.step()
+    return {
+        "loss_sup": terms["loss_sup_1"].item(),
+        "loss_sup_r": terms["loss_sup_2"].item(),
+        "cps_loss": run["cps_weight"] * (terms["loss_cross_1"] + terms["loss_cross_2"]).item(),
+        "loss": terms["loss"].item(),
+    }
 
 
 def training_batch(run: dict, step: int) -> Batch:
@@ -233,22 +243,8 @@ def supervised_loss(ohem: dict | None) -> PixelLoss:
     return partial(ohem_cross_entropy, threshold=ohem["thresh"], min_kept=ohem["min_kept"])
 
 
-def published_losses(terms: dict[str, Tensor], cps_weight: float) -> dict[str, float]:
-    """The terms by their published names; there the cross term is one, and carries its weight."""
-    return {
-        "loss_sup": terms["loss_sup_1"].item(),
-        "loss_sup_r": terms["loss_sup_2"].item(),
-        "cps_loss": cps_weight * (terms["loss_cross_1"] + terms["loss_cross_2"]).item(),
-        "loss": terms["loss"].item(),
-    }
-
-
-def wanted_below(place: str, wanted: Iterable[str]) -> list[str]:
-    return [name.removeprefix(place) for name in wanted if name.startswith(place)]
-
-
-def measurements(network: nn.Module, before: list[Tensor], wanted: list[str]) -> Iterable[tuple[str, np.ndarray]]:
-    """Norms and sums over every parameter and buffer, and the entries named `value/...`, `grad/...`, `buffer/...`."""
+def measurements(network: nn.Module, before: list[Tensor], entries: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Norms and sums of all parameters and buffers, and all of `entries`: `value/...`, `grad/...` or `buffer/...`."""
     parameters, buffers = dict(network.named_parameters()), dict(network.named_buffers())
     with torch.no_grad():
         if all(value.grad is not None for value in parameters.values()):
@@ -257,7 +253,7 @@ def measurements(network: nn.Module, before: list[Tensor], wanted: list[str]) ->
         yield "norm", listed(value.norm() for value in parameters.values())
         yield "sum", listed(value.sum() for value in parameters.values())
         yield "bsum", listed(value.double().sum() for value in buffers.values())
-        for key in wanted:
+        for key in entries:
             kind, name = key.split("/")
             entry = buffers[name] if kind == "buffer" else parameters[name]
             yield key, (entry.grad if kind == "grad" else entry).detach().clone().numpy()

@@ -18,7 +18,7 @@ from conftest import REPOSITORY
 
 from furnace.__main__ import main
 from furnace.data.synthetic import write_voc_layout
-from furnace.engine import distributed
+from furnace.engine import checkpoint, distributed
 from furnace.network.resnet import ResNet
 from furnace.settings import FIELDS
 
@@ -80,10 +80,14 @@ def make_place(root: Path, data: Path, runs: Path) -> Place:
 
 @pytest.fixture(scope="module", autouse=True)
 def clean_environment() -> Iterator[None]:
+    """No setting from outside; one thread, which is quickest for networks this small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         for name in (*FIELDS, *LAUNCHER):
             patch.delenv(name, raising=False)
         yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +244,8 @@ def with_foreign_key(content: dict) -> dict:
 
 
 def twenty_classes(place: Place) -> None:
-    edit("config.py", "dataset=VOC", "dataset=replace(VOC, classes=VOC.classes[:20], palette=VOC.palette[:20])")(place)
+    fewer = "replace(VOC, classes=VOC.classes[:20], palette=VOC.palette[:20])"
+    edit("config.py", "dataset=VOC", f"dataset={fewer}")(place)
     edit("config.py", "from easydict", "from dataclasses import replace\n\nfrom easydict")(place)
     place.run_of("ema")
 
@@ -269,7 +274,9 @@ def pickled(content: object, path: Path) -> None:
     path.write_bytes(pickle.dumps(content, protocol=2))
 
 
-def weights(change: Callable[[dict], object], backbone: str = "resnet18_v1c", width: float = 0.0625) -> Callable[[Place], None]:
+def weights(
+    change: Callable[[dict], object], backbone: str = "resnet18_v1c", width: float = 0.0625
+) -> Callable[[Place], None]:
     """A file of backbone weights; whatever `change` makes of them is saved."""
     return lambda place: torch.save(change(ResNet(backbone, width).state_dict()), place.root / "weights.pth")
 
@@ -541,24 +548,25 @@ def test_cases_have_names_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("argument", "name"), [("batchsize=4", "batchsize"), ("labeled_ratio", "labeled_ratio"), ("=4", ""), ("Method=ema", "Method")]
+    ("argument", "name"),
+    [("batchsize=4", "batchsize"), ("labeled_ratio", "labeled_ratio"), ("=4", ""), ("Method=ema", "Method")],
 )
 def test_unknown_arguments(place: Place, capfd: pytest.CaptureFixture, argument: str, name: str) -> None:
     assert main(["train", str(place.experiment), argument]) == 2
     lines = lines_of(capfd.readouterr().err)
     assert len(lines) == 1
-    assert lines[0].startswith(f"error: unknown setting {name!r}; expected NAME=VALUE, NAME being one of volna, OUTPUT_PATH")
+    assert lines[0].startswith(f"error: unknown setting {name!r}; expected NAME=VALUE, NAME being one of volna, ")
 
 
 def test_missing_experiment_folder(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     assert main(["train", str(tmp_path / "exp.nowhere")]) == 2
     lines = lines_of(capfd.readouterr().err)
-    assert len(lines) == 1 and lines[0].startswith(f"error: no experiment: {tmp_path}/exp.nowhere holds no config.py; name a folder")
+    assert len(lines) == 1
+    assert lines[0].startswith(f"error: no experiment: {tmp_path}/exp.nowhere holds no config.py; name a folder")
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [[], ["trian"], ["train"], ["train", ".", "--fast"], ["demo-data", "x", "--images", "many"]],
+    "arguments", [[], ["trian"], ["train"], ["train", ".", "--fast"], ["demo-data", "x", "--images", "many"]]
 )
 def test_bad_command_lines(arguments: list[str], capfd: pytest.CaptureFixture) -> None:
     try:
@@ -586,7 +594,7 @@ def test_demo_data_refuses(tmp_path: Path, capfd: pytest.CaptureFixture, argumen
 
 
 @pytest.mark.parametrize(("batch_size", "gpus"), [("2", 3), ("6", 4)])
-def test_batch_must_be_shared_out_evenly_over_gpus(place: Place, capfd, monkeypatch, batch_size: str, gpus: int) -> None:
+def test_batch_is_shared_out_evenly_over_gpus(place: Place, capfd, monkeypatch, batch_size: str, gpus: int) -> None:
     monkeypatch.setattr(distributed, "gpus_to_use", lambda wanted: gpus)
     place.settings |= {"NGPUS": str(gpus), "batch_size": batch_size}
     assert place.call("train") == 2
@@ -596,7 +604,7 @@ def test_batch_must_be_shared_out_evenly_over_gpus(place: Place, capfd, monkeypa
     ]
 
 
-def test_arguments_win_over_the_environment_and_empty_ones_are_not_set(place: Place, capfd: pytest.CaptureFixture) -> None:
+def test_arguments_win_over_the_environment_and_empty_texts_are_not_set(place: Place, capfd) -> None:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in place.settings.items():
             patch.setenv(name, value)
@@ -619,7 +627,7 @@ def test_debug_shows_the_traceback_and_the_line(place: Place, capfd: pytest.Capt
     assert "Traceback" in stderr and stderr.splitlines()[-1].startswith("error: method: expected one of")
 
 
-def test_all_predictors_of_a_run_without_teachers_are_those_there_are(place: Place, capfd: pytest.CaptureFixture) -> None:
+def test_all_predictors_of_a_run_without_teachers_are_those_there_are(place: Place, capfd) -> None:
     place.run_of("org")
     place.settings["ensemble"] = "all"
     assert place.call("eval") == 0
@@ -630,10 +638,8 @@ def test_all_predictors_of_a_run_without_teachers_are_those_there_are(place: Pla
     assert [row.split(",")[6] for row in rows] == ["Ensemble", "v0", "v0_2", "v2"]
 
 
-def test_a_run_killed_while_it_saved_its_first_snapshot_starts_again(place: Place, capfd: pytest.CaptureFixture, monkeypatch) -> None:
+def test_a_run_killed_while_it_saved_its_first_snapshot_starts_again(place: Place, monkeypatch) -> None:
     """The students were written, then the process died: the next start must not take them for another run's."""
-    from furnace.engine import checkpoint
-
     save, saved = checkpoint._save, []
 
     def die_after_the_students(path: Path, content: dict) -> None:
@@ -664,8 +670,9 @@ def test_fewer_epochs_than_are_done_end_at_once_and_say_so(place: Place, capfd: 
 
 def environment(place: Place) -> dict[str, str]:
     return {
-        **{name: value for name, value in os.environ.items() if name not in (*FIELDS, *LAUNCHER, "PYTHONPATH")},
+        **{name: value for name, value in os.environ.items() if name not in (*FIELDS, *LAUNCHER)},
         **place.settings,
+        "PYTHONPATH": str(REPOSITORY),
         "volna": str(REPOSITORY),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
@@ -674,15 +681,15 @@ def environment(place: Place) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("command", "settings", "fragment"),
     [
-        ([sys.executable, "-m", "furnace", "train", "experiment"], {"PYTHONPATH": str(REPOSITORY), "method": "cps"}, "method: expected one of"),
-        (["bash", "experiment/train_ema.sh"], {"batch_size": "eight"}, "batch_size: expected a whole number of at least 2, found 'eight'"),
+        (["python", "-m", "furnace", "train", "experiment"], {"method": "cps"}, "method: expected one of"),
+        (["bash", "experiment/train_ema.sh"], {"batch_size": "eight"}, "batch_size: expected a whole number"),
         (["bash", "experiment/eval.sh"], {}, "no snapshot found: "),
     ],
     ids=["python -m furnace", "train_ema.sh", "eval.sh"],
-)  # fmt: skip
-def test_real_commands_end_with_status_2(place: Place, command: list[str], settings: dict[str, str], fragment: str) -> None:
+)
+def test_real_commands_end_with_status_2(place: Place, command: list[str], settings: dict, fragment: str) -> None:
     result = subprocess.run(
-        command, cwd=place.root, env=environment(place) | settings, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=place.root, env=environment(place) | settings, capture_output=True, text=True, check=False
     )
     assert result.returncode == 2
     lines = result.stderr.splitlines()

@@ -1,6 +1,6 @@
 """Writes this experiment's lists from DATA/camvid: `image<TAB>label` for labelled images, the image alone for others.
 
-    python make_lists.py [CAMVID FOLDER]
+python make_lists.py [CAMVID FOLDER]
 """
 
 import sys

@@ -33,7 +33,9 @@ class Dataset:
 
     def __post_init__(self) -> None:
         if len(self.classes) != len(self.palette):
-            raise InputError(f"data set {self.name}: {len(self.classes)} classes but {len(self.palette)} colours; give one each")
+            raise InputError(
+                f"data set {self.name}: {len(self.classes)} classes but {len(self.palette)} colours; give one each"
+            )
 
     @property
     def num_classes(self) -> int:
@@ -69,7 +71,8 @@ class Split:
         if image.shape[:2] != label.shape:
             raise InputError(
                 f"image and label differ in size: {self.image_path(index)} is {_size(image)}, "
-                f"{self.label_path(index)} is {_size(label)} (height x width); mend the pair or leave it out of {self.files.path}"
+                f"{self.label_path(index)} is {_size(label)} (height x width); "
+                f"mend the pair or leave it out of {self.files.path}"
             )
         return image, label
 
@@ -79,7 +82,10 @@ class Split:
             paths = [self.image_path(index), self.label_path(index)] if with_labels else [self.image_path(index)]
             for path in paths:
                 if not path.is_file():
-                    raise InputError(f"file not found: {path}: named by entry {index + 1} of {self.files.path}; add it or mend the list")
+                    raise InputError(
+                        f"file not found: {path}: named by entry {index + 1} of {self.files.path}; "
+                        "add it or mend the list"
+                    )
 
     def _resolve(self, index: int, column: int) -> Path:
         line = self.files[index]
@@ -90,9 +96,7 @@ class Split:
             pattern = (self.dataset.name_image, self.dataset.name_label)[column]
             return self.root / pattern.format(split=self.name, name=line)
         if column >= len(parts) or not parts[column]:
-            raise InputError(
-                f"{self.files.path}: entry {index + 1} names no label: {line!r}; expected image<TAB>label"
-            )
+            raise InputError(f"{self.files.path}: entry {index + 1} names no label: {line!r}; expected image<TAB>label")
         return self.root / parts[column].lstrip("/")
 
 
@@ -131,7 +135,8 @@ def _palette_indices(path: Path) -> np.ndarray:
     with Image.open(path) as image:
         if image.mode != "P":
             raise InputError(
-                f"label is a colour image: {path}: expected one channel of class indices (or a palette PNG), found {image.mode}; convert it"
+                f"label is a colour image: {path}: expected one channel of class indices (or a palette PNG), "
+                f"found {image.mode}; convert it"
             )
         return np.array(image)
 
@@ -140,7 +145,9 @@ def _decode(path: Path, flags: int, what: str) -> np.ndarray:
     try:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
-        raise InputError(f"{what} not readable: {path}: {error.strerror}; add the file or take it out of its list") from None
+        raise InputError(
+            f"{what} not readable: {path}: {error.strerror}; add the file or take it out of its list"
+        ) from None
     try:
         decoded = cv2.imdecode(data, flags) if len(data) else None
     except cv2.error:
@@ -166,6 +173,7 @@ def voc_palette(count: int) -> tuple[Colour, ...]:
     return tuple(colours)
 
 
+# fmt: off
 VOC_CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tv/monitor",
@@ -182,6 +190,7 @@ CAMVID_CLASSES = {
     "pavement": (60, 40, 222), "tree": (128, 128, 0), "sign": (192, 128, 128), "fence": (64, 64, 128),
     "car": (64, 0, 128), "pedestrian": (64, 64, 0), "bicyclist": (0, 128, 192),
 }
+# fmt: on
 
 VOC = Dataset(
     name="voc",

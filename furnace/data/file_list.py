@@ -36,7 +36,9 @@ class FileList:
             starts, ends = starts[filled], ends[filled]
         self._starts, self._ends = starts, ends
         if len(self) == 0:
-            raise InputError(f"list is empty: {self.path}: expected one image a line, found none; fill it or name another")
+            raise InputError(
+                f"list is empty: {self.path}: expected one image a line, found none; fill it or name another"
+            )
 
     def __len__(self) -> int:
         return len(self._starts)

@@ -86,9 +86,7 @@ class TrainingSamples(Dataset):
         self.plan = plan
         self.draw_mask = draw_mask
         self.streams = {LABELED: labeled, UNLABELED_0: unlabeled, UNLABELED_1: unlabeled}
-        self.orders = {
-            stream: Shuffled(len(split.files), plan.seed, stream) for stream, split in self.streams.items()
-        }
+        self.orders = {stream: Shuffled(len(split.files), plan.seed, stream) for stream, split in self.streams.items()}
 
     def __getitem__(self, index: int) -> Sample | InputError:
         try:

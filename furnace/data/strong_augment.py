@@ -102,8 +102,19 @@ def noise(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 OPERATIONS: tuple[Operation, ...] = (
-    brightness, contrast, gamma, posterize, solarize, autocontrast, equalize, saturation, hue, swap_channels,
-    blur, sharpen, noise,
+    brightness,
+    contrast,
+    gamma,
+    posterize,
+    solarize,
+    autocontrast,
+    equalize,
+    saturation,
+    hue,
+    swap_channels,
+    blur,
+    sharpen,
+    noise,
 )
 
 

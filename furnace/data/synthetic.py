@@ -65,7 +65,7 @@ def _noise(rng: np.random.Generator, height: int, width: int, blur: float, blur_
 
 def _object_pattern(rng: np.random.Generator, texture: str, height: int, width: int) -> np.ndarray:
     if texture == "blotches":
-        wave = _noise(rng, height, width, rng.uniform(1.5, 2.2))
+        wave = _noise(rng, height, width, rng.uniform(1.8, 2.6))
     else:
         period, angle = rng.uniform(7, 11), rng.uniform(-LEAN, LEAN)  # pixels, radians
         bend, wavelength, phase = rng.uniform((0, 40, 0), (1, 80, 2 * np.pi))  # pixels, pixels, radians
@@ -89,7 +89,7 @@ def _ground_pattern(rng: np.random.Generator, height: int, width: int) -> np.nda
         wave = rng.standard_normal(len(points))[nearest]
     else:  # brush strokes, upright or sideways
         wave = _noise(rng, height, width, *rng.permutation([0.7, 5.0]))
-    return np.clip(0.5 + 0.15 * wave, 0, 1)  # fainter than an object's, whose texture must win
+    return np.clip(0.5 + 0.12 * wave, 0, 1)  # fainter than an object's, whose texture must win
 
 
 def _paint(rng: np.random.Generator, pattern: np.ndarray) -> np.ndarray:
@@ -130,7 +130,7 @@ def draw_scene(rng: np.random.Generator, height: int, width: int) -> tuple[np.nd
 
     down, right = rng.uniform(-0.2, 0.2, (2, 1)) * (-1, 1)  # how much brighter or darker each end is
     image *= (1 + np.linspace(*down, height)[:, None] + np.linspace(*right, width))[..., None]
-    image += rng.normal(0, rng.uniform(2, 7), image.shape)
+    image += rng.normal(0, rng.uniform(2, 6), image.shape)
     return np.clip(image, 0, 255).astype(np.uint8), label
 
 

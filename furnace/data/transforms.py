@@ -45,9 +45,7 @@ class WeakView:
         return cv2.flip(part, 1) if self.mirrored else part
 
 
-def draw_weak_view(
-    random: np.random.Generator, size: tuple[int, int], crop: int, scales: Sequence[float]
-) -> WeakView:
+def draw_weak_view(random: np.random.Generator, size: tuple[int, int], crop: int, scales: Sequence[float]) -> WeakView:
     """Draws a view of an image of `size` (H, W): mirrored half of the time, one of `scales`, anywhere."""
     mirrored = bool(random.random() < MIRROR_PROBABILITY)
     scale = scales[random.integers(len(scales))]

@@ -88,7 +88,11 @@ class Snapshots:
         state = _model_state(path)
         for number, student in enumerate(ensemble.students, 1):
             prefix = f"branch{number}."
-            fill(student, {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}, path)
+            fill(
+                student,
+                {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)},
+                path,
+            )
         for teacher, path in zip(ensemble.teachers, self.teacher_files(epoch), strict=bool(ensemble.teachers)):
             fill(teacher, _model_state(path), path)
 

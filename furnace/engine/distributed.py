@@ -159,7 +159,9 @@ class CpuSyncBatchNorm(nn.BatchNorm2d):
         """Normalises (B, C, H, W) in training mode with the statistics of every process's images together."""
         if not self.training:
             return super().forward(feature)
-        total = _all_sum(torch.cat([feature.sum(dim=(0, 2, 3)), feature.new_tensor([feature.numel() / feature.shape[1]])]))
+        total = _all_sum(
+            torch.cat([feature.sum(dim=(0, 2, 3)), feature.new_tensor([feature.numel() / feature.shape[1]])])
+        )
         count = total[-1].detach()
         mean = total[:-1] / count
         centred = feature - mean[:, None, None]

@@ -80,9 +80,7 @@ class SlidingWindow:
             pixels = self._normalize(image)
         else:
             pixels = F.pad(self._normalize(image), (left, right, top, bottom))  # 0 is the mean colour
-        totals = {
-            name: torch.zeros(self.num_classes, *pixels.shape[1:], device=self.device) for name in self.networks
-        }
+        totals = {name: torch.zeros(self.num_classes, *pixels.shape[1:], device=self.device) for name in self.networks}
         for corners in _chunks(list(self._corners(*pixels.shape[1:])), self.window_batch):
             windows = torch.stack([pixels[:, y : y + crop, x : x + crop] for y, x in corners])  # (B, 3, S, S)
             for name, network in self.networks.items():

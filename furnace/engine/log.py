@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from furnace.engine.files import write_text
 from furnace.errors import InputError
@@ -43,8 +44,8 @@ class LossMeter:
                 for name, value in zip(names, row, strict=True):
                     if name != "loss" and not abs(value) < float("inf"):
                         raise InputError(
-                            f"{name} is {value} at iteration {iteration}; the last snapshot is kept; lower learning_rate "
-                            f"or look at the files of that batch: {', '.join(files)}"
+                            f"{name} is {value} at iteration {iteration}; the last snapshot is kept; "
+                            f"lower learning_rate or look at the files of that batch: {', '.join(files)}"
                         )
                     self._sums[name] = self._sums.get(name, 0.0) + value
             self._count += len(self._pending)
@@ -71,12 +72,43 @@ class EpochTable:
                 self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= last_epoch]
 
     def append(self, row: dict[str, float | int]) -> None:
-        self.rows.append({name: f"{value:.6g}" if isinstance(value, float) else str(value) for name, value in row.items()})
+        self.rows.append(
+            {name: f"{value:.6g}" if isinstance(value, float) else str(value) for name, value in row.items()}
+        )
         text = io.StringIO()
-        table = csv.DictWriter(text, fieldnames=list(self.rows[-1]), lineterminator="\n", restval="", extrasaction="ignore")
+        table = csv.DictWriter(
+            text, fieldnames=list(self.rows[-1]), lineterminator="\n", restval="", extrasaction="ignore"
+        )
         table.writeheader()
         table.writerows(self.rows)
         write_text(self.path, text.getvalue())
+
+
+class RunLogs:
+    """The main process's logs: metrics.csv, TensorBoard, a line per epoch."""
+
+    def __init__(self, output: Path, nepochs: int, epochs_done: int, iterations_done: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # here, because its import takes a second
+
+        self.nepochs = nepochs
+        self.table = EpochTable(output / "metrics.csv", epochs_done)
+        self.writer = SummaryWriter(output / "tb", purge_step=iterations_done + 1)
+
+    def add(self, row: dict[str, float | int]) -> None:
+        self.table.append(row)
+        for name, value in row.items():
+            if name not in ("epoch", "iteration"):
+                self.writer.add_scalar(name, value, row["iteration"])
+        self.writer.flush()
+        tqdm.write(
+            f"epoch {row['epoch']}/{self.nepochs}  loss {row['loss']:.4f}  supervised "
+            f"{row['loss_sup_1']:.4f} {row['loss_sup_2']:.4f}  "
+            f"cross {row['loss_cross_1']:.4f} {row['loss_cross_2']:.4f}"
+            f"  {row['seconds']:.1f} s ({row['data_seconds']:.1f} s waiting for data)"
+        )
+
+    def close(self) -> None:
+        self.writer.close()
 
 
 class Stopwatch:

@@ -47,7 +47,9 @@ def read_table(path: Path) -> pd.DataFrame:
         raise InputError(f"not a table: {path}: {str(error).splitlines()[0]}; mend it or move it away") from None
     missing = [column for column in PUBLISHED_COLUMNS if column not in table.columns]
     if missing:
-        raise InputError(f"{path} lacks the column {missing[0]}; expected {', '.join(PUBLISHED_COLUMNS)}; mend it or move it away")
+        raise InputError(
+            f"{path} lacks the column {missing[0]}; expected {', '.join(PUBLISHED_COLUMNS)}; mend it or move it away"
+        )
     for column in ("mean_IU", "mean_IU_no_back", "mean_pixel_ACC"):
         table[column] = table[column].str.removesuffix("%")
     for column in RUN_COLUMNS:

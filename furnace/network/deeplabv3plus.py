@@ -50,10 +50,16 @@ class Head(nn.Module):
         super().__init__()
         channels, reduced = scaled(256, width), scaled(48, width)
         self.aspp = ASPP(inputs, channels)
-        self.reduce = nn.Sequential(nn.Conv2d(low_level, reduced, 1, bias=False), nn.BatchNorm2d(reduced), nn.ReLU(True))
+        self.reduce = nn.Sequential(
+            nn.Conv2d(low_level, reduced, 1, bias=False), nn.BatchNorm2d(reduced), nn.ReLU(True)
+        )
         self.last_conv = nn.Sequential(
-            conv3x3(channels + reduced, channels), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
-            conv3x3(channels, channels), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+            conv3x3(channels + reduced, channels),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+            conv3x3(channels, channels),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
         )
 
     def forward(self, low_level: Tensor, feature: Tensor) -> Tensor:

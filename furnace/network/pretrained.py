@@ -66,7 +66,9 @@ def read_tensors(path: Path) -> dict:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise InputError(f"damaged file: {path}: {reason}; replace it") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}, expected a dictionary of tensors; name another file")
+        raise InputError(
+            f"{path} holds a {type(content).__name__}, expected a dictionary of tensors; name another file"
+        )
     return content
 
 
@@ -108,7 +110,9 @@ def _torchvision_state(pretrained: str) -> dict[str, Tensor]:
         weights = get_model_weights(name)
         return (weights[version] if version else weights.DEFAULT).get_state_dict(progress=True)
     except (ValueError, KeyError):
-        raise InputError(f"unknown weights: {pretrained}: expected torchvision://resnet50 or @IMAGENET1K_V1 behind it") from None
+        raise InputError(
+            f"unknown weights: {pretrained}: expected torchvision://resnet50 or @IMAGENET1K_V1 behind it"
+        ) from None
     except OSError as error:
         raise InputError(
             f"cannot download {pretrained}: {error}; put the file of torchvision's weights into "

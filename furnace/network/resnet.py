@@ -82,8 +82,12 @@ class ResNet(nn.Module):
         if name.endswith("_v1c"):
             self.channels = scaled(128, width)
             self.conv1: nn.Module = nn.Sequential(
-                conv3x3(3, stem, stride=2), nn.BatchNorm2d(stem), nn.ReLU(inplace=True),
-                conv3x3(stem, stem), nn.BatchNorm2d(stem), nn.ReLU(inplace=True),
+                conv3x3(3, stem, stride=2),
+                nn.BatchNorm2d(stem),
+                nn.ReLU(inplace=True),
+                conv3x3(stem, stem),
+                nn.BatchNorm2d(stem),
+                nn.ReLU(inplace=True),
                 conv3x3(stem, self.channels),
             )
         else:

@@ -1,5 +1,6 @@
-"""CutMix masks and the mix. French et al., "Semi-supervised semantic segmentation needs strong, varied perturbations" (2020).
+"""CutMix masks and the mix.
 
+French et al., "Semi-supervised semantic segmentation needs strong, varied perturbations" (2020).
 n masks of H x W pixels.
 """
 
