@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--methods", default="supervised,org,ema")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--jobs", type=int, default=2)
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     methods, seeds = options.methods.split(","), [int(seed) for seed in options.seeds.split(",")]
     # A copy of the experiment, so that its log_df.csv holds these runs alone.
     output = options.output.resolve()
