@@ -21,7 +21,7 @@ from furnace.data.strong_augment import strong_view
 from furnace.data.transforms import draw_weak_view, pad_image, pad_label
 from furnace.errors import InputError
 
-LABELED, UNLABELED_0, UNLABELED_1, CUTMIX = range(4)  # the streams' places in the seed
+LABELED, UNLABELED_0, UNLABELED_1, CUTMIX, ORDER = range(5)  # places in the seed: what a generator is for
 Box = tuple[int, int, int, int]
 DrawMask = Callable[[tuple[int, int], np.random.Generator], np.ndarray]
 
@@ -86,7 +86,7 @@ class TrainingSamples(Dataset):
         self.plan = plan
         self.draw_mask = draw_mask
         self.streams = {LABELED: labeled, UNLABELED_0: unlabeled, UNLABELED_1: unlabeled}
-        self.orders = {stream: Shuffled(len(split.files), plan.seed, stream) for stream, split in self.streams.items()}
+        self.orders = {stream: Shuffled(len(split.files), plan.seed, ORDER, stream) for stream, split in self.streams.items()}
 
     def __getitem__(self, index: int) -> Sample | InputError:
         try:
