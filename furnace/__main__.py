@@ -17,13 +17,18 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return options.run(options, arguments)
     except InputError as error:
-        if os.environ.get("debug") == "1":
+        if _debug(arguments):
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr, flush=True)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+
+
+def _debug(arguments: Sequence[str]) -> bool:
+    """Known before settings are read, because reading them may be what fails."""
+    return "debug=1" in arguments or os.environ.get("debug") == "1"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -150,7 +150,10 @@ def plain(value: Any) -> Any:
 def read_description(output: Path) -> dict[str, Any]:
     """The config.json of a run, empty if there is none (published snapshots have none)."""
     try:
-        return json.loads((output / "config.json").read_text(encoding="utf-8"))
+        description = json.loads((output / "config.json").read_text(encoding="utf-8"))
+        if not isinstance(description, dict) or not isinstance(description.get("settings", {}), dict):
+            raise ValueError("expected an object with settings")
+        return description
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -203,12 +206,12 @@ def _absolute(folder: Path, path: Path) -> Path:
 
 def _load(path: Path, name: str) -> Any:
     """The object `name` that a Python file defines."""
+    if not path.is_file():
+        raise InputError(f"no experiment: {path} is missing; expected config.py and network.py side by side")
     spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except FileNotFoundError:
-        raise InputError(f"no experiment: {path} is missing; expected config.py and network.py side by side") from None
     except Exception as error:  # whatever a user's file raises; debug=1 shows where
         raise InputError(f"{path}: {type(error).__name__}: {error}; mend the file") from error
     if not hasattr(module, name):

@@ -36,14 +36,14 @@ def choice(*options: str) -> Reader:
     return read
 
 
-def integer(low: int) -> Reader:
+def integer(low: int, high: int | None = None) -> Reader:
     def read(value: str) -> int:
-        expected = f"a whole number of at least {low}"
+        expected = f"a whole number of at least {low}" + ("" if high is None else f" and at most {high}")
         try:
             number = int(value)
         except ValueError:
             raise ValueError(expected) from None
-        if number < low:
+        if number < low or (high is not None and number > high):
             raise ValueError(expected)
         return number
 
@@ -108,7 +108,7 @@ def epochs(value: str) -> str | tuple[int, ...]:
     found: list[int] = []
     for part in value.split(","):
         first, dash, last = part.partition("-")
-        if not first.strip().isdigit() or (dash and not last.strip().isdigit()):
+        if not first.strip().isdecimal() or (dash and not last.strip().isdecimal()):
             raise ValueError("last, all, none, a range 20-34 or a list 30,34")
         found += range(int(first), int(last or first) + 1)
     if not found:
@@ -172,7 +172,7 @@ class Settings:
         None, word_or("none", number(0, 1)), "OHEM in the supervised loss: probability", True
     )
     ohem_min_kept: int = _setting(50000, integer(0), "OHEM: pixels kept at least, for each image of a process", True)
-    seed: int = _setting(0, integer(0), "start weights, order and augmentation follow from it", True)
+    seed: int = _setting(0, integer(0, 2**63 - 1), "start weights, order and augmentation follow from it", True)
     precision: str = _setting(
         "auto", choice("auto", "fp32", "bf16", "fp16"), "auto: bf16 on a GPU that has it, else fp32", True
     )

@@ -92,8 +92,9 @@ class Trainer:
 
     def run(self) -> None:
         """Trains from the first iteration that is not done yet to the last."""
-        if self.start == self.iterations:
-            print(f"nothing to do: all {self.settings.nepochs} epochs are in {self.settings.snapshot_dir}")
+        if self.start >= self.iterations:
+            if self.world.is_main:
+                print(f"nothing to do: all {self.settings.nepochs} epochs are in {self.settings.snapshot_dir}")
             return
         logs = self._logs() if self.world.is_main else None
         for iteration, raw in self._progress(enumerate(self.batches, self.start)):
@@ -158,12 +159,15 @@ class Trainer:
         """The first iteration to run: 0, or where the newest snapshot ended, with everything put back."""
         settings = self.settings
         state = None if settings.resume == "never" else self.snapshots.newest()
-        if state is None:
-            if self.snapshots.epochs():
-                raise InputError(
-                    f"snapshot_dir holds the snapshots of another run: {settings.snapshot_dir}; "
-                    "choose another OUTPUT_PATH, remove them, or set resume=auto to go on"
-                )
+        if state is None and self.snapshots.epochs():
+            remedy = "" if settings.resume != "never" else ", or set resume=auto to go on"
+            raise InputError(
+                f"snapshot_dir holds the snapshots of another run: {settings.snapshot_dir}; "
+                f"choose another OUTPUT_PATH or remove them{remedy}"
+            )
+        if state is None and self.world.is_main:
+            self.snapshots.begin()
+        if state is None or state["epoch"] == 0:
             return 0
         changed = [
             f"{name} was {old}, is {new}"

@@ -118,6 +118,8 @@ def read_label(path: Path, num_classes: int) -> np.ndarray:
     label = _decode(path, cv2.IMREAD_UNCHANGED, "label")
     if label.ndim == 3:
         label = _palette_indices(path)
+    elif (bits := _grey_bits(path)) < 8:
+        label = label // (255 // (2**bits - 1))  # decoders stretch 1, 2 and 4 bits to 0..255
     outside = (label != IGNORE) & ((label < 0) | (label >= num_classes))
     if outside.any():
         values = np.unique(label[outside])[:5].tolist()
@@ -126,6 +128,13 @@ def read_label(path: Path, num_classes: int) -> np.ndarray:
             f"expected 0 to {num_classes - 1} or {IGNORE} (ignored)"
         )
     return label.astype(np.uint8, copy=False)
+
+
+def _grey_bits(path: Path) -> int:
+    """Bits a pixel of a greyscale PNG; 8 for everything else."""
+    with open(path, "rb") as file:
+        header = file.read(26)
+    return header[24] if header.startswith(b"\x89PNG") and header[25] == 0 else 8
 
 
 def _palette_indices(path: Path) -> np.ndarray:
@@ -148,8 +157,10 @@ def _decode(path: Path, flags: int, what: str) -> np.ndarray:
         raise InputError(
             f"{what} not readable: {path}: {error.strerror}; add the file or take it out of its list"
         ) from None
+    # OpenCV before 5 fills the rest of a JPEG that breaks off with grey; a whole one has an end marker.
+    broken_off = data[:2].tobytes() == b"\xff\xd8" and b"\xff\xd9" not in data.tobytes()
     try:
-        decoded = cv2.imdecode(data, flags) if len(data) else None
+        decoded = cv2.imdecode(data, flags) if len(data) and not broken_off else None
     except cv2.error:
         decoded = None
     if decoded is None:

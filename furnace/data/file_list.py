@@ -4,12 +4,15 @@ A list is kept as the bytes of its file and an array of line starts, which worke
 string only when it is read.
 """
 
+import codecs
 import hashlib
 from pathlib import Path
 
 import numpy as np
 
 from furnace.errors import InputError
+
+BOM = codecs.BOM_UTF8
 
 
 class FileList:
@@ -28,7 +31,8 @@ class FileList:
             )
         self._bytes = self.path.read_bytes()
         text = np.frombuffer(self._bytes, dtype=np.uint8)
-        starts = np.append(0, np.flatnonzero(text == ord("\n")) + 1)
+        first = len(BOM) if self._bytes.startswith(BOM) else 0
+        starts = np.append(first, np.flatnonzero(text == ord("\n")) + 1)
         starts = starts[starts < len(text)]
         ends = np.append(starts, len(text))[1:]
         if len(starts):
@@ -47,7 +51,7 @@ class FileList:
         """Entry `index`, without the spaces around it."""
         line = self._bytes[self._starts[index] : self._ends[index]]
         try:
-            return line.decode("utf-8").lstrip("\ufeff").strip()
+            return line.decode("utf-8").strip()
         except UnicodeDecodeError:
             raise InputError(
                 f"{self.path}: entry {index + 1} is not UTF-8 text: {line[:60]!r}; save the list as UTF-8"

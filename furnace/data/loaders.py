@@ -86,7 +86,9 @@ class TrainingSamples(Dataset):
         self.plan = plan
         self.draw_mask = draw_mask
         self.streams = {LABELED: labeled, UNLABELED_0: unlabeled, UNLABELED_1: unlabeled}
-        self.orders = {stream: Shuffled(len(split.files), plan.seed, ORDER, stream) for stream, split in self.streams.items()}
+        self.orders = {
+            stream: Shuffled(len(split.files), plan.seed, ORDER, stream) for stream, split in self.streams.items()
+        }
 
     def __getitem__(self, index: int) -> Sample | InputError:
         try:

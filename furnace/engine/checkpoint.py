@@ -16,7 +16,7 @@ from torch import Tensor
 
 from furnace.engine.files import sha256, write_atomically
 from furnace.errors import InputError
-from furnace.network.pretrained import fill, read_tensors
+from furnace.network.pretrained import fill, name_some, read_tensors, require_named
 from furnace.semi.ensemble import Ensemble
 
 STUDENT_FILE = re.compile(r"(?:model_epoch|epoch-)(\d+)\.pth")
@@ -44,6 +44,10 @@ class Snapshots:
 
     def has_teachers(self, epoch: int) -> bool:
         return all(path.is_file() for path in self.teacher_files(epoch))
+
+    def begin(self) -> None:
+        """Marks the folder as a run's own, so that a first snapshot cut short is not taken for another run's."""
+        _save(self.resume_file, {"epoch": 0, "digests": {}})
 
     def save(self, epoch: int, ensemble: Ensemble, progress: dict, keep: int | None) -> None:
         """Writes the networks, then `resume.pth` with `progress`, then removes all but the `keep` newest epochs."""
@@ -86,6 +90,9 @@ class Snapshots:
         """
         path = self.students_file(epoch)
         state = _model_state(path)
+        foreign = [name for name in state if not name.startswith(("branch1.", "branch2."))]
+        if foreign:
+            raise InputError(f"weights do not fit: {path}: {name_some(foreign)} not in the network; name another file")
         for number, student in enumerate(ensemble.students, 1):
             prefix = f"branch{number}."
             fill(
@@ -121,4 +128,4 @@ def _model_state(path: Path) -> dict[str, Tensor]:
     content = read_tensors(path)
     if not isinstance(content.get("model"), dict):
         raise InputError(f"not a snapshot: {path}: expected a dictionary with the key 'model'; name another file")
-    return content["model"]
+    return require_named(content["model"], path)

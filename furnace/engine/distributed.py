@@ -76,10 +76,10 @@ class World:
 
 def join_world(gpus: int) -> World:
     """Joins the process group that torchrun's variables describe; `gpus` 0 means the CPU and gloo."""
-    size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    size, rank = _environment_integer("WORLD_SIZE", 1, low=1), _environment_integer("RANK", 0)
     device = torch.device("cpu")
     if gpus > 0:
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        device = torch.device("cuda", _environment_integer("LOCAL_RANK", 0))
         torch.cuda.set_device(device)
     if size > 1:
         dist.init_process_group("nccl" if gpus > 0 else "gloo", device_id=device if gpus > 0 else None)
@@ -110,8 +110,8 @@ def gpus_to_use(wanted: int | str) -> int:
 def processes_in_all(gpus: int) -> int:
     """The number of processes that training runs in, over all machines."""
     if launched_by_torchrun():
-        return int(os.environ["WORLD_SIZE"])
-    return max(1, gpus) * _environment_integer("NNODES", 1)
+        return _environment_integer("WORLD_SIZE", 1, low=1)
+    return max(1, gpus) * _environment_integer("NNODES", 1, low=1)
 
 
 def launch(arguments: Sequence[str], processes_here: int) -> int:
@@ -123,7 +123,7 @@ def launch(arguments: Sequence[str], processes_here: int) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import config_from_args, elastic_launch, get_args_parser
 
-    nodes = _environment_integer("NNODES", 1)
+    nodes = _environment_integer("NNODES", 1, low=1)
     options = [f"--nproc-per-node={processes_here}", f"--nnodes={nodes}"]
     if nodes == 1:
         options.append("--standalone")
@@ -145,10 +145,12 @@ def launch(arguments: Sequence[str], processes_here: int) -> int:
     return 0
 
 
-def _environment_integer(name: str, default: int) -> int:
+def _environment_integer(name: str, default: int, low: int = 0) -> int:
     value = os.environ.get(name) or str(default)
-    if not value.isdigit():
-        raise InputError(f"{name}: expected a whole number, found {value!r}; set it in the environment")
+    if not value.isdecimal() or int(value) < low:
+        raise InputError(
+            f"{name}: expected a whole number of at least {low}, found {value!r}; set it in the environment"
+        )
     return int(value)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,7 +28,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}; free space or choose another OUTPUT_PATH") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where a file stands in the folder's place there is nothing to remove
+            temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

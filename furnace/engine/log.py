@@ -68,8 +68,11 @@ class EpochTable:
         self.path = path
         self.rows: list[dict[str, str]] = []
         if last_epoch > 0 and path.is_file():
-            with open(path, newline="", encoding="utf-8") as file:
-                self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= last_epoch]
+            try:
+                with open(path, newline="", encoding="utf-8") as file:
+                    self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= last_epoch]
+            except (KeyError, TypeError, ValueError, csv.Error):
+                raise InputError(f"not a table of epochs: {path}; mend it or move it away") from None
 
     def append(self, row: dict[str, float | int]) -> None:
         self.rows.append(

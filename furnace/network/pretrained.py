@@ -7,6 +7,7 @@ import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +50,7 @@ def load_backbone(backbone: nn.Module, pretrained: str) -> None:
         return
     state = _torchvision_state(pretrained) if pretrained.startswith(TORCHVISION) else read_tensors(Path(pretrained))
     for nested in ("state_dict", "model"):
-        state = state.get(nested, state)
+        state = require_named(state.get(nested, state), pretrained)
     state = {name: value for name, value in state.items() if not name.startswith(CLASSIFIER_PREFIX)}
     fill(backbone, state, pretrained)
 
@@ -62,7 +63,7 @@ def read_tensors(path: Path) -> dict:
         raise InputError(f"file not found: {path}: expected a file of weights; name one that exists") from None
     except pickle.UnpicklingError:
         raise InputError(f"refused: {path} is not a file of plain tensors; expected one made by torch.save") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # the unpickler raises whatever the damage leads it to: IndexError, struct.error, ...
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise InputError(f"damaged file: {path}: {reason}; replace it") from None
     if not isinstance(content, dict):
@@ -70,6 +71,13 @@ def read_tensors(path: Path) -> dict:
             f"{path} holds a {type(content).__name__}, expected a dictionary of tensors; name another file"
         )
     return content
+
+
+def require_named(state: object, source: str | Path) -> dict[str, Any]:
+    """`state` itself if it is a dictionary by name, else InputError."""
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+        raise InputError(f"weights do not fit: {source}: expected a dictionary of tensors by name; name another file")
+    return state
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
