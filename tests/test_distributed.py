@@ -2,8 +2,8 @@
 
 import csv
 import os
-import subprocess
-import sys
+import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,9 @@ import torch
 import torch.multiprocessing as multiprocessing
 from conftest import REPOSITORY
 
+from furnace.__main__ import main
 from furnace.batch import Batch
-from furnace.engine.distributed import World, join_world, leave_world
+from furnace.engine.distributed import World, join_world, launch, leave_world
 from furnace.network.deeplabv3plus import DeepLabV3Plus
 from furnace.optimizer import build_optimizer
 from furnace.semi.cross_supervision import METHODS, CrossSupervision
@@ -60,7 +61,8 @@ def train(world: World, method: str) -> dict:
 
 def process(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", **address)
     world = join_world(gpus=0)
     for method in METHODS:
         torch.save(train(world, method), Path(folder) / f"{method}_{rank}.pth")
@@ -75,8 +77,6 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def free_port() -> int:
-    import socket
-
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         return server.getsockname()[1]
@@ -94,26 +94,47 @@ def test_two_processes_equal_one(two_processes: Path, method: str) -> None:
             assert torch.equal(both[0]["states"][name][key], both[1]["states"][name][key]), f"{name} {key}"
 
 
-def test_the_program_under_torchrun_equals_one_process(demo_data: Path, tmp_path: Path) -> None:
-    """Losses of two gloo processes started by torchrun follow those of one process.
+@pytest.fixture
+def launched(demo_data: Path, monkeypatch: pytest.MonkeyPatch):
+    """Trains in so many processes, as `python -m furnace` starts them; returns the exit status."""
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    settings = {
+        "NGPUS": "0",
+        "dataset_path": str(demo_data),
+        "pretrained_model": "none",
+        "backbone": "resnet18_v1c",
+        "width": "0.0625",
+        "image_size": "32",
+        "nepochs": "2",
+        "batch_size": "4",
+        "learning_rate": "0.0001",
+    }
 
-    The rate is small: in fp32, rounding grows from step to step, as it does with another number of threads.
-    """
-    settings = [
-        "NGPUS=0", f"dataset_path={demo_data}", "pretrained_model=none", "backbone=resnet18_v1c", "width=0.0625",
-        "image_size=32", "nepochs=2", "batch_size=4", "learning_rate=0.0001",
-    ]
+    def call(processes: int, **changed: str) -> int:
+        pairs = [f"{name}={value}" for name, value in {**settings, **changed}.items()]
+        arguments = ["train", str(REPOSITORY / "exp.voc/ensemble_teacher+cutmix"), *pairs]
+        return launch(arguments, processes) if processes > 1 else main(arguments)
+
+    return call
+
+
+def test_the_program_in_two_processes_follows_one(launched, tmp_path: Path) -> None:
+    """The rate is small: in fp32, rounding grows from step to step, as it does with another number of threads."""
     rows = {}
     for processes in (1, 2):
-        output = tmp_path / str(processes)
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"] if processes == 2 else []
-        subprocess.run(
-            [sys.executable, *launcher, "-m", "furnace", "train", "exp.voc/ensemble_teacher+cutmix", *settings, f"OUTPUT_PATH={output}"],
-            cwd=REPOSITORY, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120,
-        )
-        with open(output / "metrics.csv") as file:
+        assert launched(processes, OUTPUT_PATH=str(tmp_path / str(processes))) == 0
+        with open(tmp_path / str(processes) / "metrics.csv") as file:
             rows[processes] = list(csv.DictReader(file))
     assert len(rows[1]) == len(rows[2]) == 2
     for one, two in zip(rows[1], rows[2], strict=True):
         for name in ("loss", "loss_sup_1", "loss_sup_2", "loss_cross_1", "loss_cross_2"):
             assert float(two[name]) == pytest.approx(float(one[name]), rel=1e-3)
+
+
+def test_bad_input_in_a_process_ends_all_with_status_2(launched, tmp_path: Path, demo_data: Path) -> None:
+    broken = tmp_path / "data"
+    shutil.copytree(demo_data, broken)
+    for path in (broken / "train_aug/image").iterdir():
+        path.write_bytes(b"no image")
+    assert launched(2, OUTPUT_PATH=str(tmp_path / "run"), dataset_path=str(broken)) == 2

@@ -121,7 +121,7 @@ def launch(arguments: Sequence[str], processes_here: int) -> int:
     MASTER_PORT describe the other machines; with one machine torchrun picks a free port by itself.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import config_from_args, elastic_launch, get_args_parser
+    from torch.distributed.run import get_args_parser, run
 
     nodes = _environment_integer("NNODES", 1, low=1)
     options = [f"--nproc-per-node={processes_here}", f"--nnodes={nodes}"]
@@ -137,9 +137,8 @@ def launch(arguments: Sequence[str], processes_here: int) -> int:
         ]
     options += ["-m", "furnace", *arguments]
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the process itself says what happened
-    config, command, command_arguments = config_from_args(get_args_parser().parse_args(options))
     try:
-        elastic_launch(config=config, entrypoint=command)(*command_arguments)
+        run(get_args_parser().parse_args(options))
     except ChildFailedError as error:
         return next(iter(error.failures.values())).exitcode
     return 0
