@@ -17,18 +17,19 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return options.run(options, arguments)
     except InputError as error:
-        if _debug(arguments):
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # before they part, all processes find the same
+            _say(error)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
 
 
-def _debug(arguments: Sequence[str]) -> bool:
-    """Known before settings are read, because reading them may be what fails."""
-    return "debug=1" in arguments or os.environ.get("debug") == "1"
+def _say(error: InputError) -> None:
+    # debug is not read from Settings, because reading them may be what fails.
+    if "debug=1" in sys.argv or os.environ.get("debug") == "1":
+        traceback.print_exception(error)
+    print(f"error: {error}", file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
             "settings",
             nargs="*",
             metavar="NAME=VALUE",
-            help="settings, before the environment's; --settings lists them",
+            help="settings, which win over the environment's; --settings lists them",
         )
         command.add_argument("--settings", action=_ListSettings, help="list every setting and exit")
         command.set_defaults(run=run)
@@ -109,6 +110,8 @@ def _evaluate(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     from furnace.experiment import for_evaluation, read_experiment
 
     experiment = for_evaluation(read_experiment(options.experiment, _texts(options.settings)))
+    if experiment.settings.eval_epochs == "none":
+        return 0
 
     def work(world) -> None:
         from furnace.evaluate import evaluate
@@ -135,8 +138,12 @@ def _in_processes(experiment, arguments: Sequence[str], work, split_batch: bool)
     world = distributed.join_world(gpus)
     try:
         work(world)
-    finally:
-        distributed.leave_world()
+    except InputError as error:
+        if world.size == 1:
+            raise
+        _say(error)
+        os._exit(EXIT_BAD_INPUT)  # a clean exit would wait for processes that wait for this one
+    distributed.leave_world()
     return 0
 
 
@@ -145,7 +152,12 @@ def _demo_data(options: argparse.Namespace, _: Sequence[str]) -> int:
 
     from furnace.data.synthetic import write_voc_layout
 
-    write_voc_layout(options.folder, images=options.images, seed=options.seed, progress=tqdm)
+    try:
+        write_voc_layout(options.folder, images=options.images, seed=options.seed, progress=tqdm)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {options.folder}: {error.strerror}; name a folder that can be written"
+        ) from None
     return 0
 
 

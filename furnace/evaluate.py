@@ -9,17 +9,18 @@ from tqdm import tqdm
 
 from furnace.data.datasets import Split
 from furnace.data.loaders import validation_images
-from furnace.engine.backend import autocast, loader_workers, prepare_backends, training_dtype
+from furnace.engine.backend import autocast, evaluation_dtype, loader_workers, prepare_backends
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.distributed import World
 from furnace.engine.evaluator import SlidingWindow
-from furnace.engine.files import write_text
-from furnace.engine.results import append_rows, score_columns
+from furnace.engine.files import require_writable, write_text
+from furnace.engine.results import append_rows, read_table, score_columns
 from furnace.errors import InputError
 from furnace.experiment import Experiment, plain, read_description
 from furnace.metrics import Scores, confusion_matrix
 from furnace.pictures import colourize, panel, write_png
 from furnace.semi.ensemble import NETWORKS, PREDICTORS, Ensemble, predict
+from furnace.settings import Settings
 
 PANEL_ROWS = 4  # images shown in panel.png
 
@@ -31,11 +32,12 @@ def evaluate(experiment: Experiment, world: World) -> None:
         InputError: a snapshot or a network that a predictor needs is missing, or does not fit.
     """
     settings = experiment.settings
-    prepare_backends(settings.deterministic)
+    prepare_backends(settings.deterministic, settings.precision)
     snapshots = Snapshots(settings.snapshot_dir)
     epochs = chosen_epochs(snapshots, settings.eval_epochs)
     split = experiment.split("val")
-    world.share_error(lambda: split.check_files(with_labels=True))
+    log_file = log_path(settings)
+    world.share_error(lambda: check_evaluation(experiment, split))
     for epoch in epochs:
         predictors = chosen_predictors(settings.ensemble, snapshots.has_teachers(epoch), settings.snapshot_dir)
         if world.is_main and "all" in settings.ensemble and len(predictors) < len(PREDICTORS):
@@ -43,7 +45,16 @@ def evaluate(experiment: Experiment, world: World) -> None:
             print(f"epoch {epoch} has no teachers: {left_out} left out")
         confusions = Evaluation(experiment, world, split, predictors).run(snapshots, epoch)
         if world.is_main:
-            report(experiment, snapshots.students_file(epoch), epoch, confusions)
+            report(experiment, snapshots.students_file(epoch), epoch, confusions, log_file)
+
+
+def check_evaluation(experiment: Experiment, split: Split) -> None:
+    """Before the first image is scored: the images are there, and the scores will find a place."""
+    split.check_files(with_labels=True)
+    require_writable(experiment.settings.OUTPUT_PATH)
+    require_writable(experiment.folder)
+    if experiment.log_table.is_file():
+        read_table(experiment.log_table)
 
 
 class Evaluation:
@@ -53,6 +64,8 @@ class Evaluation:
         self.experiment, self.world, self.split, self.predictors = experiment, world, split, predictors
         self.settings = experiment.settings
         self.saved = saved_predictor(self.settings.save_predictions, predictors)
+        stems = [split.image_path(number).stem for number in range(len(split.files))]
+        self.stems_are_unique = len(set(stems)) == len(stems)
 
     def run(self, snapshots: Snapshots, epoch: int) -> dict[str, np.ndarray]:
         """Confusion matrices (N, N) by predictor, over the images of all processes."""
@@ -87,10 +100,10 @@ class Evaluation:
         settings, device = self.settings, self.world.device
         needed = {name for code in self.predictors for name in PREDICTORS[code]}
         ensemble = Ensemble(self.experiment.network, with_teachers=any(name.startswith("teacher") for name in needed))
-        snapshots.load(epoch, ensemble)
+        snapshots.load(epoch, ensemble.networks())
         layout = torch.channels_last if settings.channels_last else torch.contiguous_format
         ensemble.map(lambda network: network.to(device, memory_format=layout).eval())
-        dtype = training_dtype(settings.precision, device)
+        dtype = evaluation_dtype(settings.precision, device)
 
         def in_precision(network):
             def forward(windows):
@@ -111,7 +124,9 @@ class Evaluation:
     def _save(self, number: int, prediction: torch.Tensor) -> None:
         """Index and colour PNGs, named as the image."""
         indices = prediction.to(torch.uint8).cpu().numpy()
-        name = f"{self.split.image_path(number).stem}.png"
+        path = self.split.image_path(number)
+        below = path.relative_to(self.split.root).with_suffix("").parts
+        name = f"{path.stem if self.stems_are_unique else '_'.join(below)}.png"
         output = self.settings.OUTPUT_PATH
         write_png(output / "results" / name, indices)
         write_png(output / "results_color" / name, colourize(indices, self.experiment.dataset.palette))
@@ -137,7 +152,7 @@ def chosen_epochs(snapshots: Snapshots, wanted: str | tuple[int, ...]) -> list[i
     if not there:
         raise InputError(
             f"no snapshot found: {snapshots.folder / 'snapshot'}: expected model_epochN.pth; "
-            "train first, or set OUTPUT_PATH or snapshot_dir"
+            "train first, or set method, OUTPUT_PATH or snapshot_dir to the run's"
         )
     if wanted == "last":
         return there[-1:]
@@ -181,14 +196,19 @@ def saved_predictor(wanted: str, predictors: tuple[str, ...]) -> str | None:
     return wanted
 
 
-def report(experiment: Experiment, model_file: Path, epoch: int, confusions: dict[str, np.ndarray]) -> None:
-    """Prints the scores, writes the published log and the rows of log_df.csv."""
+def log_path(settings: Settings) -> Path:
+    """One text log for all snapshots of this evaluation, named as published."""
+    codes = "_".join(settings.ensemble).upper()
+    return settings.OUTPUT_PATH / f"val_{time.strftime('%Y_%m_%d_%H_%M_%S')}_ensemble{codes}.log"
+
+
+def report(
+    experiment: Experiment, model_file: Path, epoch: int, confusions: dict[str, np.ndarray], log_file: Path
+) -> None:
+    """Prints the scores, adds them to the published log and to log_df.csv."""
     settings, classes = experiment.settings, experiment.dataset.classes
     trained = read_description(settings.OUTPUT_PATH).get("settings", {})
-    moment = time.localtime()
-    codes = "_".join(settings.ensemble).upper()
-    log_file = settings.OUTPUT_PATH / f"val_{time.strftime('%Y_%m_%d_%H_%M_%S', moment)}_ensemble{codes}.log"
-    sections, rows = [], []
+    sections, rows = [log_file.read_text()] if log_file.is_file() else [], []
     print(f"epoch {epoch} of {settings.OUTPUT_PATH.name}: mean IoU in percent")
     for code, confusion in confusions.items():
         scores = Scores.from_confusion(confusion)
@@ -207,7 +227,7 @@ def report(experiment: Experiment, model_file: Path, epoch: int, confusions: dic
                 },
                 "scales": " ".join(f"{scale:g}" for scale in settings.eval_scales),
                 "flip": str(int(settings.eval_flip)),
-                "evaluated_at": time.strftime("%Y-%m-%d %H:%M:%S", moment),
+                "evaluated_at": time.strftime("%Y-%m-%d %H:%M:%S"),
                 **score_columns(scores, classes),
             }
         )

@@ -22,9 +22,11 @@ from furnace.errors import InputError
 from furnace.network.pretrained import TORCHVISION, backbone_of, check_source
 from furnace.optimizer import iterations_per_epoch
 from furnace.semi.cross_supervision import METHODS, Method
+from furnace.semi.ensemble import PREDICTORS
 from furnace.settings import RESULT_FIELDS, Settings, read_settings
 
 DEFAULT_BACKBONE = "resnet50_v1c"
+NETWORK_FIELDS = ("backbone", "width", "image_size")  # an evaluation takes these from its run
 METHOD_SUFFIX = {"supervised": "SUP", "org": "CPS", "ema": "EMA"}
 
 
@@ -53,19 +55,6 @@ class Experiment:
         path = self.settings.lists_path / pattern.format(ratio=self.settings.labeled_ratio)
         return Split(self.dataset, self.settings.dataset_path, FileList(path), "val" if which == "val" else "train_aug")
 
-    def check_training_data(self, labeled: Split, unlabeled: Split) -> None:
-        """Raises InputError if lists name missing files, or are too short for one batch."""
-        labeled.check_files(with_labels=True)
-        unlabeled.check_files(with_labels=False)
-        if self.iterations_per_epoch(labeled, unlabeled) == 0:
-            raise InputError(
-                f"batch_size {self.settings.batch_size} is larger than both lists "
-                f"({len(labeled.files)} labelled, {len(unlabeled.files)} unlabelled); lower batch_size"
-            )
-
-    def iterations_per_epoch(self, labeled: Split, unlabeled: Split) -> int:
-        return iterations_per_epoch(len(labeled.files), len(unlabeled.files), self.settings.batch_size)
-
     def result_settings(self) -> dict[str, Any]:
         """The settings that decide the result, as plain values: a run can only go on with the same."""
         return {name: plain(getattr(self.settings, name)) for name in RESULT_FIELDS}
@@ -90,7 +79,7 @@ class Experiment:
                 "numpy": numpy.__version__,
                 "opencv": cv2.__version__,
             },
-            "git_commit": _git_commit(self.folder),
+            "git_commit": _git_commit(),
         }
 
 
@@ -120,23 +109,64 @@ def read_experiment(folder: str | Path, texts: Mapping[str, str]) -> Experiment:
 
 
 def check_training(experiment: Experiment) -> None:
-    """What training needs beside good values: weights, a free and writable OUTPUT_PATH.
+    """Everything that training and the evaluation after it will need, before a device is touched.
 
     Raises:
-        InputError: something is missing.
+        InputError: epochs, weights, a list or a file is missing, or OUTPUT_PATH cannot be written.
     """
-    check_source(experiment.settings.pretrained_model)
-    for path in (experiment.settings.OUTPUT_PATH, experiment.settings.snapshot_dir):
+    settings = experiment.settings
+    if settings.nepochs is None:
+        raise InputError(
+            f"labeled_ratio: {settings.labeled_ratio} has no number of epochs of its own in config.py; set nepochs"
+        )
+    check_source(settings.pretrained_model)
+    labeled, unlabeled = experiment.split("labeled"), experiment.split("unlabeled")
+    labeled.check_files(with_labels=True)
+    unlabeled.check_files(with_labels=False)
+    if iterations_per_epoch(len(labeled.files), len(unlabeled.files), settings.batch_size) == 0:
+        raise InputError(
+            f"batch_size {settings.batch_size} is larger than both lists "
+            f"({len(labeled.files)} labelled, {len(unlabeled.files)} unlabelled); lower batch_size"
+        )
+    _check_evaluation_afterwards(experiment)
+    for path in (settings.OUTPUT_PATH, settings.snapshot_dir):
         require_writable(path)
+
+
+def _check_evaluation_afterwards(experiment: Experiment) -> None:
+    """What would be found out only after days of training; `eval_epochs=none` needs nothing of it."""
+    settings = experiment.settings
+    if settings.eval_epochs == "none":
+        return
+    experiment.split("val").check_files(with_labels=True)
+    if experiment.method.labellers != "teachers":
+        for code in settings.ensemble:
+            if any("teacher" in name for name in PREDICTORS.get(code, ())):
+                raise InputError(
+                    f"ensemble: {code} needs teachers, method {settings.method} has none; choose v0, v0_2, v2 or all"
+                )
+    kept = saved_epochs(settings)
+    if isinstance(settings.eval_epochs, tuple):
+        lost = [epoch for epoch in settings.eval_epochs if epoch not in kept]
+        if lost:
+            raise InputError(
+                f"eval_epochs: epoch {lost[0]} will have no snapshot when training ends, there will be "
+                f"{', '.join(map(str, kept))}; change eval_epochs, snapshot_iter or keep_snapshots"
+            )
+
+
+def saved_epochs(settings: Settings) -> list[int]:
+    """The epochs whose snapshots are there when training ends."""
+    every = range(1, settings.nepochs + 1)
+    saved = [epoch for epoch in every if epoch % settings.snapshot_iter == 0 or epoch == settings.nepochs]
+    return saved if settings.keep_snapshots == "all" else saved[-max(2, settings.keep_snapshots) :]
 
 
 def for_evaluation(experiment: Experiment) -> Experiment:
     """The experiment with the network its run was trained with, where the environment names no other."""
     settings = experiment.settings
     trained = read_description(settings.OUTPUT_PATH).get("settings", {})
-    known = {
-        name: trained[name] for name in ("backbone", "width") if name in trained and name not in experiment.explicit
-    }
+    known = {name: trained[name] for name in NETWORK_FIELDS if name in trained and name not in experiment.explicit}
     return dataclasses.replace(experiment, settings=dataclasses.replace(settings, **known))
 
 
@@ -163,11 +193,6 @@ def read_description(output: Path) -> dict[str, Any]:
 def _complete(settings: Settings, dataset: Dataset, epochs: Mapping[int, int], folder: Path) -> Settings:
     """Fills what depends on other settings and makes paths absolute."""
     backbone = settings.backbone or backbone_of(settings.pretrained_model) or DEFAULT_BACKBONE
-    if settings.nepochs is None and settings.labeled_ratio not in epochs:
-        raise InputError(
-            f"labeled_ratio: {settings.labeled_ratio} has no number of epochs of its own "
-            f"(there is one for {', '.join(map(str, epochs))}); set nepochs"
-        )
     pretrained = settings.pretrained_model.replace("{volna}", str(settings.volna))
     if pretrained != "none" and not pretrained.startswith(TORCHVISION):
         pretrained = str(_absolute(folder, Path(pretrained).expanduser()))
@@ -196,7 +221,7 @@ def _complete(settings: Settings, dataset: Dataset, epochs: Mapping[int, int], f
         lists_path=lists_path,
         pretrained_model=pretrained,
         backbone=backbone,
-        nepochs=settings.nepochs or epochs[settings.labeled_ratio],
+        nepochs=settings.nepochs or epochs.get(settings.labeled_ratio),
     )
 
 
@@ -219,12 +244,12 @@ def _load(path: Path, name: str) -> Any:
     return getattr(module, name)
 
 
-def _git_commit(folder: Path) -> str | None:
-    """The commit of the checkout, with `-dirty` behind it where files differ; None outside a checkout."""
+def _git_commit() -> str | None:
+    """The commit of this library's checkout, with `-dirty` behind it where files differ; None outside a checkout."""
     try:
         result = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=folder,
+            cwd=Path(__file__).parent,
             capture_output=True,
             text=True,
             timeout=10,

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -18,10 +19,10 @@ from furnace.engine.evaluator import IMAGENET_MEAN, IMAGENET_STD
 from furnace.engine.files import write_text
 from furnace.engine.log import LossMeter, RunLogs, Stopwatch
 from furnace.errors import InputError
-from furnace.experiment import Experiment
+from furnace.experiment import Experiment, read_description
 from furnace.losses import PixelLoss, cross_entropy, ohem_cross_entropy
 from furnace.network.pretrained import load_backbone
-from furnace.optimizer import build_optimizer, polynomial_rate, ramp, set_learning_rate
+from furnace.optimizer import build_optimizer, iterations_per_epoch, polynomial_rate, ramp, set_learning_rate
 from furnace.semi.cross_supervision import CrossSupervision
 from furnace.semi.cutmix import cutmix_masks
 from furnace.semi.ensemble import Ensemble
@@ -39,12 +40,11 @@ class Trainer:
         self.experiment, self.world = experiment, world
         self.settings = settings = experiment.settings
         labeled, unlabeled = experiment.split("labeled"), experiment.split("unlabeled")
-        world.share_error(lambda: experiment.check_training_data(labeled, unlabeled))
-        self.iterations_per_epoch = experiment.iterations_per_epoch(labeled, unlabeled)
+        self.iterations_per_epoch = iterations_per_epoch(len(labeled.files), len(unlabeled.files), settings.batch_size)
         self.iterations = settings.nepochs * self.iterations_per_epoch
         self.base_rate = settings.learning_rate * settings.learning_rate_factor
 
-        prepare_backends(settings.deterministic)
+        prepare_backends(settings.deterministic, settings.precision)
         self.ensemble = self._build_ensemble()
         self.optimizers = [
             build_optimizer(student, self.base_rate, settings.weight_decay) for student in self.ensemble.students
@@ -56,10 +56,13 @@ class Trainer:
         self.snapshots = Snapshots(settings.snapshot_dir)
         self.identity = {
             **experiment.result_settings(),
+            "pretrained_model": Path(settings.pretrained_model).name,  # a checkout may move
+            "precision": str(dtype),
             "labelled list": labeled.files.sha256(),
             "unlabelled list": unlabeled.files.sha256(),
         }
         self.start = self._resume()
+        world.require_same(self.start, "the iteration to start from: snapshot_dir must be one folder for all machines")
         plan = Plan(
             batch_size=settings.batch_size,
             iterations_per_epoch=self.iterations_per_epoch,
@@ -87,7 +90,7 @@ class Trainer:
         self.meter = LossMeter()
         self.mean = torch.tensor(IMAGENET_MEAN, device=world.device)
         self.std = torch.tensor(IMAGENET_STD, device=world.device)
-        if world.is_main:
+        if world.is_main and self.start < self.iterations:
             self._describe(labeled.files, unlabeled.files, dtype)
 
     def run(self) -> None:
@@ -143,8 +146,18 @@ class Trainer:
             return
         logs.add(row)
         if epoch % self.settings.snapshot_iter == 0 or epoch == self.settings.nepochs:
+            self._require_finite_weights(iteration)
             keep = None if self.settings.keep_snapshots == "all" else self.settings.keep_snapshots
-            self.snapshots.save(epoch, self.ensemble, self._state(iteration), keep)
+            self.snapshots.save(epoch, self.ensemble.networks(), self._state(iteration), keep)
+
+    def _require_finite_weights(self, iteration: int) -> None:
+        """The losses read so far were taken before the last step; a snapshot must not hold what it broke."""
+        for student in self.ensemble.students:
+            if not torch.stack(torch._foreach_norm(list(student.parameters()))).isfinite().all():
+                raise InputError(
+                    f"weights are not finite after iteration {iteration}; the last snapshot is kept; "
+                    "lower learning_rate"
+                )
 
     def _state(self, iteration: int) -> dict:
         """What going on needs beside the networks."""
@@ -159,7 +172,7 @@ class Trainer:
         """The first iteration to run: 0, or where the newest snapshot ended, with everything put back."""
         settings = self.settings
         state = None if settings.resume == "never" else self.snapshots.newest()
-        if state is None and self.snapshots.epochs():
+        if state is None and self.snapshots.of_another_run():
             remedy = "" if settings.resume != "never" else ", or set resume=auto to go on"
             raise InputError(
                 f"snapshot_dir holds the snapshots of another run: {settings.snapshot_dir}; "
@@ -167,7 +180,7 @@ class Trainer:
             )
         if state is None and self.world.is_main:
             self.snapshots.begin()
-        if state is None or state["epoch"] == 0:
+        if state is None:
             return 0
         changed = [
             f"{name} was {old}, is {new}"
@@ -179,10 +192,13 @@ class Trainer:
                 f"cannot resume with other settings: {'; '.join(changed)}; "
                 "set them back, choose another OUTPUT_PATH, or set resume=force"
             )
-        self.snapshots.load(state["epoch"], self.ensemble)
+        self.snapshots.load(state["epoch"], self.ensemble.networks())
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            decays = [group["weight_decay"] for group in optimizer.param_groups]  # those of now, with resume=force
             optimizer.load_state_dict(saved)
-        if self.scaler.is_enabled():
+            for group, decay in zip(optimizer.param_groups, decays, strict=True):
+                group["weight_decay"] = decay
+        if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         return state["epoch"] * self.iterations_per_epoch
 
@@ -241,7 +257,10 @@ class Trainer:
             "device": str(world.device),
         }
         lists = {str(files.path): {"entries": len(files), "sha256": files.sha256()} for files in (labeled, unlabeled)}
-        description = {**self.experiment.description(), "effective": effective, "lists": lists}
+        start = {**self.experiment.description(), "iteration": self.start, "effective": effective, "lists": lists}
+        before = read_description(settings.OUTPUT_PATH) if self.start else {}
+        # What the run began with stays on top; where it went on, and with what, is listed below.
+        description = {**before, "resumed": [*before.get("resumed", []), start]} if before else start
         write_text(settings.OUTPUT_PATH / "config.json", json.dumps(description, indent=2) + "\n")
         method = self.experiment.method
         print(

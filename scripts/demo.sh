@@ -13,6 +13,11 @@ PYTHONPATH=. python -m furnace demo-data DATA/demo --images 250 --seed 0
 # small network, crop and set of scales, pseudo-labels that wait until they are of use, and teachers that follow sooner.
 set -a
 : "${NGPUS:=0}"
+method=ema
+labeled_ratio=8
+batch_size=8
+seed=0
+ensemble=all
 dataset_path="$PWD/DATA/demo"
 OUTPUT_PATH="$PWD/output_voc/demo"
 snapshot_dir="$OUTPUT_PATH"

@@ -3,9 +3,16 @@
 
 repository="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 if [ -z "${VIRTUAL_ENV:-}" ] && [ -z "${CONDA_PREFIX:-}" ]; then
-    if [ ! -x "$repository/.venv/bin/python" ]; then
+    if [ ! -f "$repository/.venv/bin/activate" ]; then
+        python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+            echo "error: Python 3.11 or newer expected, found $(python3 --version 2>&1); install one, or activate an environment" >&2
+            exit 2
+        }
         echo "making a virtual environment in $repository/.venv"
-        python3 -m venv "$repository/.venv"
+        python3 -m venv --clear "$repository/.venv" || {
+            echo "error: python3 -m venv failed; install it (Debian: apt-get install python3-venv), or activate an environment" >&2
+            exit 2
+        }
     fi
     # shellcheck disable=SC1091
     source "$repository/.venv/bin/activate"

@@ -5,5 +5,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/environment.sh
 source scripts/environment.sh pytest hypothesis ruff
 
-ruff check .
 python -m pytest "$@"
+ruff check .

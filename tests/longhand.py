@@ -33,7 +33,13 @@ def longhand_step(
     sup = [supervised(student(batch.image), batch.label.long()) for student in students]
     total = sum(sup) + cps_weight * sum(cross)
     total.backward()
-    return {"loss": total, "loss_sup_1": sup[0], "loss_sup_2": sup[1], "loss_cross_1": cross[0], "loss_cross_2": cross[1]}
+    return {
+        "loss": total,
+        "loss_sup_1": sup[0],
+        "loss_sup_2": sup[1],
+        "loss_cross_1": cross[0],
+        "loss_cross_2": cross[1],
+    }
 
 
 def longhand_ema(teacher: nn.Module, student: nn.Module, step: int, decay: float) -> None:
@@ -59,8 +65,15 @@ def longhand_ohem(logits: Tensor, labels: Tensor, threshold: float, min_kept: in
 
 
 def longhand_scores(
-    network: Callable[[Tensor], Tensor], image: np.ndarray, crop: int, scales: Sequence[float], flip: bool,
-    mean: Sequence[float], std: Sequence[float], num_classes: int, stride_rate: float = 2 / 3,
+    network: Callable[[Tensor], Tensor],
+    image: np.ndarray,
+    crop: int,
+    scales: Sequence[float],
+    flip: bool,
+    mean: Sequence[float],
+    std: Sequence[float],
+    num_classes: int,
+    stride_rate: float = 2 / 3,
 ) -> np.ndarray:
     """(N, H, W) float64: one window at a time, in numpy and OpenCV."""
 
@@ -94,5 +107,7 @@ def longhand_scores(
                 x = min(column * stride, padded.shape[1] - crop)
                 scores[:, y : y + crop, x : x + crop] += run(padded[y : y + crop, x : x + crop])
         scores = scores[:, top : top + h, left : left + w]
-        total += cv2.resize(scores.transpose(1, 2, 0).astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+        total += cv2.resize(
+            scores.transpose(1, 2, 0).astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR
+        )
     return total.transpose(2, 0, 1)

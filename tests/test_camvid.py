@@ -45,8 +45,15 @@ def test_trains_and_evaluates_on_real_images(tmp_path: Path) -> None:
         lines = file.readlines()[:3]
     (experiment / "lists/val.txt").write_text("".join(lines))
     settings = [
-        f"dataset_path={CAMVID}", "backbone=resnet18_v1c", "width=0.0625", "image_size=64", "nepochs=1", "batch_size=32",
-        "cps_ramp=0,0", "NGPUS=0", f"OUTPUT_PATH={tmp_path / 'run'}",
+        f"dataset_path={CAMVID}",
+        "backbone=resnet18_v1c",
+        "width=0.0625",
+        "image_size=64",
+        "nepochs=1",
+        "batch_size=32",
+        "cps_ramp=0,0",
+        "NGPUS=0",
+        f"OUTPUT_PATH={tmp_path / 'run'}",
     ]
     assert main(["train", str(experiment), *settings]) == 0
     assert main(["eval", str(experiment), *settings, "ensemble=v3"]) == 0

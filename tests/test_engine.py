@@ -40,10 +40,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 def test_snapshots_round_trip(tmp_path: Path) -> None:
     snapshots, saved = Snapshots(tmp_path), small_ensemble()
     for epoch in range(1, 6):
-        snapshots.save(epoch, saved, {"iteration": 10 * epoch}, keep=2)
+        snapshots.save(epoch, saved.networks(), {"iteration": 10 * epoch}, keep=2)
     assert snapshots.epochs() == [4, 5] and snapshots.newest()["iteration"] == 50
     loaded = small_ensemble()
-    snapshots.load(5, loaded)
+    snapshots.load(5, loaded.networks())
     for ours, theirs in zip(loaded.networks().values(), saved.networks().values(), strict=True):
         assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
 
@@ -52,10 +52,12 @@ def test_snapshots_round_trip(tmp_path: Path) -> None:
 def test_a_damaged_snapshot_is_not_the_newest(tmp_path: Path, damage: str) -> None:
     snapshots = Snapshots(tmp_path)
     for epoch in (1, 2):
-        snapshots.save(epoch, small_ensemble(), {}, keep=None)
+        snapshots.save(epoch, small_ensemble().networks(), {}, keep=None)
     path = {
-        "resume": snapshots.resume_file, "students": snapshots.students_file(2),
-        "teacher": snapshots.teacher_files(2)[1], "missing": snapshots.teacher_files(2)[0],
+        "resume": snapshots.resume_file,
+        "students": snapshots.students_file(2),
+        "teacher": snapshots.teacher_files(2)["teacher_2"],
+        "missing": snapshots.teacher_files(2)["teacher_1"],
     }[damage]
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
@@ -63,10 +65,33 @@ def test_a_damaged_snapshot_is_not_the_newest(tmp_path: Path, damage: str) -> No
     assert snapshots.newest()["epoch"] == 1
 
 
+def test_after_a_fallback_the_good_one_stays_until_there_is_a_better_one(tmp_path: Path) -> None:
+    snapshots = Snapshots(tmp_path)
+    for epoch in (1, 2):
+        snapshots.save(epoch, small_ensemble().networks(), {}, keep=None)
+    snapshots.resume_file.write_bytes(b"damaged")
+    assert snapshots.newest()["epoch"] == 1
+    snapshots.save(2, small_ensemble().networks(), {}, keep=None)
+    assert snapshots.newest()["epoch"] == 2
+    snapshots.resume_file.write_bytes(b"damaged again")
+    assert snapshots.newest()["epoch"] == 1
+
+
+def test_a_first_snapshot_cut_short_is_not_another_run(tmp_path: Path) -> None:
+    snapshots = Snapshots(tmp_path)
+    snapshots.begin()
+    (tmp_path / "snapshot").mkdir()
+    (tmp_path / "snapshot/model_epoch1.pth").write_bytes(b"")
+    assert snapshots.newest() is None and not snapshots.of_another_run()
+    snapshots.save(1, small_ensemble().networks(), {}, keep=None)
+    snapshots.resume_file.unlink()
+    assert snapshots.of_another_run()
+
+
 def test_no_whole_snapshot_is_an_error_and_none_at_all_is_not(tmp_path: Path) -> None:
     snapshots = Snapshots(tmp_path)
     assert snapshots.newest() is None
-    snapshots.save(1, small_ensemble(), {}, keep=None)
+    snapshots.save(1, small_ensemble().networks(), {}, keep=None)
     snapshots.students_file(1).write_bytes(b"")
     with pytest.raises(InputError, match="cannot resume: snapshot damaged"):
         snapshots.newest()
@@ -75,29 +100,46 @@ def test_no_whole_snapshot_is_an_error_and_none_at_all_is_not(tmp_path: Path) ->
 def test_published_cps_names_are_read(tmp_path: Path) -> None:
     ensemble = small_ensemble(with_teachers=False)
     (tmp_path / "snapshot").mkdir()
-    torch.save({"model": ensemble.students_state(), "epoch": 6}, tmp_path / "snapshot/epoch-7.pth")
-    torch.save({"model": ensemble.students_state()}, tmp_path / "snapshot/epoch-last.pth")
+    state = {
+        f"branch{number}.{name}": value
+        for number, student in enumerate(ensemble.students, 1)
+        for name, value in student.state_dict().items()
+    }
+    torch.save({"model": state, "epoch": 6}, tmp_path / "snapshot/epoch-7.pth")
+    torch.save({"model": state}, tmp_path / "snapshot/epoch-last.pth")
     snapshots = Snapshots(tmp_path)
     assert snapshots.epochs() == [7] and not snapshots.has_teachers(7)
-    snapshots.load(7, small_ensemble(with_teachers=False))
+    snapshots.load(7, small_ensemble(with_teachers=False).networks())
 
 
 @pytest.mark.parametrize(("classes", "fragment"), [(4, "classifier.weight"), (3, None)])
 def test_a_snapshot_of_other_classes_is_refused(tmp_path: Path, classes: int, fragment: str | None) -> None:
-    Snapshots(tmp_path).save(1, small_ensemble(), {}, keep=None)
+    Snapshots(tmp_path).save(1, small_ensemble().networks(), {}, keep=None)
     other = small_ensemble(classes=classes)
     if fragment is None:
-        Snapshots(tmp_path).load(1, other)
+        Snapshots(tmp_path).load(1, other.networks())
     else:
         with pytest.raises(InputError, match=fragment):
-            Snapshots(tmp_path).load(1, other)
+            Snapshots(tmp_path).load(1, other.networks())
 
 
 def row(number: int, ensemble: str = "v3") -> dict[str, str]:
     return {
-        "log_file": "log", "folder": "run", "model_file": f"model_epoch{number}.pth", "mean_IU": "12.345",
-        "mean_IU_no_back": "1", "mean_pixel_ACC": "2", "Ensemble": ensemble, "epoch": str(number), "method": "ema",
-        "labeled_ratio": "8", "backbone": "resnet18_v1c", "scales": "1", "flip": "0", "seed": "0", "evaluated_at": "now",
+        "log_file": "log",
+        "folder": "run",
+        "model_file": f"model_epoch{number}.pth",
+        "mean_IU": "12.345",
+        "mean_IU_no_back": "1",
+        "mean_pixel_ACC": "2",
+        "Ensemble": ensemble,
+        "epoch": str(number),
+        "method": "ema",
+        "labeled_ratio": "8",
+        "backbone": "resnet18_v1c",
+        "scales": "1",
+        "flip": "0",
+        "seed": "0",
+        "evaluated_at": "now",
     }
 
 
@@ -107,7 +149,18 @@ def test_table_starts_with_the_published_columns_and_replaces_rows(tmp_path: Pat
     append_rows(path, [{**row(1), "mean_IU": "50.000"}])
     table = pd.read_csv(path)
     assert tuple(table.columns[:7]) == PUBLISHED_COLUMNS
-    assert dict(zip(table["model_file"], table["mean_IU"], strict=True)) == {"model_epoch2.pth": 12.345, "model_epoch1.pth": 50.0}
+    assert dict(zip(table["model_file"], table["mean_IU"], strict=True)) == {
+        "model_epoch2.pth": 12.345,
+        "model_epoch1.pth": 50.0,
+    }
+
+
+def test_old_rows_stay_even_where_they_are_alike(tmp_path: Path) -> None:
+    path = tmp_path / "log_df.csv"
+    published = "log,expA,model_epoch1.pth,53.350%,53.101%,69.500%,v2\n"
+    path.write_text(",".join(PUBLISHED_COLUMNS) + "\n" + 2 * published)
+    append_rows(path, [row(1), {**row(1), "seed": "1"}])
+    assert len(pd.read_csv(path)) == 4
 
 
 def test_a_published_table_goes_on(tmp_path: Path) -> None:

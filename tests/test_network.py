@@ -30,8 +30,12 @@ def test_plain_backbone_has_torchvisions_names() -> None:
 @pytest.mark.parametrize(
     ("source", "backbone"),
     [
-        ("DATA/resnet50_v1c.pth", "resnet50_v1c"), ("resnet101-deep.pth", "resnet101_v1c"), ("resnet18_x/weights.pth", None),
-        ("torchvision://resnet34", "resnet34"), ("torchvision://resnet50@IMAGENET1K_V2", "resnet50"), ("none", None),
+        ("DATA/resnet50_v1c.pth", "resnet50_v1c"),
+        ("resnet101-deep.pth", "resnet101_v1c"),
+        ("resnet18_x/weights.pth", None),
+        ("torchvision://resnet34", "resnet34"),
+        ("torchvision://resnet50@IMAGENET1K_V2", "resnet50"),
+        ("none", None),
         ("resnet1012.pth", None),
     ],
 )
@@ -58,7 +62,9 @@ def test_a_weight_file_that_does_not_fit_names_the_key(tmp_path: Path) -> None:
     whole = backbone().state_dict()
     cases = {
         "conv1.0.weight": {**whole, "conv1.0.weight": torch.zeros(32, 3, 3, 3)},  # a stem of another width
-        "layer2.0.conv1.weight missing": {name: value for name, value in whole.items() if name != "layer2.0.conv1.weight"},
+        "layer2.0.conv1.weight missing": {
+            name: value for name, value in whole.items() if name != "layer2.0.conv1.weight"
+        },
         "surprise not in the network": {**whole, "surprise": torch.zeros(1)},
         "conv1.0.weight and": ResNet("resnet18", width=0.125).state_dict(),  # the 7x7 stem
     }

@@ -15,11 +15,23 @@ VOC = REPOSITORY / "exp.voc/ensemble_teacher+cutmix"
 @pytest.mark.parametrize(
     ("name", "text", "value"),
     [
-        ("batch_size", "16", 16), ("learning_rate", "1e-3", 0.001), ("eval_flip", "1", True), ("eval_flip", "false", False),
-        ("NGPUS", "all", "all"), ("NGPUS", "0", 0), ("num_workers", "auto", "auto"), ("keep_snapshots", "all", "all"),
-        ("eval_scales", "0.75,1,1.25", (0.75, 1.0, 1.25)), ("cps_ramp", "0.3,0.6", (0.3, 0.6)),
-        ("ensemble", "v0, v3", ("v0", "v3")), ("eval_epochs", "20-22,30", (20, 21, 22, 30)), ("eval_epochs", "last", "last"),
-        ("eval_epochs", "3-3", (3,)), ("ohem_threshold", "none", None), ("ohem_threshold", "0.7", 0.7), ("width", "0.25", 0.25),
+        ("batch_size", "16", 16),
+        ("learning_rate", "1e-3", 0.001),
+        ("eval_flip", "1", True),
+        ("eval_flip", "false", False),
+        ("NGPUS", "all", "all"),
+        ("NGPUS", "0", 0),
+        ("num_workers", "auto", "auto"),
+        ("keep_snapshots", "all", "all"),
+        ("eval_scales", "0.75,1,1.25", (0.75, 1.0, 1.25)),
+        ("cps_ramp", "0.3,0.6", (0.3, 0.6)),
+        ("ensemble", "v0, v3", ("v0", "v3")),
+        ("eval_epochs", "20-22,30", (20, 21, 22, 30)),
+        ("eval_epochs", "last", "last"),
+        ("eval_epochs", "3-3", (3,)),
+        ("ohem_threshold", "none", None),
+        ("ohem_threshold", "0.7", 0.7),
+        ("width", "0.25", 0.25),
     ],
 )
 def test_reads(name: str, text: str, value: object) -> None:
@@ -29,10 +41,26 @@ def test_reads(name: str, text: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("batch_size", "eight"), ("batch_size", "0"), ("batch_size", "1"), ("learning_rate", "nan"), ("learning_rate", "-1"),
-        ("width", "0"), ("cps_ramp", "0.6,0.3"), ("cps_ramp", "0.5"), ("ensemble", "v9"), ("ensemble", "v0,,v1"),
-        ("eval_epochs", "5-2"), ("eval_epochs", "x"), ("eval_flip", "maybe"), ("method", "EMA"), ("eval_scales", "0"),
-        ("precision", "fp8"), ("backbone", "resnet152"), ("NGPUS", "-1"), ("seed", "1.5"), ("ema_decay", "1.5"),
+        ("batch_size", "eight"),
+        ("batch_size", "0"),
+        ("batch_size", "1"),
+        ("learning_rate", "nan"),
+        ("learning_rate", "-1"),
+        ("width", "0"),
+        ("cps_ramp", "0.6,0.3"),
+        ("cps_ramp", "0.5"),
+        ("ensemble", "v9"),
+        ("ensemble", "v0,,v1"),
+        ("eval_epochs", "5-2"),
+        ("eval_epochs", "x"),
+        ("eval_flip", "maybe"),
+        ("method", "EMA"),
+        ("eval_scales", "0"),
+        ("precision", "fp8"),
+        ("backbone", "resnet152"),
+        ("NGPUS", "-1"),
+        ("seed", "1.5"),
+        ("ema_decay", "1.5"),
     ],
 )
 def test_refuses(name: str, text: str) -> None:
@@ -65,9 +93,19 @@ def test_every_setting_reads_its_own_default() -> None:
         ({"labeled_ratio": "16", "method": "org"}, 32, "resnet50_v1c", "output_voc/voc16_res50_cutmix_B8_CPS"),
         ({"labeled_ratio": "4", "batch_size": "16"}, 40, "resnet50_v1c", "output_voc/voc4_res50_cutmix_B16_EMA"),
         ({"labeled_ratio": "2", "nepochs": "7"}, 7, "resnet50_v1c", "output_voc/voc2_res50_cutmix_B8_EMA"),
-        ({"pretrained_model": "weights/resnet101_v1c.pth"}, 34, "resnet101_v1c", "output_voc/voc8_res101_cutmix_B8_EMA"),
+        (
+            {"pretrained_model": "weights/resnet101_v1c.pth"},
+            34,
+            "resnet101_v1c",
+            "output_voc/voc8_res101_cutmix_B8_EMA",
+        ),
         ({"pretrained_model": "torchvision://resnet34"}, 34, "resnet34", "output_voc/voc8_res34_cutmix_B8_EMA"),
-        ({"pretrained_model": "none", "backbone": "resnet18_v1c"}, 34, "resnet18_v1c", "output_voc/voc8_res18_cutmix_B8_EMA"),
+        (
+            {"pretrained_model": "none", "backbone": "resnet18_v1c"},
+            34,
+            "resnet18_v1c",
+            "output_voc/voc8_res18_cutmix_B8_EMA",
+        ),
     ],
 )
 def test_voc_defaults(demo_data: Path, texts: dict, epochs: int, backbone: str, output: str) -> None:
@@ -76,8 +114,18 @@ def test_voc_defaults(demo_data: Path, texts: dict, epochs: int, backbone: str, 
     settings = experiment.settings
     assert (settings.nepochs, settings.backbone) == (epochs, backbone)
     assert settings.OUTPUT_PATH == settings.snapshot_dir == REPOSITORY / output
-    assert (settings.learning_rate, settings.weight_decay, settings.cps_weight, settings.image_size) == (0.0025, 2e-4, 1, 512)
-    assert (settings.keep_snapshots, settings.snapshot_iter, settings.ensemble, settings.precision) == (3, 1, ("all",), "auto")
+    assert (settings.learning_rate, settings.weight_decay, settings.cps_weight, settings.image_size) == (
+        0.0025,
+        2e-4,
+        1,
+        512,
+    )
+    assert (settings.keep_snapshots, settings.snapshot_iter, settings.ensemble, settings.precision) == (
+        3,
+        1,
+        ("all",),
+        "auto",
+    )
 
 
 def test_switches_override_the_method(demo_data: Path) -> None:

@@ -32,8 +32,16 @@ def run(experiment: Path, demo_data: Path, tmp_path: Path):
 
     def call(command: str, *settings: str) -> int:
         tiny = [
-            f"dataset_path={demo_data}", "pretrained_model=none", "backbone=resnet18_v1c", "width=0.0625", "image_size=32",
-            "nepochs=3", "batch_size=4", "learning_rate=0.02", "NGPUS=0", f"OUTPUT_PATH={tmp_path / 'run'}",
+            f"dataset_path={demo_data}",
+            "pretrained_model=none",
+            "backbone=resnet18_v1c",
+            "width=0.0625",
+            "image_size=32",
+            "nepochs=3",
+            "batch_size=4",
+            "learning_rate=0.02",
+            "NGPUS=0",
+            f"OUTPUT_PATH={tmp_path / 'run'}",
         ]
         return main([command, str(experiment), *tiny, *settings])
 
@@ -89,12 +97,14 @@ def test_cps_leaves_teachers_out(run, experiment: Path, capsys: pytest.CaptureFi
     assert "needs teachers" in capsys.readouterr().err
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
 @pytest.mark.parametrize("method", ["ema", "org", "supervised"])
-def test_a_resumed_run_ends_with_the_same_bits(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+def test_a_resumed_run_ends_with_the_same_bits(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
     settings = [f"method={method}", "cps_ramp=0.2,0.5"]
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     assert run("train", *settings, f"OUTPUT_PATH={straight}") == 0
@@ -104,10 +114,10 @@ def test_a_resumed_run_ends_with_the_same_bits(run, tmp_path: Path, monkeypatch:
     def save_then_die(self: Snapshots, epoch: int, *arguments) -> None:
         save(self, epoch, *arguments)
         if epoch == 2:
-            raise Killed
+            raise KilledError
 
     monkeypatch.setattr(Snapshots, "save", save_then_die)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         run("train", *settings, f"OUTPUT_PATH={broken}")
     monkeypatch.setattr(Snapshots, "save", save)
     assert run("train", *settings, f"OUTPUT_PATH={broken}") == 0

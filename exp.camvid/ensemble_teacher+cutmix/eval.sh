@@ -5,11 +5,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 set -a
 
 : "${volna:=../../}"              # repository root
+: "${dataset_path:=}"             # empty: $volna/DATA/camvid
 : "${NGPUS:=all}"                 # the images are shared out over so many GPUs; 0: the CPU
 : "${method:=ema}"                # whose run: supervised, org, ema
 : "${labeled_ratio:=8}"
 : "${batch_size:=8}"
-: "${backbone:=resnet50_v1c}"
+: "${backbone:=}"                 # empty: that of the run; set it to find a run by its default name
 : "${OUTPUT_PATH:=}"              # empty: ../../output_camvid/camvid8_res50_cutmix_B8_EMA, after the settings above
 : "${snapshot_dir:=$OUTPUT_PATH}"  # snapshots
 : "${ensemble:=all}"              # v0, v0_2: students; v1, v1_2: teachers; v2, v3, v4: together; several with commas

@@ -7,11 +7,16 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 set -a
 
 : "${volna:=../../}"              # repository root
+: "${dataset_path:=}"             # empty: $volna/DATA/camvid
 : "${NGPUS:=all}"                 # processes on this machine, one GPU each; 0: one process on the CPU
 : "${method:=org}"                # supervised, org, ema
 : "${labeled_ratio:=8}"           # 1/N of the images are labelled: 16, 8, 4, 2
 : "${nepochs:=}"                  # empty: 120, at 1/2 160
 : "${batch_size:=8}"              # over all processes
+: "${image_size:=360}"           # side of the crop
+: "${seed:=0}"
+: "${precision:=auto}"            # auto: bf16 on a GPU that has it; fp32, bf16, fp16
+: "${resume:=auto}"               # auto: go on where a run stopped; never; force
 : "${learning_rate:=0.05}"
 : "${pretrained_model:=none}"     # or a file, or torchvision://resnet50
 : "${backbone:=resnet50_v1c}"

@@ -5,6 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 set -a
 
 : "${volna:=../../}"              # repository root
+: "${dataset_path:=}"             # empty: $volna/DATA/pascal_voc
 : "${NGPUS:=all}"                 # the images are shared out over so many GPUs; 0: the CPU
 : "${method:=ema}"                # whose run: supervised, org, ema
 : "${labeled_ratio:=8}"

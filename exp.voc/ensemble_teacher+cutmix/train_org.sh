@@ -7,13 +7,19 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 set -a
 
 : "${volna:=../../}"              # repository root
+: "${dataset_path:=}"             # empty: $volna/DATA/pascal_voc
 : "${NGPUS:=all}"                 # processes on this machine, one GPU each; 0: one process on the CPU
 : "${method:=org}"                # supervised, org, ema
 : "${labeled_ratio:=8}"           # 1/N of the images are labelled: 16, 8, 4, 2
 : "${nepochs:=}"                  # empty: 32, 34, 40, 60 for 1/16, 1/8, 1/4, 1/2
 : "${batch_size:=8}"              # over all processes
+: "${image_size:=512}"           # side of the crop
+: "${seed:=0}"
+: "${precision:=auto}"            # auto: bf16 on a GPU that has it; fp32, bf16, fp16
+: "${resume:=auto}"               # auto: go on where a run stopped; never; force
 : "${learning_rate:=0.0025}"
 : "${pretrained_model:=$volna/DATA/pytorch-weight/resnet50_v1c.pth}"  # or torchvision://resnet50, or none
+: "${backbone:=}"                 # empty: the one that pretrained_model names
 : "${snapshot_iter:=1}"           # epochs between snapshots
 : "${keep_snapshots:=3}"
 : "${OUTPUT_PATH:=}"              # empty: ../../output_voc/voc8_res50_cutmix_B8_CPS, after the settings above

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import cv2
 import numpy as np
 
 from furnace.data.file_list import FileList
+from furnace.data.images import read_image, read_label
 from furnace.errors import InputError
-from furnace.losses import IGNORE
 
 Colour = tuple[int, int, int]
 
@@ -106,66 +105,6 @@ def _split_pair(line: str) -> list[str]:
     if len(halves) == 2 and all(PurePosixPath(half).suffix for half in halves):
         return halves
     return [line]
-
-
-def read_image(path: Path) -> np.ndarray:
-    """Decodes an image to (H, W, 3) uint8 RGB; InputError names a file that is missing or no image."""
-    return cv2.cvtColor(_decode(path, cv2.IMREAD_COLOR, "image"), cv2.COLOR_BGR2RGB)
-
-
-def read_label(path: Path, num_classes: int) -> np.ndarray:
-    """Decodes a label map to (H, W) uint8 of class indices; InputError names a file with anything else in it."""
-    label = _decode(path, cv2.IMREAD_UNCHANGED, "label")
-    if label.ndim == 3:
-        label = _palette_indices(path)
-    elif (bits := _grey_bits(path)) < 8:
-        label = label // (255 // (2**bits - 1))  # decoders stretch 1, 2 and 4 bits to 0..255
-    outside = (label != IGNORE) & ((label < 0) | (label >= num_classes))
-    if outside.any():
-        values = np.unique(label[outside])[:5].tolist()
-        raise InputError(
-            f"label value outside the classes: {path} holds {', '.join(map(str, values))}; "
-            f"expected 0 to {num_classes - 1} or {IGNORE} (ignored)"
-        )
-    return label.astype(np.uint8, copy=False)
-
-
-def _grey_bits(path: Path) -> int:
-    """Bits a pixel of a greyscale PNG; 8 for everything else."""
-    with open(path, "rb") as file:
-        header = file.read(26)
-    return header[24] if header.startswith(b"\x89PNG") and header[25] == 0 else 8
-
-
-def _palette_indices(path: Path) -> np.ndarray:
-    """The indices of a palette PNG, which OpenCV would expand to colours."""
-    from PIL import Image
-
-    with Image.open(path) as image:
-        if image.mode != "P":
-            raise InputError(
-                f"label is a colour image: {path}: expected one channel of class indices (or a palette PNG), "
-                f"found {image.mode}; convert it"
-            )
-        return np.array(image)
-
-
-def _decode(path: Path, flags: int, what: str) -> np.ndarray:
-    try:
-        data = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise InputError(
-            f"{what} not readable: {path}: {error.strerror}; add the file or take it out of its list"
-        ) from None
-    # OpenCV before 5 fills the rest of a JPEG that breaks off with grey; a whole one has an end marker.
-    broken_off = data[:2].tobytes() == b"\xff\xd8" and b"\xff\xd9" not in data.tobytes()
-    try:
-        decoded = cv2.imdecode(data, flags) if len(data) and not broken_off else None
-    except cv2.error:
-        decoded = None
-    if decoded is None:
-        raise InputError(f"{what} not readable: {path}: not a whole image file ({len(data)} bytes); replace it")
-    return decoded
 
 
 def _size(array: np.ndarray) -> str:

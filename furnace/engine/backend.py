@@ -22,12 +22,18 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
-def prepare_backends(deterministic: bool) -> None:
+def evaluation_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """As in training, but `auto` is fp32: scores should not depend on the GPU."""
+    return training_dtype("fp32" if precision == "auto" else precision, device)
+
+
+def prepare_backends(deterministic: bool, precision: str) -> None:
     """Speed where bits may vary, or repeatable bits where they may not."""
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = not deterministic
+    torch.backends.cudnn.allow_tf32 = precision != "fp32"  # who asks for fp32 gets all of its bits
 
 
 def loader_workers(num_workers: int | str, device: torch.device) -> int:

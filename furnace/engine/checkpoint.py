@@ -1,34 +1,37 @@
 """Snapshots of a run: what is written, found again and trusted.
 
-    snapshot/model_epoch{N}.pth             both students, names `branch1.*`, `branch2.*`
     ema_snapshot/ema_branch{1,2}_epoch{N}.pth   one teacher each
+    snapshot/model_epoch{N}.pth             both students, names `branch1.*`, `branch2.*`
     resume.pth                              the rest that going on needs, and the digests of the files above
 
-Names and keys of the first two are the published ones. Published CPS runs named theirs `snapshot/epoch-{N}.pth`.
+They are written in this order, so that a file of students stands for a whole snapshot. Names and keys of the first two
+are the published ones. Published CPS runs named theirs `snapshot/epoch-{N}.pth`.
 """
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from furnace.engine.files import sha256, write_atomically
+from furnace.engine.files import sha256, write_atomically, write_text
 from furnace.errors import InputError
 from furnace.network.pretrained import fill, name_some, read_tensors, require_named
-from furnace.semi.ensemble import Ensemble
 
 STUDENT_FILE = re.compile(r"(?:model_epoch|epoch-)(\d+)\.pth")
 
 
 class Snapshots:
-    """The snapshots below one folder."""
+    """The snapshots below one folder. Networks come by name: `student_1`, `student_2`, `teacher_1`, `teacher_2`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.resume_file = folder / "resume.pth"
         self.previous_resume_file = folder / "resume.previous.pth"
+        self.begun_marker = folder / ".begun"  # from a run's start to its first resume file
+        self._newest_is_damaged = False
 
     def epochs(self) -> list[int]:
         """The epochs that have a file of students, ascending."""
@@ -39,27 +42,43 @@ class Snapshots:
         published_org = self.folder / "snapshot" / f"epoch-{epoch}.pth"
         return published_org if published_org.is_file() else self.folder / "snapshot" / f"model_epoch{epoch}.pth"
 
-    def teacher_files(self, epoch: int) -> list[Path]:
-        return [self.folder / "ema_snapshot" / f"ema_branch{number}_epoch{epoch}.pth" for number in (1, 2)]
+    def teacher_files(self, epoch: int) -> dict[str, Path]:
+        """The files of both teachers, by name."""
+        folder = self.folder / "ema_snapshot"
+        return {f"teacher_{number}": folder / f"ema_branch{number}_epoch{epoch}.pth" for number in (1, 2)}
 
     def has_teachers(self, epoch: int) -> bool:
-        return all(path.is_file() for path in self.teacher_files(epoch))
+        """Whether there is a file of a teacher; loading complains if the other one is missing."""
+        return any(path.is_file() for path in self.teacher_files(epoch).values())
+
+    def of_another_run(self) -> bool:
+        """Whether there are snapshots without a way to go on from them, which a new run would overwrite."""
+        return bool(self.epochs()) and not self.begun_marker.is_file()
 
     def begin(self) -> None:
-        """Marks the folder as a run's own, so that a first snapshot cut short is not taken for another run's."""
-        _save(self.resume_file, {"epoch": 0, "digests": {}})
+        """Marks the folder as a new run's, so that a first snapshot cut short is not taken for another run's."""
+        write_text(self.begun_marker, "")
 
-    def save(self, epoch: int, ensemble: Ensemble, progress: dict, keep: int | None) -> None:
+    def save(self, epoch: int, networks: Mapping[str, nn.Module], progress: dict, keep: int | None) -> None:
         """Writes the networks, then `resume.pth` with `progress`, then removes all but the `keep` newest epochs."""
-        written = [self.folder / "snapshot" / f"model_epoch{epoch}.pth"]
-        _save(written[0], {"model": ensemble.students_state()})
-        for teacher, path in zip(ensemble.teachers, self.teacher_files(epoch), strict=bool(ensemble.teachers)):
-            _save(path, {"model": teacher.state_dict()})
-            written.append(path)
+        written = []
+        for name, path in self.teacher_files(epoch).items():
+            if name in networks:
+                _save(path, {"model": networks[name].state_dict()})
+                written.append(path)
+        students = {
+            f"branch{number}.{name}": value
+            for number in (1, 2)
+            for name, value in networks[f"student_{number}"].state_dict().items()
+        }
+        written.append(self.folder / "snapshot" / f"model_epoch{epoch}.pth")
+        _save(written[-1], {"model": students})
         digests = {str(path.relative_to(self.folder)): sha256(path) for path in written}
-        if self.resume_file.is_file():
+        if self.resume_file.is_file() and not self._newest_is_damaged:
             os.replace(self.resume_file, self.previous_resume_file)
         _save(self.resume_file, {"epoch": epoch, "digests": digests, **progress})
+        self._newest_is_damaged = False
+        self.begun_marker.unlink(missing_ok=True)
         self._prune(keep)
 
     def newest(self) -> dict | None:
@@ -75,15 +94,20 @@ class Snapshots:
             try:
                 progress = read_tensors(path)
                 self._check_digests(progress)
+                self._newest_is_damaged = bool(faults)
                 return progress
-            except (InputError, KeyError) as error:
+            except KeyError as error:
+                faults.append(f"{path} holds no {error}")
+            except InputError as error:
                 faults.append(str(error))
         if faults:
-            raise InputError(f"cannot resume: {'; '.join(faults)}; remove {self.folder} to start anew")
+            raise InputError(
+                f"cannot resume: {'; '.join(faults)}; put a whole copy back, or choose another OUTPUT_PATH"
+            )
         return None
 
-    def load(self, epoch: int, ensemble: Ensemble) -> None:
-        """Fills students, and teachers if the ensemble has them, from one epoch's files.
+    def load(self, epoch: int, networks: Mapping[str, nn.Module]) -> None:
+        """Fills the networks given from one epoch's files.
 
         Raises:
             InputError: a file is missing, damaged, or of another network.
@@ -93,15 +117,13 @@ class Snapshots:
         foreign = [name for name in state if not name.startswith(("branch1.", "branch2."))]
         if foreign:
             raise InputError(f"weights do not fit: {path}: {name_some(foreign)} not in the network; name another file")
-        for number, student in enumerate(ensemble.students, 1):
+        for number in (1, 2):
             prefix = f"branch{number}."
-            fill(
-                student,
-                {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)},
-                path,
-            )
-        for teacher, path in zip(ensemble.teachers, self.teacher_files(epoch), strict=bool(ensemble.teachers)):
-            fill(teacher, _model_state(path), path)
+            own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+            fill(networks[f"student_{number}"], own, path)
+        for name, path in self.teacher_files(epoch).items():
+            if name in networks:
+                fill(networks[name], _model_state(path), path)
 
     def _check_digests(self, progress: dict) -> None:
         for name, digest in progress["digests"].items():
@@ -116,7 +138,7 @@ class Snapshots:
         if keep is None:
             return
         for epoch in self.epochs()[: -max(keep, 2)]:
-            for path in [self.students_file(epoch), *self.teacher_files(epoch)]:
+            for path in [self.students_file(epoch), *self.teacher_files(epoch).values()]:
                 path.unlink(missing_ok=True)
 
 

@@ -55,6 +55,14 @@ class World:
         if failure[0] is not None:
             raise failure[0] if self.is_main else SystemExit(2)
 
+    def require_same(self, value: object, meaning: str) -> None:
+        """Raises InputError on every rank if `value` is not the same on all."""
+        values = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(values, value)
+        if any(other != value for other in values):
+            raise InputError(f"processes differ in {meaning}; found {', '.join(map(str, values))}")
+
     def synchronized(self, network: nn.Module) -> nn.Module:
         """The network with batch norms that take their statistics over all processes."""
         if self.size == 1:
@@ -92,7 +100,7 @@ def leave_world() -> None:
 
 
 def launched_by_torchrun() -> bool:
-    return "LOCAL_RANK" in os.environ
+    return "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def gpus_to_use(wanted: int | str) -> int:
@@ -100,6 +108,11 @@ def gpus_to_use(wanted: int | str) -> int:
     if wanted == 0:
         return 0
     visible = torch.cuda.device_count()
+    started = _environment_integer("LOCAL_WORLD_SIZE", 1, low=1) if launched_by_torchrun() else 1
+    if visible and started > visible:
+        raise InputError(
+            f"torchrun started {started} processes, {visible} GPUs are visible; start one for each, or set NGPUS=0"
+        )
     if wanted == "all":
         return visible
     if wanted > visible:
@@ -120,6 +133,7 @@ def launch(arguments: Sequence[str], processes_here: int) -> int:
     Returns the exit status of the process that failed first, 0 if none did. NNODES, NODE_RANK, MASTER_ADDR and
     MASTER_PORT describe the other machines; with one machine torchrun picks a free port by itself.
     """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import get_args_parser, run
 
@@ -128,8 +142,9 @@ def launch(arguments: Sequence[str], processes_here: int) -> int:
     if nodes == 1:
         options.append("--standalone")
     else:
-        if "MASTER_ADDR" not in os.environ:
-            raise InputError(f"MASTER_ADDR: not set, but NNODES is {nodes}; set it to the address of the first machine")
+        for name, meaning in (("MASTER_ADDR", "the first machine's address"), ("NODE_RANK", "0 on it, then 1, 2, ...")):
+            if not os.environ.get(name):
+                raise InputError(f"{name}: not set, but NNODES is {nodes}; set it to {meaning}")
         options += [
             f"--node-rank={_environment_integer('NODE_RANK', 0)}",
             f"--master-addr={os.environ['MASTER_ADDR']}",
@@ -137,10 +152,14 @@ def launch(arguments: Sequence[str], processes_here: int) -> int:
         ]
     options += ["-m", "furnace", *arguments]
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the process itself says what happened
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # torchrun's own default, without its warning
     try:
         run(get_args_parser().parse_args(options))
     except ChildFailedError as error:
-        return next(iter(error.failures.values())).exitcode
+        codes = [failure.exitcode for failure in error.failures.values()]
+        return 2 if 2 in codes else error.get_first_failure()[1].exitcode  # the others fail because one did
+    except SignalException as error:
+        return 128 + error.sigval
     return 0
 
 
@@ -160,6 +179,9 @@ class CpuSyncBatchNorm(nn.BatchNorm2d):
         """Normalises (B, C, H, W) in training mode with the statistics of every process's images together."""
         if not self.training:
             return super().forward(feature)
+        dtype = feature.dtype
+        if dtype in (torch.float16, torch.bfloat16):
+            feature = feature.float()
         total = _all_sum(
             torch.cat([feature.sum(dim=(0, 2, 3)), feature.new_tensor([feature.numel() / feature.shape[1]])])
         )
@@ -172,7 +194,7 @@ class CpuSyncBatchNorm(nn.BatchNorm2d):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        return centred * scale[:, None, None] + self.bias[:, None, None]
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(dtype)
 
 
 class _AllSum(torch.autograd.Function):

@@ -13,7 +13,8 @@ from furnace.metrics import Scores
 
 PUBLISHED_COLUMNS = ("log_file", "folder", "model_file", "mean_IU", "mean_IU_no_back", "mean_pixel_ACC", "Ensemble")
 RUN_COLUMNS = ("epoch", "method", "labeled_ratio", "backbone", "scales", "flip", "seed", "evaluated_at")
-IDENTITY = ("folder", "model_file", "Ensemble", "scales", "flip")  # one row for each combination
+# One row for each combination.
+IDENTITY = ("folder", "model_file", "Ensemble", "scales", "flip", "method", "labeled_ratio", "backbone", "seed")
 
 
 def score_columns(scores: Scores, classes: Sequence[str]) -> dict[str, str]:
@@ -33,7 +34,8 @@ def append_rows(path: Path, rows: Sequence[dict[str, str]]) -> None:
         new = pd.DataFrame(rows, dtype=str)
         if path.is_file():
             old = read_table(path)
-            new = pd.concat([old, new]).drop_duplicates(list(IDENTITY), keep="last")
+            replaced = old[list(IDENTITY)].apply(tuple, axis=1).isin(new[list(IDENTITY)].apply(tuple, axis=1))
+            new = pd.concat([old[~replaced], new])
         leading = [*PUBLISHED_COLUMNS, *RUN_COLUMNS]
         new = new[leading + [column for column in new.columns if column not in leading]]
         write_text(path, new.fillna("").to_csv(index=False, lineterminator="\n"))

@@ -65,15 +65,7 @@ class Ensemble:
         `with_buffers` averages the running statistics too, for teachers that do not make their own.
         """
         alpha = ema_alpha(step, decay)
-        for teacher, student in zip(self.teachers, self.students, strict=bool(self.teachers)):
+        for teacher, student in zip(self.teachers, self.students, strict=False):  # none where there are no teachers
             update_parameters(teacher, student, alpha)
             if with_buffers:
                 update_buffers(teacher, student, alpha)
-
-    def students_state(self) -> dict[str, Tensor]:
-        """Both students in one dictionary, named `branch1.*` and `branch2.*` as published."""
-        return {
-            f"branch{number}.{name}": value
-            for number, student in enumerate(self.students, 1)
-            for name, value in student.state_dict().items()
-        }

@@ -25,7 +25,14 @@ def run(experiment: Path, output: Path, method: str, seed: int, settings: list[s
     """Trains and evaluates one run; its output goes to a log beside it."""
     name = f"{method}_seed{seed}"
     folder = output / name
-    values = [*settings, f"method={method}", f"seed={seed}", f"OUTPUT_PATH={folder}", "keep_snapshots=all"]
+    values = [
+        *settings,
+        f"method={method}",
+        f"seed={seed}",
+        f"OUTPUT_PATH={folder}",
+        "keep_snapshots=all",
+        f"volna={REPOSITORY}",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     with open(output / f"{name}.log", "w") as log:
         for command in (["train"], ["eval", "eval_epochs=all", "ensemble=all"]):
@@ -58,12 +65,22 @@ def main() -> None:
     experiment = output / "experiment"
     shutil.copytree(options.experiment, experiment, dirs_exist_ok=True, ignore=shutil.ignore_patterns("log_df.csv"))
     with ThreadPoolExecutor(options.jobs) as pool:
-        jobs = [pool.submit(run, experiment, output, method, seed, options.settings) for seed in seeds for method in methods]
+        jobs = [
+            pool.submit(run, experiment, output, method, seed, options.settings) for seed in seeds for method in methods
+        ]
         for job in jobs:
             job.result()
     scores = table(experiment / "log_df.csv", methods)
     print(scores.to_string())
-    print(json.dumps({f"{method} {code} {kind}": row[kind, "mean"] for (method, code), row in scores.iterrows() for kind in ("last", "best")}))
+    print(
+        json.dumps(
+            {
+                f"{method} {code} {kind}": row[kind, "mean"]
+                for (method, code), row in scores.iterrows()
+                for kind in ("last", "best")
+            }
+        )
+    )
 
 
 if __name__ == "__main__":
