@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from furnace.data.datasets import CAMVID, CITYSCAPES, VOC, Split, read_image, read_label, voc_palette
+from furnace.data.datasets import CAMVID, CITYSCAPES, VOC, Split, voc_palette
+from furnace.data.images import read_image, read_label
 from furnace.data.file_list import FileList
 from furnace.data.splits import draw_split
 from furnace.errors import InputError

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from furnace.engine.checkpoint import Snapshots
+from furnace.engine.checkpoint import Snapshots, students_state
 from furnace.engine.files import write_atomically, write_text
 from furnace.engine.log import EpochTable, LossMeter
 from furnace.engine.results import PUBLISHED_COLUMNS, append_rows, score_columns
@@ -100,11 +100,7 @@ def test_no_whole_snapshot_is_an_error_and_none_at_all_is_not(tmp_path: Path) ->
 def test_published_cps_names_are_read(tmp_path: Path) -> None:
     ensemble = small_ensemble(with_teachers=False)
     (tmp_path / "snapshot").mkdir()
-    state = {
-        f"branch{number}.{name}": value
-        for number, student in enumerate(ensemble.students, 1)
-        for name, value in student.state_dict().items()
-    }
+    state = students_state(ensemble.networks())
     torch.save({"model": state, "epoch": 6}, tmp_path / "snapshot/epoch-7.pth")
     torch.save({"model": state}, tmp_path / "snapshot/epoch-last.pth")
     snapshots = Snapshots(tmp_path)

@@ -46,6 +46,7 @@ from parity_reference import (
 from torch import Tensor, nn
 
 from furnace.data.datasets import CITYSCAPES, VOC
+from furnace.engine.checkpoint import students_state
 from furnace.engine.evaluator import IMAGENET_MEAN, IMAGENET_STD, SlidingWindow
 from furnace.losses import IGNORE
 from furnace.metrics import Scores, confusion_matrix
@@ -93,7 +94,7 @@ def test_two_students_are_saved_under_the_published_names(architecture):
     expected, network = architecture
     students = Ensemble(lambda: network, with_teachers=False)
     names = [prefix + entry[0] for prefix in expected["two_branch_prefixes"] for entry in expected["state_dict"]]
-    assert list(students.students_state()) == names
+    assert list(students_state(students.networks())) == names
     parameters = sum(value.numel() for student in students.students for value in student.parameters())
     assert parameters == expected["two_branch_n_parameters"]
 

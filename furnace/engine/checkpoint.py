@@ -66,13 +66,8 @@ class Snapshots:
             if name in networks:
                 _save(path, {"model": networks[name].state_dict()})
                 written.append(path)
-        students = {
-            f"branch{number}.{name}": value
-            for number in (1, 2)
-            for name, value in networks[f"student_{number}"].state_dict().items()
-        }
         written.append(self.folder / "snapshot" / f"model_epoch{epoch}.pth")
-        _save(written[-1], {"model": students})
+        _save(written[-1], {"model": students_state(networks)})
         digests = {str(path.relative_to(self.folder)): sha256(path) for path in written}
         if self.resume_file.is_file() and not self._newest_is_damaged:
             os.replace(self.resume_file, self.previous_resume_file)
@@ -140,6 +135,15 @@ class Snapshots:
         for epoch in self.epochs()[: -max(keep, 2)]:
             for path in [self.students_file(epoch), *self.teacher_files(epoch).values()]:
                 path.unlink(missing_ok=True)
+
+
+def students_state(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """Both students in one dictionary, named `branch1.*` and `branch2.*` as published."""
+    return {
+        f"branch{number}.{name}": value
+        for number in (1, 2)
+        for name, value in networks[f"student_{number}"].state_dict().items()
+    }
 
 
 def _save(path: Path, content: dict) -> None:
