@@ -5,115 +5,16 @@ prints this table.
 """
 
 import dataclasses
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from furnace.errors import InputError
 from furnace.network.resnet import BACKBONES
+from furnace.readers import Reader, choice, epochs, folder, fractions, integer, number, several, switch, text, word_or
 from furnace.semi.cross_supervision import METHODS
 from furnace.semi.ensemble import PREDICTORS
-
-Reader = Callable[[str], Any]  # text to value; a ValueError says what was expected
-
-
-def text(value: str) -> str:
-    return value
-
-
-def folder(value: str) -> Path:
-    return Path(value).expanduser()
-
-
-def choice(*options: str) -> Reader:
-    def read(value: str) -> str:
-        if value not in options:
-            raise ValueError(f"one of {', '.join(options)}")
-        return value
-
-    return read
-
-
-def integer(low: int, high: int | None = None) -> Reader:
-    def read(value: str) -> int:
-        expected = f"a whole number of at least {low}" + ("" if high is None else f" and at most {high}")
-        try:
-            number = int(value)
-        except ValueError:
-            raise ValueError(expected) from None
-        if number < low or (high is not None and number > high):
-            raise ValueError(expected)
-        return number
-
-    return read
-
-
-def number(low: float, high: float = math.inf, low_allowed: bool = True) -> Reader:
-    def read(value: str) -> float:
-        limit = f"a number of {'at least' if low_allowed else 'more than'} {low:g}"
-        expected = limit if high == math.inf else f"{limit} and at most {high:g}"
-        try:
-            result = float(value)
-        except ValueError:
-            raise ValueError(expected) from None
-        if not (low <= result <= high) or result == math.inf or (result == low and not low_allowed):
-            raise ValueError(expected)
-        return result
-
-    return read
-
-
-def switch(value: str) -> bool:
-    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-    if value.lower() not in words:
-        raise ValueError("0 or 1")
-    return words[value.lower()]
-
-
-def word_or(word: str, read: Reader) -> Reader:
-    """`word`, which stays as it is, or what `read` accepts."""
-
-    def read_either(value: str) -> Any:
-        if value == word:
-            return word
-        try:
-            return read(value)
-        except ValueError as error:
-            raise ValueError(f"{word}, or {error}") from None
-
-    return read_either
-
-
-def several(read: Reader) -> Reader:
-    return lambda value: tuple(read(part.strip()) for part in value.split(","))
-
-
-def fractions(value: str) -> tuple[float, float]:
-    expected = "two numbers a,b with 0 <= a <= b <= 1"
-    try:
-        start, end = (float(part) for part in value.split(","))
-    except ValueError:
-        raise ValueError(expected) from None
-    if not 0 <= start <= end <= 1:
-        raise ValueError(expected)
-    return start, end
-
-
-def epochs(value: str) -> str | tuple[int, ...]:
-    """`last`, `all`, `none`, or epochs: `30,34` and `20-34` (both ends included), also mixed."""
-    if value in ("last", "all", "none"):
-        return value
-    found: list[int] = []
-    for part in value.split(","):
-        first, dash, last = part.partition("-")
-        if not first.strip().isdecimal() or (dash and not last.strip().isdecimal()):
-            raise ValueError("last, all, none, a range 20-34 or a list 30,34")
-        found += range(int(first), int(last or first) + 1)
-    if not found:
-        raise ValueError("a range that ends after it starts")
-    return tuple(found)
 
 
 def _setting(default: Any, read: Reader, meaning: str, changes_result: bool = False) -> Any:
@@ -144,10 +45,7 @@ class Settings:
     labeled_ratio: int = _setting(8, integer(1), "1/N of the images are labelled: 16, 8, 4, 2", True)
     image_size: int = _setting(512, integer(16), "side of the square crop, training and evaluation", True)
     train_scales: tuple[float, ...] = _setting(
-        (0.5, 0.75, 1.0, 1.5, 1.75, 2.0),
-        several(number(0, 16, low_allowed=False)),
-        "weak view: scales drawn from",
-        True,
+        (0.5, 0.75, 1.0, 1.5, 1.75, 2.0), several(number(0.05, 16)), "weak view: scales drawn from", True
     )
     # How it is trained.
     batch_size: int = _setting(
@@ -196,7 +94,7 @@ class Settings:
         ("all",), several(choice("all", *PREDICTORS)), "predictors, with commas; all: the seven"
     )
     eval_epochs: str | tuple[int, ...] = _setting("last", epochs, "snapshots evaluated: last, all, none, 20-34, 30,34")
-    eval_scales: tuple[float, ...] = _setting((1.0,), several(number(0, 16, low_allowed=False)), "scales summed")
+    eval_scales: tuple[float, ...] = _setting((1.0,), several(number(0.05, 16)), "scales summed")
     eval_flip: bool = _setting(False, switch, "adds mirrored windows")
     save_predictions: str = _setting(
         "auto", choice("auto", "none", *PREDICTORS), "predictor whose maps are written; auto: v3, else v2"

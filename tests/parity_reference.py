@@ -28,7 +28,10 @@ from furnace.semi.ensemble import Ensemble
 FOLDER = Path(os.environ.get("PARITY_REFERENCE", Path(__file__).parent / "reference"))
 TRAINED_BACKBONE = "resnet50_v1c"  # README, sections C and I
 PUBLISHED_NAMES = {
-    "student_1": "branch1", "student_2": "branch2", "teacher_1": "ema_branch1", "teacher_2": "ema_branch2",
+    "student_1": "branch1",
+    "student_2": "branch2",
+    "teacher_1": "ema_branch1",
+    "teacher_2": "ema_branch2",
 }
 
 

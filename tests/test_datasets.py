@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from furnace.data.datasets import CAMVID, CITYSCAPES, VOC, Split, voc_palette
-from furnace.data.images import read_image, read_label
 from furnace.data.file_list import FileList
+from furnace.data.images import read_image, read_label
 from furnace.data.splits import draw_split
 from furnace.errors import InputError
 
@@ -131,6 +131,12 @@ def test_label_value_outside_the_classes_is_named(tmp_path: Path, value: int, dt
         read_label(tmp_path / "a.png", 5)
 
 
+def test_a_label_of_fractions_is_refused(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.tiff"), np.full((3, 4), 0.5, dtype=np.float32))
+    with pytest.raises(InputError, match=r"label holds no whole numbers: .*a\.tiff"):
+        read_label(tmp_path / "a.tiff", 5)
+
+
 @pytest.mark.parametrize("read", [read_image, lambda path: read_label(path, 5)])
 @pytest.mark.parametrize(
     ("content", "found"),
@@ -155,6 +161,13 @@ def test_a_truncated_image_is_named(tmp_path: Path, ending: str, share: float) -
     path.write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(InputError, match=rf"image not readable: .*a\{ending}: not a whole image file"):
         read_image(path)
+
+
+def test_a_jpeg_with_more_behind_it_is_whole(tmp_path: Path) -> None:
+    """Telephones append a film to a photograph."""
+    content = cv2.imencode(".jpg", smooth_image())[1].tobytes()
+    (tmp_path / "a.jpg").write_bytes(content + bytes(100_000))
+    assert read_image(tmp_path / "a.jpg").shape == (40, 60, 3)
 
 
 def test_a_truncated_palette_label_is_named(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from furnace.optimizer import iterations_per_epoch, parameter_groups, polynomial
 from furnace.pictures import colourize, panel
 from furnace.semi.ensemble import Ensemble
 
+PROGRESS = {"iteration": 0, "optimizers": [], "scaler": {}, "settings": {}}
+
 
 def small_ensemble(with_teachers: bool = True, classes: int = 3) -> Ensemble:
     return Ensemble(lambda: DeepLabV3Plus("resnet18_v1c", classes, width=0.0625), with_teachers)
@@ -40,7 +42,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 def test_snapshots_round_trip(tmp_path: Path) -> None:
     snapshots, saved = Snapshots(tmp_path), small_ensemble()
     for epoch in range(1, 6):
-        snapshots.save(epoch, saved.networks(), {"iteration": 10 * epoch}, keep=2)
+        snapshots.save(epoch, saved.networks(), {**PROGRESS, "iteration": 10 * epoch}, keep=2)
     assert snapshots.epochs() == [4, 5] and snapshots.newest()["iteration"] == 50
     loaded = small_ensemble()
     snapshots.load(5, loaded.networks())
@@ -52,7 +54,7 @@ def test_snapshots_round_trip(tmp_path: Path) -> None:
 def test_a_damaged_snapshot_is_not_the_newest(tmp_path: Path, damage: str) -> None:
     snapshots = Snapshots(tmp_path)
     for epoch in (1, 2):
-        snapshots.save(epoch, small_ensemble().networks(), {}, keep=None)
+        snapshots.save(epoch, small_ensemble().networks(), PROGRESS, keep=None)
     path = {
         "resume": snapshots.resume_file,
         "students": snapshots.students_file(2),
@@ -68,10 +70,10 @@ def test_a_damaged_snapshot_is_not_the_newest(tmp_path: Path, damage: str) -> No
 def test_after_a_fallback_the_good_one_stays_until_there_is_a_better_one(tmp_path: Path) -> None:
     snapshots = Snapshots(tmp_path)
     for epoch in (1, 2):
-        snapshots.save(epoch, small_ensemble().networks(), {}, keep=None)
+        snapshots.save(epoch, small_ensemble().networks(), PROGRESS, keep=None)
     snapshots.resume_file.write_bytes(b"damaged")
     assert snapshots.newest()["epoch"] == 1
-    snapshots.save(2, small_ensemble().networks(), {}, keep=None)
+    snapshots.save(2, small_ensemble().networks(), PROGRESS, keep=None)
     assert snapshots.newest()["epoch"] == 2
     snapshots.resume_file.write_bytes(b"damaged again")
     assert snapshots.newest()["epoch"] == 1
@@ -83,15 +85,22 @@ def test_a_first_snapshot_cut_short_is_not_another_run(tmp_path: Path) -> None:
     (tmp_path / "snapshot").mkdir()
     (tmp_path / "snapshot/model_epoch1.pth").write_bytes(b"")
     assert snapshots.newest() is None and not snapshots.of_another_run()
-    snapshots.save(1, small_ensemble().networks(), {}, keep=None)
+    snapshots.save(1, small_ensemble().networks(), PROGRESS, keep=None)
     snapshots.resume_file.unlink()
     assert snapshots.of_another_run()
+
+
+def test_a_resume_file_that_lacks_something_is_not_the_newest(tmp_path: Path) -> None:
+    snapshots = Snapshots(tmp_path)
+    snapshots.save(1, small_ensemble().networks(), PROGRESS, keep=None)
+    snapshots.save(2, small_ensemble().networks(), {}, keep=None)
+    assert snapshots.newest()["epoch"] == 1
 
 
 def test_no_whole_snapshot_is_an_error_and_none_at_all_is_not(tmp_path: Path) -> None:
     snapshots = Snapshots(tmp_path)
     assert snapshots.newest() is None
-    snapshots.save(1, small_ensemble().networks(), {}, keep=None)
+    snapshots.save(1, small_ensemble().networks(), PROGRESS, keep=None)
     snapshots.students_file(1).write_bytes(b"")
     with pytest.raises(InputError, match="cannot resume: snapshot damaged"):
         snapshots.newest()
@@ -110,7 +119,7 @@ def test_published_cps_names_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("classes", "fragment"), [(4, "classifier.weight"), (3, None)])
 def test_a_snapshot_of_other_classes_is_refused(tmp_path: Path, classes: int, fragment: str | None) -> None:
-    Snapshots(tmp_path).save(1, small_ensemble().networks(), {}, keep=None)
+    Snapshots(tmp_path).save(1, small_ensemble().networks(), PROGRESS, keep=None)
     other = small_ensemble(classes=classes)
     if fragment is None:
         Snapshots(tmp_path).load(1, other.networks())

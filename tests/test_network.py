@@ -91,7 +91,7 @@ def test_code_in_a_weight_file_does_not_run(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_missing_file_offers_the_other_two() -> None:
-    with pytest.raises(InputError, match="torchvision://resnet50.*pretrained_model=none"):
+    with pytest.raises(InputError, match=r"torchvision://resnet50.*pretrained_model=none"):
         check_source("/nowhere/resnet50_v1c.pth")
 
 

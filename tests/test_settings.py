@@ -56,6 +56,7 @@ def test_reads(name: str, text: str, value: object) -> None:
         ("eval_flip", "maybe"),
         ("method", "EMA"),
         ("eval_scales", "0"),
+        ("train_scales", "0.001"),
         ("precision", "fp8"),
         ("backbone", "resnet152"),
         ("NGPUS", "-1"),

@@ -13,7 +13,9 @@ from conftest import REPOSITORY
 
 from furnace.__main__ import main
 from furnace.engine.checkpoint import Snapshots
+from furnace.engine.log import LossMeter, RunLogs
 from furnace.semi.ensemble import PREDICTORS
+from furnace.train import Trainer
 
 
 @pytest.fixture
@@ -153,6 +155,30 @@ def test_a_damaged_snapshot_falls_back_to_the_one_before(run, tmp_path: Path) ->
     assert run("train", "nepochs=3") == 0
     found = torch.load(output / "snapshot/model_epoch3.pth", weights_only=True)["model"]
     assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+@pytest.mark.parametrize("setting", ["precision=bf16", "num_workers=2", "channels_last=0", "deterministic=1"])
+def test_ways_to_run_end_well(run, tmp_path: Path, setting: str) -> None:
+    assert run("train", "nepochs=1", setting) == 0
+    torch.use_deterministic_algorithms(False)
+    state = torch.load(tmp_path / "run/snapshot/model_epoch1.pth", weights_only=True)["model"]
+    assert all(value.dtype in (torch.float32, torch.int64) and value.isfinite().all() for value in state.values())
+
+
+def test_weights_that_are_not_finite_are_not_saved(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The losses of an epoch are taken before its last step; what that step breaks must not become a snapshot."""
+    trainer_step = Trainer._step
+
+    def breaking_step(self: Trainer, learning_rate: float) -> None:
+        trainer_step(self, learning_rate)
+        self.ensemble.students[0].classifier.bias.data[0] = float("nan")
+
+    monkeypatch.setattr(Trainer, "_step", breaking_step)
+    monkeypatch.setattr(LossMeter, "read_back", lambda self: {"loss": 0.0})
+    output = tmp_path / "broken"
+    monkeypatch.setattr(RunLogs, "add", lambda self, row: None)
+    assert run("train", "nepochs=1", f"OUTPUT_PATH={output}") == 2
+    assert not (output / "snapshot").exists()
 
 
 def test_running_teachers_follow_the_students_statistics(run, tmp_path: Path) -> None:

@@ -112,10 +112,7 @@ def test_sizes(size: tuple[int, int], crop: int, scale: float) -> None:
 )
 def test_laws(seed: int, height: int, width: int, crop: int, scale: float) -> None:
     view = draw(seed, (height, width), crop, scale)
-    axes = (
-        (view.top, view.height, view.scaled_height, height),
-        (view.left, view.width, view.scaled_width, width),
-    )
+    axes = ((view.top, view.height, view.scaled_height, height), (view.left, view.width, view.scaled_width, width))
     for start, cut, scaled, length in axes:
         assert start >= 0 and cut >= 1 and start + cut <= length  # never beyond the image
         assert 1 <= scaled <= crop

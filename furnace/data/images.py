@@ -22,7 +22,7 @@ def read_image(path: Path) -> np.ndarray:
 def read_label(path: Path, num_classes: int) -> np.ndarray:
     """Decodes a label map to (H, W) uint8 of class indices and 255; InputError names a file with anything else in it.
 
-    One-channel images of any depth and palette PNGs are taken.
+    One-channel images of whole numbers of any depth, and palette PNGs, are taken.
     """
     content = _content(path, "label")
     label = _decode(path, content, cv2.IMREAD_UNCHANGED, "label")
@@ -30,6 +30,10 @@ def read_label(path: Path, num_classes: int) -> np.ndarray:
         label = _palette_indices(path)
     elif (bits := _grey_bits(content)) < 8:
         label = label // (255 // (2**bits - 1))  # decoders stretch 1, 2 and 4 bits to 0..255
+    if label.dtype.kind not in "ui":
+        raise InputError(
+            f"label holds no whole numbers: {path}: expected class indices, found {label.dtype}; convert it"
+        )
     outside = (label != IGNORE) & ((label < 0) | (label >= num_classes))
     if outside.any():
         values = np.unique(label[outside])[:5].tolist()
@@ -52,7 +56,7 @@ def _content(path: Path, what: str) -> np.ndarray:
 def _decode(path: Path, content: np.ndarray, flags: int, what: str) -> np.ndarray:
     # OpenCV before 5 fills the rest of a JPEG that breaks off with grey; a whole one has an end marker.
     is_jpeg = content[:2].tobytes() == JPEG_START
-    broken_off = is_jpeg and JPEG_END not in content[-65536:].tobytes()
+    broken_off = is_jpeg and JPEG_END not in content.tobytes()
     try:
         decoded = cv2.imdecode(content, flags) if len(content) and not broken_off else None
     except cv2.error:
@@ -72,10 +76,14 @@ def _palette_indices(path: Path) -> np.ndarray:
     """The indices of a palette PNG, which OpenCV would expand to colours."""
     from PIL import Image
 
-    with Image.open(path) as image:
-        if image.mode != "P":
-            raise InputError(
-                f"label is a colour image: {path}: expected one channel of class indices (or a palette PNG), "
-                f"found {image.mode}; convert it"
-            )
-        return np.array(image)
+    try:
+        with Image.open(path) as image:
+            if image.mode == "P":
+                return np.array(image)
+            found = image.mode
+    except OSError:
+        found = "a format without a palette"
+    raise InputError(
+        f"label is a colour image: {path}: expected one channel of class indices (or a palette PNG), "
+        f"found {found}; convert it"
+    )

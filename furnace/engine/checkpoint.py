@@ -20,6 +20,7 @@ from furnace.engine.files import sha256, write_atomically, write_text
 from furnace.errors import InputError
 from furnace.network.pretrained import fill, name_some, read_tensors, require_named
 
+RESUME_KEYS = ("epoch", "digests", "iteration", "optimizers", "scaler", "settings")
 STUDENT_FILE = re.compile(r"(?:model_epoch|epoch-)(\d+)\.pth")
 
 
@@ -88,11 +89,9 @@ class Snapshots:
                 continue
             try:
                 progress = read_tensors(path)
-                self._check_digests(progress)
+                self._check(progress, path)
                 self._newest_is_damaged = bool(faults)
                 return progress
-            except KeyError as error:
-                faults.append(f"{path} holds no {error}")
             except InputError as error:
                 faults.append(str(error))
         if faults:
@@ -120,7 +119,11 @@ class Snapshots:
             if name in networks:
                 fill(networks[name], _model_state(path), path)
 
-    def _check_digests(self, progress: dict) -> None:
+    def _check(self, progress: dict, source: Path) -> None:
+        """Raises InputError if a resume file lacks something, or a network's file is not what was written."""
+        missing = [name for name in RESUME_KEYS if name not in progress]
+        if missing:
+            raise InputError(f"{source} holds no {missing[0]}")
         for name, digest in progress["digests"].items():
             path = self.folder / name
             if not path.is_file():
