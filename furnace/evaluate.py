@@ -16,9 +16,10 @@ from furnace.engine.evaluator import SlidingWindow
 from furnace.engine.files import require_writable, write_text
 from furnace.engine.results import append_rows, read_table, score_columns
 from furnace.errors import InputError
-from furnace.experiment import Experiment, plain, read_description
+from furnace.experiment import Experiment
 from furnace.metrics import Scores, confusion_matrix
 from furnace.pictures import colourize, panel, write_png
+from furnace.record import plain, read_record
 from furnace.semi.ensemble import NETWORKS, PREDICTORS, Ensemble, predict
 from furnace.settings import Settings
 
@@ -207,7 +208,7 @@ def report(
 ) -> None:
     """Prints the scores, adds them to the published log and to log_df.csv."""
     settings, classes = experiment.settings, experiment.dataset.classes
-    trained = read_description(settings.OUTPUT_PATH).get("settings", {})
+    trained = read_record(settings.OUTPUT_PATH).get("settings", {})
     sections, rows = [log_file.read_text()] if log_file.is_file() else [], []
     print(f"epoch {epoch} of {settings.OUTPUT_PATH.name}: mean IoU in percent")
     for code, confusion in confusions.items():

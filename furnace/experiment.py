@@ -6,8 +6,6 @@ and epochs) and defaults of furnace.settings.Settings. `network.py` holds `build
 
 import dataclasses
 import importlib.util
-import json
-import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from furnace.engine.files import require_writable
 from furnace.errors import InputError
 from furnace.network.pretrained import TORCHVISION, backbone_of, check_source
 from furnace.optimizer import iterations_per_epoch
+from furnace.record import plain, read_record
 from furnace.semi.cross_supervision import METHODS, Method
 from furnace.semi.ensemble import PREDICTORS
 from furnace.settings import RESULT_FIELDS, Settings, read_settings
@@ -58,29 +57,6 @@ class Experiment:
     def result_settings(self) -> dict[str, Any]:
         """The settings that decide the result, as plain values: a run can only go on with the same."""
         return {name: plain(getattr(self.settings, name)) for name in RESULT_FIELDS}
-
-    def description(self) -> dict[str, Any]:
-        """For config.json: every setting, versions, git commit."""
-        import cv2
-        import numpy
-        import torch
-
-        from furnace import __version__
-
-        settings = {entry.name: plain(getattr(self.settings, entry.name)) for entry in dataclasses.fields(Settings)}
-        return {
-            "experiment": self.folder.name,
-            "dataset": self.dataset.name,
-            "classes": list(self.dataset.classes),
-            "settings": settings,
-            "versions": {
-                "furnace": __version__,
-                "torch": torch.__version__,
-                "numpy": numpy.__version__,
-                "opencv": cv2.__version__,
-            },
-            "git_commit": _git_commit(),
-        }
 
 
 def read_experiment(folder: str | Path, texts: Mapping[str, str]) -> Experiment:
@@ -165,29 +141,9 @@ def saved_epochs(settings: Settings) -> list[int]:
 def for_evaluation(experiment: Experiment) -> Experiment:
     """The experiment with the network its run was trained with, where the environment names no other."""
     settings = experiment.settings
-    trained = read_description(settings.OUTPUT_PATH).get("settings", {})
+    trained = read_record(settings.OUTPUT_PATH).get("settings", {})
     known = {name: trained[name] for name in NETWORK_FIELDS if name in trained and name not in experiment.explicit}
     return dataclasses.replace(experiment, settings=dataclasses.replace(settings, **known))
-
-
-def plain(value: Any) -> Any:
-    """A setting as JSON holds it."""
-    if isinstance(value, Path):
-        return str(value)
-    return list(value) if isinstance(value, tuple) else value
-
-
-def read_description(output: Path) -> dict[str, Any]:
-    """The config.json of a run, empty if there is none (published snapshots have none)."""
-    try:
-        description = json.loads((output / "config.json").read_text(encoding="utf-8"))
-        if not isinstance(description, dict) or not isinstance(description.get("settings", {}), dict):
-            raise ValueError("expected an object with settings")
-        return description
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise InputError(f"damaged file: {output / 'config.json'}: {error}; remove it to go without") from None
 
 
 def _complete(settings: Settings, dataset: Dataset, epochs: Mapping[int, int], folder: Path) -> Settings:
@@ -242,19 +198,3 @@ def _load(path: Path, name: str) -> Any:
     if not hasattr(module, name):
         raise InputError(f"{path} defines no {name}; expected one, as in exp.voc/ensemble_teacher+cutmix")
     return getattr(module, name)
-
-
-def _git_commit() -> str | None:
-    """The commit of this library's checkout, with `-dirty` behind it where files differ; None outside a checkout."""
-    try:
-        result = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None

@@ -1,6 +1,5 @@
 """`python -m furnace train`: sets up a run, then a loop that names its steps."""
 
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -16,13 +15,13 @@ from furnace.engine.backend import autocast, loader_workers, prepare_backends, t
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.distributed import World
 from furnace.engine.evaluator import IMAGENET_MEAN, IMAGENET_STD
-from furnace.engine.files import write_text
 from furnace.engine.log import LossMeter, RunLogs, Stopwatch
 from furnace.errors import InputError
-from furnace.experiment import Experiment, read_description
+from furnace.experiment import Experiment
 from furnace.losses import PixelLoss, cross_entropy, ohem_cross_entropy
 from furnace.network.pretrained import load_backbone
 from furnace.optimizer import build_optimizer, iterations_per_epoch, polynomial_rate, ramp, set_learning_rate
+from furnace.record import settings_record, software_record, write_record
 from furnace.semi.cross_supervision import CrossSupervision
 from furnace.semi.cutmix import cutmix_masks
 from furnace.semi.ensemble import Ensemble
@@ -257,11 +256,17 @@ class Trainer:
             "device": str(world.device),
         }
         lists = {str(files.path): {"entries": len(files), "sha256": files.sha256()} for files in (labeled, unlabeled)}
-        start = {**self.experiment.description(), "iteration": self.start, "effective": effective, "lists": lists}
-        before = read_description(settings.OUTPUT_PATH) if self.start else {}
-        # What the run began with stays on top; where it went on, and with what, is listed below.
-        description = {**before, "resumed": [*before.get("resumed", []), start]} if before else start
-        write_text(settings.OUTPUT_PATH / "config.json", json.dumps(description, indent=2) + "\n")
+        start = {
+            "experiment": self.experiment.folder.name,
+            "dataset": self.experiment.dataset.name,
+            "classes": list(self.experiment.dataset.classes),
+            "settings": settings_record(settings),
+            **software_record(),
+            "iteration": self.start,
+            "effective": effective,
+            "lists": lists,
+        }
+        write_record(settings.OUTPUT_PATH, start, goes_on=self.start > 0)
         method = self.experiment.method
         print(
             f"{settings.method}: labellers {method.labellers}, view {method.view}, "
