@@ -330,7 +330,7 @@ CASES = [
     Case("ramp one number", "train", {"cps_ramp": "0.3"}, ("cps_ramp: expected two numbers a,b with 0 <= a <= b <= 1",
          "'0.3'")),
     Case("ramp backwards", "train", {"cps_ramp": "0.6,0.3"}, ("cps_ramp: expected two numbers a,b", "'0.6,0.3'")),
-    Case("scales", "train", {"train_scales": "1,x"}, ("train_scales: expected a number of more than 0", "'1,x'")),
+    Case("scales", "train", {"train_scales": "1,x"}, ("train_scales: expected a number of at least 0.05", "'1,x'")),
     Case("flip", "eval", {"eval_flip": "perhaps"}, ("eval_flip: expected 0 or 1", "'perhaps'")),
     Case("workers", "train", {"num_workers": "-2"}, ("num_workers: expected auto, or a whole number", "'-2'")),
     Case("seed too long", "train", {"seed": "1" + 30 * "0"}, ("seed: expected a whole number", "'1000")),
