@@ -57,7 +57,8 @@ def ohem_cross_entropy(logits: Tensor, labels: Tensor, threshold: float, min_kep
     with torch.no_grad():
         valid = labels != IGNORE
         probability = torch.exp(-losses).masked_fill(~valid, 1)
-        smallest = probability.flatten().kthvalue(min(min_kept, probability.numel())).values
+        ascending = probability.flatten().sort().values  # kthvalue has no deterministic CUDA kernel
+        bound = ascending[min(min_kept, len(ascending)) - 1].clamp(min=threshold)
         keep_all = valid.sum() < min_kept
-        kept = valid & (keep_all | (probability <= smallest.clamp(min=threshold)))
+        kept = valid & (keep_all | (probability <= bound))
     return LossSum((losses * kept).sum(), kept.sum().to(losses.dtype))
