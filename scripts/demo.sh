@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Ensemble Teacher from nothing to a score in minutes, on two CPU cores: bash scripts/demo.sh
 # Makes a small data set, trains from random weights with 1/8 of the labels, evaluates, and shows what was learned.
+# shellcheck disable=SC2034  # settings are exported to the scripts called below
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/environment.sh

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: puts a Python with the requirements on PATH, and makes one in .venv if none is active.
 # Usage: source scripts/environment.sh [further pip packages]
 
