@@ -777,7 +777,15 @@ def test_training_losses_are_the_published_ones(run):
         assert set(ours.losses) == set(expected["float64"]) == set(expected["float32"])
         for name, loss in ours.losses.items():
             assert_close64(loss, expected["float64"][name], name)
-            assert_within(loss, expected["float32"][name], float32_growth(expected["step"]) * loss, name)
+            error = float32_growth(expected["step"]) + flipped_share(run.info, expected)
+            assert_within(loss, expected["float32"][name], error * loss, name)
+
+
+def flipped_share(info: dict, step: dict) -> float:
+    """The share of pixels whose pseudo-label is another one in float32, as stated, or that OHEM may select otherwise:
+    one or two of those it keeps."""
+    flipped = sum(step[f"pseudo_label_{number}_pixels_differing_f32_vs_f64"] for number in (1, 2)) / step["n_pixels"]
+    return flipped + (2 / info["ohem"]["min_kept"] if info["ohem"] and info["ohem"]["min_kept"] else 0)
 
 
 def float32_growth(step: int) -> float:
