@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 from furnace.errors import InputError
 
@@ -142,9 +143,17 @@ def _in_processes(experiment, arguments: Sequence[str], work, split_batch: bool)
         if world.size == 1:
             raise
         _say(error)
-        os._exit(EXIT_BAD_INPUT)  # a clean exit would wait for processes that wait for this one
+        _end_at_once(EXIT_BAD_INPUT)  # a clean exit would wait for processes that wait for this one
     distributed.leave_world()
+    if world.size > 1:
+        _end_at_once(0)  # everything is written; gloo's threads can abort an interpreter that tidies up behind them
     return 0
+
+
+def _end_at_once(status: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _demo_data(options: argparse.Namespace, _: Sequence[str]) -> int:

@@ -67,6 +67,7 @@ def process(rank: int, port: int, folder: str) -> None:
     for method in METHODS:
         torch.save(train(world, method), Path(folder) / f"{method}_{rank}.pth")
     leave_world()
+    os._exit(0)  # as the program does after a run in several processes
 
 
 @pytest.fixture(scope="module")

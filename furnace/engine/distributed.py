@@ -95,7 +95,9 @@ def join_world(gpus: int) -> World:
 
 
 def leave_world() -> None:
+    """Waits for the other processes, so that none tears connections down that another still uses, and leaves."""
     if dist.is_initialized():
+        dist.barrier()
         dist.destroy_process_group()
 
 
