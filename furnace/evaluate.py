@@ -20,7 +20,7 @@ from furnace.experiment import Experiment
 from furnace.metrics import Scores, confusion_matrix
 from furnace.pictures import colourize, panel, write_png
 from furnace.record import plain, read_record
-from furnace.semi.ensemble import NETWORKS, PREDICTORS, Ensemble, predict
+from furnace.semi.ensemble import NETWORKS, PREDICTORS, STUDENTS, Ensemble, predict, predictors_of
 from furnace.settings import Settings
 
 PANEL_ROWS = 4  # images shown in panel.png
@@ -170,9 +170,7 @@ def chosen_epochs(snapshots: Snapshots, wanted: str | tuple[int, ...]) -> list[i
 
 def chosen_predictors(wanted: tuple[str, ...], has_teachers: bool, folder: Path) -> tuple[str, ...]:
     """The predictors to score; InputError if one was named that needs teachers where there are none."""
-    possible = tuple(
-        code for code, members in PREDICTORS.items() if has_teachers or not any("teacher" in name for name in members)
-    )
+    possible = predictors_of(NETWORKS if has_teachers else STUDENTS)
     if "all" in wanted:
         return possible
     for code in wanted:

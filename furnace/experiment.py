@@ -21,7 +21,7 @@ from furnace.network.pretrained import TORCHVISION, backbone_of, check_source
 from furnace.optimizer import iterations_per_epoch
 from furnace.record import plain, read_record
 from furnace.semi.cross_supervision import METHODS, Method
-from furnace.semi.ensemble import PREDICTORS
+from furnace.semi.ensemble import STUDENTS, predictors_of
 from furnace.settings import RESULT_FIELDS, Settings, read_settings
 
 DEFAULT_BACKBONE = "resnet50_v1c"
@@ -117,7 +117,7 @@ def _check_evaluation_afterwards(experiment: Experiment) -> None:
     experiment.split("val").check_files(with_labels=True)
     if experiment.method.labellers != "teachers":
         for code in settings.ensemble:
-            if any("teacher" in name for name in PREDICTORS.get(code, ())):
+            if code not in ("all", *predictors_of(STUDENTS)):
                 raise InputError(
                     f"ensemble: {code} needs teachers, method {settings.method} has none; choose v0, v0_2, v2 or all"
                 )

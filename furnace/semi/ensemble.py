@@ -1,7 +1,7 @@
 """Two students, their teachers, and the seven predictors made of them."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from furnace.semi.ema import ema_alpha, update_buffers, update_parameters
 
 NETWORKS = ("student_1", "student_2", "teacher_1", "teacher_2")
+STUDENTS = NETWORKS[:2]
 
 # The published codes of the predictors; each averages the logits of the networks named.
 PREDICTORS: dict[str, tuple[str, ...]] = {
@@ -20,6 +21,12 @@ PREDICTORS: dict[str, tuple[str, ...]] = {
     "v3": ("teacher_1", "teacher_2"),
     "v4": ("student_1", "student_2", "teacher_1", "teacher_2"),
 }
+
+
+def predictors_of(networks: Iterable[str]) -> tuple[str, ...]:
+    """The predictors whose networks are all among those named."""
+    there = set(networks)
+    return tuple(code for code, members in PREDICTORS.items() if there.issuperset(members))
 
 
 def predict(scores: Mapping[str, Tensor], predictor: str) -> Tensor:
@@ -56,8 +63,7 @@ class Ensemble:
 
     def predictors(self) -> tuple[str, ...]:
         """The predictors whose networks are all there."""
-        there = self.networks()
-        return tuple(code for code, members in PREDICTORS.items() if all(name in there for name in members))
+        return predictors_of(self.networks())
 
     def update_teachers(self, step: int, decay: float, with_buffers: bool) -> None:
         """Moves every teacher towards its student after optimizer step `step`, counted from 1.
