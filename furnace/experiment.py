@@ -52,7 +52,7 @@ class Experiment:
         """The `labeled`, `unlabeled` or `val` list, its files resolved."""
         pattern = getattr(self.dataset, f"{which}_list")
         path = self.settings.lists_path / pattern.format(ratio=self.settings.labeled_ratio)
-        return Split(self.dataset, self.settings.dataset_path, FileList(path), "val" if which == "val" else "train_aug")
+        return Split(self.dataset, self.settings.dataset_path, FileList(path), "val" if which == "val" else self.dataset.train_folder)
 
     def result_settings(self) -> dict[str, Any]:
         """The settings that decide the result, as plain values: a run can only go on with the same."""

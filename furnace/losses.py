@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-IGNORE = 255
+from furnace.labels import IGNORE
 
 
 class LossSum(NamedTuple):

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from furnace.engine.files import write_atomically
-from furnace.losses import IGNORE
+from furnace.labels import IGNORE
 
 IGNORED_COLOUR = (224, 224, 192)
 CAPTION_HEIGHT = 18  # pixels

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from furnace.batch import Batch
-from furnace.losses import IGNORE, PixelLoss, cross_entropy, ohem_cross_entropy
+from furnace.labels import IGNORE
+from furnace.losses import PixelLoss, cross_entropy, ohem_cross_entropy
 from furnace.network.deeplabv3plus import DeepLabV3Plus
 from furnace.optimizer import build_optimizer, polynomial_rate, set_learning_rate
 from furnace.semi.cross_supervision import METHODS, CrossSupervision

@@ -172,7 +172,7 @@ def shrink_label(which: str) -> Callable[[Place], None]:
 
 
 def colour_label(place: Place) -> None:
-    cv2.imwrite(str(first_image(place.own_data(), column=1)), np.zeros((10, 20, 3), dtype=np.uint8))
+    cv2.imwrite(str(first_image(place.own_data(), column=1)), np.full((10, 20, 3), (0, 0, 128), dtype=np.uint8))
 
 
 def file_in_the_way(place: Place) -> None:

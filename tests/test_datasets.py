@@ -19,6 +19,8 @@ from furnace.errors import InputError
 
 
 def split_of(root: Path, lines: Sequence[str]) -> Split:
+    for name in ("images", "labels", "my images", "my labels", "x", "y", "bücher"):
+        (root / name).mkdir(exist_ok=True)
     (root / "list.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return Split(VOC, root, FileList(root / "list.txt"), "train_aug")
 
@@ -57,6 +59,12 @@ def write_grey_png(path: Path, label: np.ndarray, bits: int) -> None:
         ("a.jpg b.png", "a.jpg", "b.png"),
         ("/x/a.jpg /y/b.png", "x/a.jpg", "y/b.png"),
         ("bücher/圖.jpg\tя.png", "bücher/圖.jpg", "я.png"),
+        ("x/my photo.v1 2.JPG y/my photo.v1 2.PNG", "x/my photo.v1 2.JPG", "y/my photo.v1 2.PNG"),
+        ("x/a.jpg  y/b.tiff", "x/a.jpg", "y/b.tiff"),
+        ("frame.0001", "train_aug/image/frame.0001.jpg", "train_aug/label/frame.0001.png"),
+        ("JPEGImages/a.jpg SegmentationClass/a.png", "train_aug/image/a.jpg", "train_aug/label/a.png"),
+        ("/JPEGImages/a.jpg\t/SegmentationClassAug/a.png", "train_aug/image/a.jpg", "train_aug/label/a.png"),
+        ("JPEGImages/a.jpg", "train_aug/image/a.jpg", "train_aug/label/a.png"),
     ],
 )
 def test_line_forms(tmp_path: Path, line: str, image: str, label: str) -> None:
@@ -117,8 +125,8 @@ def test_grey_label_of_few_bits_gives_indices(tmp_path: Path, bits: int) -> None
 
 def test_colour_label_is_refused(tmp_path: Path) -> None:
     for mode in ("RGB", "RGBA"):
-        Image.new(mode, (4, 4)).save(tmp_path / "a.png")
-        with pytest.raises(InputError, match=rf"label is a colour image: .*a\.png: .*, found {mode}; convert"):
+        Image.new(mode, (4, 4), (128, 0, 0)).save(tmp_path / "a.png")
+        with pytest.raises(InputError, match=r"label is a colour image: .*a\.png: .*, found RGB; convert"):
             read_label(tmp_path / "a.png", 21)
 
 

@@ -48,7 +48,7 @@ from torch import Tensor, nn
 from furnace.data.datasets import CITYSCAPES, VOC
 from furnace.engine.checkpoint import students_state
 from furnace.engine.evaluator import IMAGENET_MEAN, IMAGENET_STD, SlidingWindow
-from furnace.losses import IGNORE
+from furnace.labels import IGNORE
 from furnace.metrics import Scores, confusion_matrix
 from furnace.optimizer import MOMENTUM, POWER, build_optimizer, iterations_per_epoch, polynomial_rate
 from furnace.semi.cutmix import BOXES, PROPORTION, cutmix_masks

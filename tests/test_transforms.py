@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from furnace.data.transforms import WeakView, draw_weak_view, pad_image, pad_label
-from furnace.losses import IGNORE
+from furnace.labels import IGNORE
 
 SCALES = (0.5, 0.75, 1, 1.5, 1.75, 2)
 

@@ -1,6 +1,8 @@
 """What a data set is: classes, colours, lists and where its files lie."""
 
+import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -8,16 +10,22 @@ import numpy as np
 from furnace.data.file_list import FileList
 from furnace.data.images import read_image, read_label
 from furnace.errors import InputError
+from furnace.labels import IGNORE
 
 Colour = tuple[int, int, int]
+MOST_CLASSES = 255  # label maps are uint8, and one value means ignored
+ENDINGS = r"\.(?:jpe?g|png|bmp|gif|tiff?|webp|jp2|ppm|pgm)"
+PAIR = re.compile(rf"(.+?{ENDINGS}) +(\S.*{ENDINGS})", re.IGNORECASE)
+FILE = re.compile(rf".*{ENDINGS}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Dataset:
     """One data set's declaration. List paths are relative to its folder, `{ratio}` stands for the labelled ratio.
 
-    A list's line is `image<TAB>label`, two paths below the folder, or `image` alone where no label is needed, or a
-    bare name that stands in `name_image` and `name_label`.
+    A list's line is `image<TAB>label` or `image label`, two paths below the folder, or `image` alone where no label is
+    needed, or a bare name that stands in `name_image` and `name_label`. A path in a folder that this data set does not
+    have (`JPEGImages/x.jpg` in a list made for the official layout) counts as the bare name `x`.
     """
 
     name: str
@@ -27,10 +35,25 @@ class Dataset:
     labeled_list: str
     unlabeled_list: str
     val_list: str
+    train_list: str = "train.txt"  # every training image that has a label: what splits are drawn from
+    extra_list: str = "unlabeled.txt"  # images that have no label at all, if there are any
+    ignore_value: int = IGNORE  # in the label files; 255 in memory
+    train_folder: str = "train"  # {split} of a bare name in a training list
     name_image: str = "{split}/image/{name}.jpg"
     name_label: str = "{split}/label/{name}.png"
+    name_ending: str = ""  # not part of a bare name: `x_leftImg8bit` is `x`
 
     def __post_init__(self) -> None:
+        if not 1 <= len(self.classes) <= MOST_CLASSES:
+            raise InputError(
+                f"data set {self.name}: expected 1 to {MOST_CLASSES} classes, found {len(self.classes)}; "
+                "merge some, because label maps have 8 bits"
+            )
+        if 0 <= self.ignore_value < len(self.classes):
+            raise InputError(
+                f"data set {self.name}: ignore value {self.ignore_value} is a class too; "
+                f"expected one outside 0 to {len(self.classes) - 1}; choose another"
+            )
         if len(self.classes) != len(self.palette):
             raise InputError(
                 f"data set {self.name}: {len(self.classes)} classes but {len(self.palette)} colours; give one each"
@@ -48,7 +71,7 @@ class Split:
     dataset: Dataset
     root: Path
     files: FileList
-    name: str  # the folder that a bare name stands in: "train_aug", "val"
+    name: str  # {split} of bare names: the data set's train_folder, or "val"
 
     def image_path(self, index: int) -> Path:
         return self._resolve(index, column=0)
@@ -62,7 +85,7 @@ class Split:
 
     def label(self, index: int) -> np.ndarray:
         """(H, W) uint8 of class indices and 255."""
-        return read_label(self.label_path(index), self.dataset.num_classes)
+        return read_label(self.label_path(index), self.dataset.num_classes, self.dataset.ignore_value)
 
     def labeled(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """The image (H, W, 3) and its label (H, W), of one size or an InputError."""
@@ -88,23 +111,34 @@ class Split:
 
     def _resolve(self, index: int, column: int) -> Path:
         line = self.files[index]
-        parts = [part.strip() for part in line.split("\t")]
-        if len(parts) == 1:
-            parts = _split_pair(line)
-        if len(parts) == 1 and not PurePosixPath(line).suffix:
-            pattern = (self.dataset.name_image, self.dataset.name_label)[column]
-            return self.root / pattern.format(split=self.name, name=line)
-        if column >= len(parts) or not parts[column]:
+        paths = columns(line)
+        if len(paths) == 1 and not FILE.fullmatch(line):
+            return self._by_name(line, column)
+        folder, _, below = paths[0].lstrip("/").partition("/")
+        if below and folder not in self._folders:
+            return self._by_name(PurePosixPath(below).stem, column)
+        if column >= len(paths) or not paths[column]:
             raise InputError(f"{self.files.path}: entry {index + 1} names no label: {line!r}; expected image<TAB>label")
-        return self.root / parts[column].lstrip("/")
+        return self.root / paths[column].lstrip("/")
+
+    def _by_name(self, name: str, column: int) -> Path:
+        pattern = (self.dataset.name_image, self.dataset.name_label)[column]
+        return self.root / pattern.format(split=self.name, name=name.removesuffix(self.dataset.name_ending))
+
+    @cached_property
+    def _folders(self) -> frozenset[str]:
+        return frozenset(path.name for path in self.root.iterdir() if path.is_dir())
 
 
-def _split_pair(line: str) -> list[str]:
-    """`a.jpg b.png` as two paths; a single path may hold spaces, so both halves need an ending."""
-    halves = line.split(" ")
-    if len(halves) == 2 and all(PurePosixPath(half).suffix for half in halves):
-        return halves
-    return [line]
+def columns(line: str) -> list[str]:
+    """The one or two columns of a list's line.
+
+    A tab parts them, or spaces where both halves have an image's ending: paths may hold spaces.
+    """
+    if "\t" in line:
+        return [part.strip() for part in line.split("\t")]
+    pair = PAIR.fullmatch(line)
+    return list(pair.groups()) if pair else [line]
 
 
 def _size(array: np.ndarray) -> str:
@@ -150,6 +184,8 @@ VOC = Dataset(
     labeled_list="subset_train_aug/train_aug_labeled_1-{ratio}.txt",
     unlabeled_list="subset_train_aug/train_aug_unlabeled_1-{ratio}.txt",
     val_list="val.txt",
+    train_list="train_aug.txt",
+    train_folder="train_aug",
 )
 CITYSCAPES = Dataset(
     name="city",
@@ -159,6 +195,11 @@ CITYSCAPES = Dataset(
     labeled_list="config_new/subset_train/train_aug_labeled_1-{ratio}.txt",
     unlabeled_list="config_new/subset_train/train_aug_unlabeled_1-{ratio}.txt",
     val_list="config_new/val.txt",
+    train_list="config_new/train.txt",
+    extra_list="config_new/unlabeled.txt",
+    name_image="images/{split}/{name}.png",
+    name_label="segmentation/{split}/{name}_gtFine.png",
+    name_ending="_leftImg8bit",
 )
 CAMVID = Dataset(
     name="camvid",
@@ -168,4 +209,6 @@ CAMVID = Dataset(
     labeled_list="labeled_1-{ratio}.txt",
     unlabeled_list="unlabeled_1-{ratio}.txt",
     val_list="val.txt",
+    name_image="{split}/images/{name}.jpg",
+    name_label="{split}/labels/{name}.png",
 )

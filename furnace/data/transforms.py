@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from furnace.losses import IGNORE
+from furnace.labels import IGNORE
 
 MIRROR_PROBABILITY = 0.5
 
