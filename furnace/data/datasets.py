@@ -137,7 +137,7 @@ def columns(line: str) -> list[str]:
     """
     if "\t" in line:
         return [part.strip() for part in line.split("\t")]
-    pair = PAIR.fullmatch(line)
+    pair = PAIR.fullmatch(line) if " " in line else None
     return list(pair.groups()) if pair else [line]
 
 

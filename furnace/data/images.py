@@ -35,7 +35,7 @@ def read_label(path: Path, num_classes: int, ignore_value: int = IGNORE) -> np.n
 
     One-channel images of whole numbers of any depth and palette images are taken; `ignore_value` becomes 255.
     """
-    label = decode_mask(_content(path, "label"), path)
+    label = without_channels(decode_mask(_content(path, "label"), path))
     if label.ndim == 3:
         raise InputError(
             f"label is a colour image: {path}: expected one channel of class indices (or a palette PNG), found RGB; "
@@ -52,7 +52,7 @@ def read_label(path: Path, num_classes: int, ignore_value: int = IGNORE) -> np.n
 
 
 def decode_mask(content: np.ndarray, name: str | Path) -> np.ndarray:
-    """The whole numbers of a mask as they stand in its file, (H, W), or the colours (H, W, 3) uint8 of an RGB one.
+    """The whole numbers of a mask as they stand in its file, (H, W), or the colours (H, W, 3) of an RGB one.
 
     Args:
         content: the file's bytes, uint8.
@@ -63,9 +63,12 @@ def decode_mask(content: np.ndarray, name: str | Path) -> np.ndarray:
         raise InputError(
             f"label holds no whole numbers: {name}: expected class indices, found {mask.dtype}; convert it"
         )
-    if mask.ndim == 3 and (mask[..., :3] == mask[..., :1]).all():
-        mask = mask[..., 0]  # grey, saved with three channels
     return mask if mask.ndim == 2 else mask[..., :3]
+
+
+def without_channels(mask: np.ndarray) -> np.ndarray:
+    """(H, W) of a mask that is grey but saved with three channels; any other as it is."""
+    return mask[..., 0] if mask.ndim == 3 and (mask == mask[..., :1]).all() else mask
 
 
 def values_in(label: np.ndarray) -> list[int]:

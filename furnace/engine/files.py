@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -35,6 +35,11 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text atomically."""
     write_atomically(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Writes lines of UTF-8 text atomically."""
+    write_atomically(path, lambda file: file.writelines(f"{line}\n".encode() for line in lines))
 
 
 def sha256(path: Path) -> str:

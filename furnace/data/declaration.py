@@ -1,0 +1,103 @@
+"""`dataset.json`: what a data set of one's own declares about itself, in its folder.
+
+    {
+      "name": "field",
+      "classes": ["ground", "plant"],
+      "palette": [[0, 0, 0], [0, 160, 0]],
+      "ignore_value": 255,
+      "lists": {"train": "train.txt", "labeled": "labeled_1-{ratio}.txt", "val": "val.txt"}
+    }
+
+Only `classes` is needed. Colours are those of PASCAL VOC, lists are named as above, and 255 is ignored by itself.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from furnace.data.datasets import Dataset, voc_palette
+from furnace.engine.files import write_text
+from furnace.errors import InputError
+
+FILE_NAME = "dataset.json"
+LISTS = {
+    "train": "train.txt",
+    "labeled": "labeled_1-{ratio}.txt",
+    "unlabeled": "unlabeled_1-{ratio}.txt",
+    "extra": "unlabeled.txt",
+    "val": "val.txt",
+}
+FIELDS = ("name", "classes", "palette", "ignore_value", "lists")
+
+
+def read_declaration(folder: Path) -> Dataset:
+    """The data set that `folder` declares; InputError if the file is missing, no JSON, or declares something else."""
+    path = folder / FILE_NAME
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise InputError(
+            f"no declaration: {path}: expected the data set's classes; write it, or let "
+            "`python -m furnace prepare folder` do so"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"declaration not readable: {path}: {error}; mend it") from None
+    return _dataset(fields, folder.name, path)
+
+
+def write_declaration(dataset: Dataset, folder: Path) -> None:
+    """Writes `dataset.json`, so that `read_declaration` gives `dataset` back."""
+    fields = {
+        "name": dataset.name,
+        "classes": list(dataset.classes),
+        "palette": [list(colour) for colour in dataset.palette],
+        "ignore_value": dataset.ignore_value,
+        "lists": {role: getattr(dataset, f"{role}_list") for role in LISTS},
+    }
+    write_text(folder / FILE_NAME, json.dumps(fields, indent=2, ensure_ascii=False) + "\n")
+
+
+def _dataset(fields: Any, folder: str, path: Path) -> Dataset:
+    def expect(valid: bool, expected: str) -> None:
+        if not valid:
+            raise InputError(f"declaration not understood: {path}: expected {expected}; mend it")
+
+    expect(isinstance(fields, dict), "an object with classes")
+    unknown = [name for name in fields if name not in FIELDS]
+    expect(not unknown, f"only {', '.join(FIELDS)}, found {', '.join(unknown)}")
+    name, classes = fields.get("name", folder), fields.get("classes")
+    expect(isinstance(name, str), "name to be text")
+    expect(
+        isinstance(classes, list) and bool(classes) and all(isinstance(entry, str) and entry for entry in classes),
+        "classes to be a list of names",
+    )
+    expect(len(set(classes)) == len(classes), "every class once")
+    palette = fields.get("palette") or voc_palette(len(classes))
+    expect(_is_palette(palette), "palette to be a list of [red, green, blue], each 0 to 255")
+    ignore_value = fields.get("ignore_value", 255)
+    expect(type(ignore_value) is int, "ignore_value to be a whole number")
+    lists = fields.get("lists", {})
+    expect(
+        isinstance(lists, dict) and all(role in LISTS and isinstance(value, str) for role, value in lists.items()),
+        f"lists to name files for {', '.join(LISTS)}",
+    )
+    lists = {**LISTS, **lists}
+    for role in ("labeled", "unlabeled"):
+        expect("{ratio}" in lists[role], f"{{ratio}} in the name of the {role} list")
+    return Dataset(
+        name=name,
+        folder=folder,
+        classes=tuple(classes),
+        palette=tuple(tuple(colour) for colour in palette),
+        ignore_value=ignore_value,
+        **{f"{role}_list": value for role, value in lists.items()},
+    )
+
+
+def _is_palette(palette: Any) -> bool:
+    return isinstance(palette, list | tuple) and all(
+        isinstance(colour, list | tuple)
+        and len(colour) == 3
+        and all(type(part) is int and 0 <= part <= 255 for part in colour)
+        for colour in palette
+    )
