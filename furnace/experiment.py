@@ -1,23 +1,27 @@
 """An experiment folder and the environment, read and checked into one description of a run.
 
-`config.py` holds `config`, an EasyDict: `dataset` (a furnace.data.datasets.Dataset), `epochs` (pairs of labeled_ratio
-and epochs) and defaults of furnace.settings.Settings. `network.py` holds `build_network(backbone, num_classes, width)`.
+`config.py` holds `config`, an EasyDict: `dataset` (a furnace.data.datasets.Dataset, or the name of a folder below DATA
+that declares itself), `epochs` (pairs of labeled_ratio and epochs) and defaults of furnace.settings.Settings.
+`network.py` holds `build_network(backbone, num_classes, width)`.
 """
 
 import dataclasses
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from furnace.data.datasets import Dataset, Split
+from furnace.data.declaration import FILE_NAME as DECLARATION
+from furnace.data.declaration import read_declaration
 from furnace.data.file_list import FileList
+from furnace.data.splits import first_in_both
 from furnace.engine.files import require_writable
 from furnace.errors import InputError
-from furnace.network.pretrained import TORCHVISION, backbone_of, check_source
+from furnace.network.pretrained import TORCHVISION, check_weights, network_of
 from furnace.optimizer import iterations_per_epoch
 from furnace.record import plain, read_record
 from furnace.semi.cross_supervision import METHODS, Method
@@ -39,6 +43,7 @@ class Experiment:
     method: Method
     build_network: Callable[[str, int, float], nn.Module]
     explicit: frozenset[str]  # the settings that the environment gave
+    _splits: dict[str, Split] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def log_table(self) -> Path:
@@ -49,10 +54,13 @@ class Experiment:
         return self.build_network(self.settings.backbone, self.dataset.num_classes, self.settings.width)
 
     def split(self, which: str) -> Split:
-        """The `labeled`, `unlabeled` or `val` list, its files resolved."""
-        pattern = getattr(self.dataset, f"{which}_list")
-        path = self.settings.lists_path / pattern.format(ratio=self.settings.labeled_ratio)
-        return Split(self.dataset, self.settings.dataset_path, FileList(path), "val" if which == "val" else self.dataset.train_folder)
+        """The `labeled`, `unlabeled` or `val` list, its files resolved; opened once, so what was checked is used."""
+        if which not in self._splits:
+            pattern = getattr(self.dataset, f"{which}_list")
+            files = FileList(self.settings.lists_path / pattern.format(ratio=self.settings.labeled_ratio))
+            folder = "val" if which == "val" else self.dataset.train_folder
+            self._splits[which] = Split(self.dataset, self.settings.dataset_path, files, folder)
+        return self._splits[which]
 
     def result_settings(self) -> dict[str, Any]:
         """The settings that decide the result, as plain values: a run can only go on with the same."""
@@ -71,12 +79,16 @@ def read_experiment(folder: str | Path, texts: Mapping[str, str]) -> Experiment:
             f"no experiment: {folder} holds no config.py; name a folder such as exp.voc/ensemble_teacher+cutmix"
         )
     config = dict(_load(folder / "config.py", "config"))
-    if not isinstance(config.get("dataset"), Dataset) or "epochs" not in config:
+    if not isinstance(config.get("dataset"), Dataset | str) or "epochs" not in config:
         raise InputError(
-            f"{folder / 'config.py'}: expected dataset (a furnace.data.datasets.Dataset) and epochs; add them"
+            f"{folder / 'config.py'}: expected dataset (a furnace.data.datasets.Dataset, or the name of a folder below "
+            "DATA with a dataset.json) and epochs; add them"
         )
-    dataset, epochs = config.pop("dataset"), dict(config.pop("epochs"))
-    settings = _complete(read_settings(config, texts), dataset, epochs, folder)
+    named, epochs = config.pop("dataset"), dict(config.pop("epochs"))
+    settings = read_settings(config, texts)
+    dataset_path = _dataset_path(named, settings, folder)
+    dataset = _dataset(named, dataset_path)
+    settings = _complete(settings, dataset_path, epochs, folder)
     method = METHODS[settings.method]
     method = Method(settings.labellers or method.labellers, settings.view or method.view)
     build_network = _load(folder / "network.py", "build_network")
@@ -95,10 +107,15 @@ def check_training(experiment: Experiment) -> None:
         raise InputError(
             f"labeled_ratio: {settings.labeled_ratio} has no number of epochs of its own in config.py; set nepochs"
         )
-    check_source(settings.pretrained_model)
+    check_weights(settings.pretrained_model, settings.backbone, settings.width)
     labeled, unlabeled = experiment.split("labeled"), experiment.split("unlabeled")
     labeled.check_files(with_labels=True)
     unlabeled.check_files(with_labels=False)
+    if shared := first_in_both(labeled, unlabeled):
+        raise InputError(
+            f"labelled and unlabelled lists overlap: {shared} is in {labeled.files.path} and {unlabeled.files.path}; "
+            "expected an image in one of them; mend the lists, or draw new ones with `python -m furnace prepare split`"
+        )
     if iterations_per_epoch(len(labeled.files), len(unlabeled.files), settings.batch_size) == 0:
         raise InputError(
             f"batch_size {settings.batch_size} is larger than both lists "
@@ -146,27 +163,43 @@ def for_evaluation(experiment: Experiment) -> Experiment:
     return dataclasses.replace(experiment, settings=dataclasses.replace(settings, **known))
 
 
-def _complete(settings: Settings, dataset: Dataset, epochs: Mapping[int, int], folder: Path) -> Settings:
+def _dataset_path(named: Dataset | str, settings: Settings, folder: Path) -> Path:
+    below, name = (named, named) if isinstance(named, str) else (named.folder, named.name)
+    path = _absolute(folder, settings.dataset_path or settings.volna / "DATA" / below)
+    if not path.is_dir():
+        raise InputError(
+            f"dataset_path not found: {path}: expected the {name} data set; link it there or set dataset_path"
+        )
+    return path
+
+
+def _dataset(named: Dataset | str, path: Path) -> Dataset:
+    """The experiment's data set; one that is given by name alone declares itself."""
+    if isinstance(named, str):
+        return read_declaration(path)
+    if (path / DECLARATION).is_file() and (found := read_declaration(path)).classes != named.classes:
+        raise InputError(
+            f"dataset_path: {path} declares itself as {found.name} with {found.num_classes} classes, the experiment "
+            f"expects {named.name} with {named.num_classes}; take an experiment of its own (docs/own_data.md)"
+        )
+    return named
+
+
+def _complete(settings: Settings, dataset_path: Path, epochs: Mapping[int, int], folder: Path) -> Settings:
     """Fills what depends on other settings and makes paths absolute."""
-    backbone = settings.backbone or backbone_of(settings.pretrained_model) or DEFAULT_BACKBONE
     pretrained = settings.pretrained_model.replace("{volna}", str(settings.volna))
     if pretrained != "none" and not pretrained.startswith(TORCHVISION):
         pretrained = str(_absolute(folder, Path(pretrained).expanduser()))
+    held_backbone, held_width = network_of(pretrained)
+    backbone = settings.backbone or held_backbone or DEFAULT_BACKBONE
     output = str(settings.OUTPUT_PATH)
     for name, value in {
         "{labeled_ratio}": settings.labeled_ratio,
         "{batch_size}": settings.batch_size,
-        "{backbone}": backbone.replace("net", "").removesuffix("_v1c"),
+        "{backbone}": _short(backbone),
         "{method}": METHOD_SUFFIX[settings.method],
     }.items():
         output = output.replace(name, str(value))
-    data = settings.dataset_path or settings.volna / "DATA" / dataset.folder
-    dataset_path = _absolute(folder, data)
-    if not dataset_path.is_dir():
-        raise InputError(
-            f"dataset_path not found: {dataset_path}: expected the {dataset.name} data set; "
-            "link it there or set dataset_path"
-        )
     lists_path = _absolute(folder, settings.lists_path) if settings.lists_path else dataset_path
     return dataclasses.replace(
         settings,
@@ -177,8 +210,14 @@ def _complete(settings: Settings, dataset: Dataset, epochs: Mapping[int, int], f
         lists_path=lists_path,
         pretrained_model=pretrained,
         backbone=backbone,
+        width=settings.width or held_width,
         nepochs=settings.nepochs or epochs.get(settings.labeled_ratio),
     )
+
+
+def _short(backbone: str) -> str:
+    """`res50` for resnet50_v1c as published, `res50_7x7` for the stem of torchvision's."""
+    return backbone.replace("net", "").replace("_v1c", "") + ("" if "_v1c" in backbone else "_7x7")
 
 
 def _absolute(folder: Path, path: Path) -> Path:

@@ -40,8 +40,10 @@ class Settings:
         None, choice("weak", "strong"), "the students' unlabelled view (default: the method's)", True
     )
     pretrained_model: str = _setting("none", text, "a file, torchvision://resnet50, or none", True)
-    backbone: str | None = _setting(None, choice(*BACKBONES), "default: the one pretrained_model names", True)
-    width: float = _setting(1.0, number(0, 4, low_allowed=False), "multiplies every channel count", True)
+    backbone: str | None = _setting(None, choice(*BACKBONES), "default: the one in pretrained_model", True)
+    width: float | None = _setting(
+        None, number(0, 4, low_allowed=False), "factor of all channel counts (default: pretrained_model's, or 1)", True
+    )
     labeled_ratio: int = _setting(8, integer(1), "1/N of the images are labelled: 16, 8, 4, 2", True)
     image_size: int = _setting(512, integer(16), "side of the square crop, training and evaluation", True)
     train_scales: tuple[float, ...] = _setting(

@@ -1,6 +1,7 @@
 """`python -m furnace train`: sets up a run, then a loop that names its steps."""
 
 import sys
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -206,7 +207,7 @@ class Trainer:
 
         def build() -> nn.Module:
             network = self.experiment.network()
-            load_backbone(network.backbone, self.settings.pretrained_model)
+            self.weights = load_backbone(network.backbone, self.settings.pretrained_model)
             return network
 
         layout = torch.channels_last if self.settings.channels_last else torch.contiguous_format
@@ -239,8 +240,7 @@ class Trainer:
         """Before it, unlabelled images are not even read."""
         if self.experiment.method.labellers == "none":
             return self.iterations
-        numbers = range(self.iterations)
-        return next((number for number in numbers if self._cps_weight(number) > 0), self.iterations)
+        return bisect_right(range(self.iterations), 0, key=self._cps_weight)  # the weight never falls
 
     def _describe(self, labeled: FileList, unlabeled: FileList, dtype: torch.dtype) -> None:
         """Prints what decides the result, and writes all of it to config.json."""
@@ -255,13 +255,17 @@ class Trainer:
             "precision": str(dtype).removeprefix("torch."),
             "device": str(world.device),
         }
-        lists = {str(files.path): {"entries": len(files), "sha256": files.sha256()} for files in (labeled, unlabeled)}
+        named = [labeled, unlabeled]
+        if settings.eval_epochs != "none":
+            named.append(self.experiment.split("val").files)
+        lists = {str(files.path): {"entries": len(files), "sha256": files.sha256()} for files in named}
         start = {
             "experiment": self.experiment.folder.name,
             "dataset": self.experiment.dataset.name,
             "classes": list(self.experiment.dataset.classes),
             "settings": settings_record(settings),
             **software_record(),
+            "weights": self.weights,
             "iteration": self.start,
             "effective": effective,
             "lists": lists,
@@ -271,7 +275,9 @@ class Trainer:
         print(
             f"{settings.method}: labellers {method.labellers}, view {method.view}, "
             f"{settings.backbone} width {settings.width:g}\n"
-            f"1/{settings.labeled_ratio}: {len(labeled)} labelled, {len(unlabeled)} unlabelled images\n"
+            f"weights: {self.weights}\n"
+            f"1/{settings.labeled_ratio}: {len(labeled)} labelled, {len(unlabeled)} unlabelled images"
+            f"{_ratio_note(settings.labeled_ratio, len(labeled), len(unlabeled))}\n"
             f"batch {settings.batch_size} = {world.size} x {effective['batch_size_per_process']}, "
             f"effective learning rate {self.base_rate:g}, weight decay {settings.weight_decay:g}\n"
             f"{effective['precision']} on {world.device}\n"
@@ -298,6 +304,12 @@ class Trainer:
 
     def _show(self, means: dict[str, float]) -> None:
         self._bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()}, refresh=False)
+
+
+def _ratio_note(ratio: int, labeled: int, unlabeled: int) -> str:
+    """What to say where the lists' lengths are not those that the ratio promises."""
+    found = (labeled + unlabeled) / labeled
+    return "" if 0.9 * ratio <= found <= 1.1 * ratio else f" (note: 1/{found:.1f}, not 1/{ratio}, of them is labelled)"
 
 
 def supervised_loss(settings: Settings, processes: int) -> PixelLoss:

@@ -100,12 +100,18 @@ def test_every_setting_reads_its_own_default() -> None:
             "resnet101_v1c",
             "output_voc/voc8_res101_cutmix_B8_EMA",
         ),
-        ({"pretrained_model": "torchvision://resnet34"}, 34, "resnet34", "output_voc/voc8_res34_cutmix_B8_EMA"),
+        ({"pretrained_model": "torchvision://resnet34"}, 34, "resnet34", "output_voc/voc8_res34_7x7_cutmix_B8_EMA"),
         (
             {"pretrained_model": "none", "backbone": "resnet18_v1c"},
             34,
             "resnet18_v1c",
             "output_voc/voc8_res18_cutmix_B8_EMA",
+        ),
+        (
+            {"pretrained_model": "none", "backbone": "resnet50_v1c_stem32"},
+            34,
+            "resnet50_v1c_stem32",
+            "output_voc/voc8_res50_stem32_cutmix_B8_EMA",
         ),
     ],
 )

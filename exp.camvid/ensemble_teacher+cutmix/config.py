@@ -14,7 +14,6 @@ config = EasyDict(
     epochs=((16, 120), (8, 120), (4, 120), (2, 160)),  # by labeled_ratio, unless nepochs is set
     OUTPUT_PATH="../../output_camvid/camvid{labeled_ratio}_{backbone}_cutmix_B{batch_size}_{method}",
     pretrained_model="none",
-    backbone="resnet50_v1c",
     image_size=360,
     train_scales=(0.5, 0.75, 1, 1.25, 1.5, 2),
     batch_size=8,

@@ -19,7 +19,7 @@ set -a
 : "${resume:=auto}"               # auto: go on where a run stopped; never; force
 : "${learning_rate:=0.05}"
 : "${pretrained_model:=none}"     # or a file, or torchvision://resnet50
-: "${backbone:=resnet50_v1c}"
+: "${backbone:=}"                 # empty: the one in pretrained_model, else resnet50_v1c
 : "${snapshot_iter:=1}"           # epochs between snapshots
 : "${keep_snapshots:=3}"
 : "${OUTPUT_PATH:=}"              # empty: ../../output_camvid/camvid8_res50_cutmix_B8_EMA, after the settings above

@@ -19,7 +19,7 @@ set -a
 : "${resume:=auto}"               # auto: go on where a run stopped; never; force
 : "${learning_rate:=0.0025}"
 : "${pretrained_model:=$volna/DATA/pytorch-weight/resnet50_v1c.pth}"  # or torchvision://resnet50, or none
-: "${backbone:=}"                 # empty: the one that pretrained_model names
+: "${backbone:=}"                 # empty: the one in pretrained_model
 : "${snapshot_iter:=1}"           # epochs between snapshots
 : "${keep_snapshots:=3}"
 : "${OUTPUT_PATH:=}"              # empty: ../../output_voc/voc8_res50_cutmix_B8_CPS, after the settings above

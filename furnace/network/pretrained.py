@@ -5,7 +5,10 @@ Tensors are the only thing that is loaded: `weights_only` refuses files that wou
 
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -13,56 +16,135 @@ import torch
 from torch import Tensor, nn
 
 from furnace.errors import InputError
+from furnace.network.recognize import Weights, recognize
+from furnace.network.resnet import BACKBONES, DEPTHS, stage_channels
 
 TORCHVISION = "torchvision://"
-CLASSIFIER_PREFIX = "fc."  # the ImageNet classifier, of no use here
 COUNTER = "num_batches_tracked"  # older files have none
 
 
-def backbone_of(pretrained: str) -> str | None:
-    """The backbone that a weight source's name speaks of, None if it names none.
+def network_of(pretrained: str) -> tuple[str | None, float]:
+    """Backbone and width that a weight source holds; by its name where there is no file, or none that can be read.
 
-    Files follow the published naming, `resnet50*.pth`, and hold v1c networks; torchvision's have the 7x7 stem.
+    By their names, `resnet50*.pth`, files are v1c, as in the published code. A name that tells nothing gives None.
     """
+    if pretrained.startswith(TORCHVISION):
+        name = pretrained.removeprefix(TORCHVISION).partition("@")[0]
+        return (name if name in BACKBONES else None), 1.0
+    if pretrained != "none" and Path(pretrained).is_file():
+        with suppress(InputError):  # training says what is wrong with the file; evaluation does not need it
+            weights = read_weights(pretrained)
+            return weights.backbone, weights.width
     found = re.search(r"resnet(18|34|50|101)(?!\d)", pretrained.rsplit("/", 1)[-1])
-    if not found:
-        return None
-    return found[0] if pretrained.startswith(TORCHVISION) else f"{found[0]}_v1c"
+    return (f"{found[0]}_v1c" if found else None), 1.0
 
 
-def check_source(pretrained: str) -> None:
-    """Raises InputError if `pretrained` names a file that is not there."""
-    if pretrained == "none" or pretrained.startswith(TORCHVISION) or Path(pretrained).is_file():
+def check_weights(pretrained: str, backbone: str, width: float) -> None:
+    """Makes sure, without touching a device, that the weights are there and of this network; downloads torchvision's.
+
+    Raises:
+        InputError: they are missing, damaged, not recognised, or of another backbone or width.
+    """
+    if pretrained == "none":
         return
+    weights = read_weights(pretrained)
+    wrong = {}
+    if weights.backbone != backbone:
+        wrong["backbone"] = (backbone, weights.backbone)
+    if stage_channels(weights.width) != stage_channels(width):
+        wrong["width"] = (f"{width:g}", f"{weights.width:g}")
+    if wrong:
+        asked = " and ".join(f"{name} is {value}" for name, (value, _) in wrong.items())
+        right = " ".join(f"{name}={value}" for name, (_, value) in wrong.items())
+        remedy = f"set {right} or leave {'it' if len(wrong) == 1 else 'them'} unset"
+        raise InputError(f"pretrained_model: {pretrained} is {weights.words}; {asked}; {remedy}")
+
+
+def load_backbone(backbone: nn.Module, pretrained: str) -> str:
+    """Fills a backbone from a file, from torchvision, or, with "none", not at all; says in words with what.
+
+    Raises:
+        InputError: the file is missing or damaged, or its weights do not fit; names the key.
+    """
+    if pretrained == "none":
+        return "none (random start)"
+    weights = read_weights(pretrained)
+    fill(backbone, weights.state, pretrained)
+    file = weights_path(pretrained).name
+    return f"{f'{pretrained} ({file})' if pretrained.startswith(TORCHVISION) else file}: {weights.words}"
+
+
+def read_weights(pretrained: str) -> Weights:
+    """What a file or torchvision's weights hold; of a file, only what is then used is read.
+
+    Raises:
+        InputError: the file is missing or damaged, or no backbone is recognised in it.
+    """
+    path = weights_path(pretrained)
+    state = read_tensors(path, lazily=True)
+    for nested in ("state_dict", "model"):
+        state = require_named(state.get(nested, state), path)
+    return recognize(state, path)
+
+
+def weights_path(pretrained: str) -> Path:
+    """The file of a weight source; torchvision's is downloaded if it is not there yet.
+
+    Raises:
+        InputError: there is no such file, or torchvision has no such weights, or it cannot be downloaded.
+    """
+    if pretrained.startswith(TORCHVISION):
+        return _torchvision_file(pretrained)
+    if Path(pretrained).is_file():
+        return Path(pretrained)
     raise InputError(
         f"pretrained_model not found: {pretrained}: expected a file of ImageNet weights; put it there, "
         "or set pretrained_model=torchvision://resnet50 (downloads), or pretrained_model=none (random start)"
     )
 
 
-def load_backbone(backbone: nn.Module, pretrained: str) -> None:
-    """Fills a backbone from a file, from torchvision, or, with "none", not at all.
+def _torchvision_file(pretrained: str) -> Path:
+    """Where torchvision keeps these weights. Its own loader would unpickle anything, so it only downloads here."""
+    from torchvision.models import get_model_weights
 
-    Raises:
-        InputError: the file is missing or damaged, or its weights do not fit; names the key.
-    """
-    if pretrained == "none":
-        return
-    state = _torchvision_state(pretrained) if pretrained.startswith(TORCHVISION) else read_tensors(Path(pretrained))
-    for nested in ("state_dict", "model"):
-        state = require_named(state.get(nested, state), pretrained)
-    state = {name: value for name, value in state.items() if not name.startswith(CLASSIFIER_PREFIX)}
-    fill(backbone, state, pretrained)
-
-
-def read_tensors(path: Path) -> dict:
-    """A `torch.save` file of tensors and plain values, on the CPU; InputError if it is anything else."""
+    name, _, version = pretrained.removeprefix(TORCHVISION).partition("@")
+    if name not in [f"resnet{depth}" for depth in DEPTHS]:
+        known = ", ".join(f"{TORCHVISION}resnet{depth}" for depth in DEPTHS)
+        raise InputError(f"unknown weights: {pretrained}: expected one of {known}; name one of them")
+    versions = get_model_weights(name)
+    if version and version not in versions.__members__:
+        known = " or ".join(f"{TORCHVISION}{name}@{weights.name}" for weights in versions)
+        raise InputError(f"unknown weights: {pretrained}: expected {known}; change what stands behind the @")
+    weights = versions[version] if version else versions.DEFAULT
+    path = Path(torch.hub.get_dir(), "checkpoints", weights.url.rsplit("/", 1)[-1])
+    if path.is_file():
+        return path
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        weights.get_state_dict(progress=True, check_hash=True, weights_only=True, map_location="cpu")
+    except (OSError, HTTPException, RuntimeError) as error:  # no network; cut off; another file than expected
+        raise InputError(
+            f"cannot download {pretrained}: {error}: expected {weights.url}; put {path.name} into {path.parent}, "
+            "or set pretrained_model to another file or none"
+        ) from None
+    return path
+
+
+def read_tensors(path: Path, lazily: bool = False) -> dict:
+    """A `torch.save` file of tensors and plain values, on the CPU; InputError if it is anything else.
+
+    Lazily, a tensor is read when it is used, if the file has the zip format (PyTorch 1.6 and later).
+    """
+    try:
+        mapped = lazily and zipfile.is_zipfile(path)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except FileNotFoundError:
         raise InputError(f"file not found: {path}: expected a file of weights; name one that exists") from None
-    except pickle.UnpicklingError:
-        raise InputError(f"refused: {path} is not a file of plain tensors; expected one made by torch.save") from None
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))  # as in OpenMMLab's training checkpoints
+        holding = f" (it holds {found[1]})" if found else ""
+        raise InputError(
+            f"refused: {path} is not a file of plain tensors{holding}; expected a state_dict alone, saved by torch.save"
+        ) from None
     except Exception as error:  # the unpickler raises whatever the damage leads it to: IndexError, struct.error, ...
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise InputError(f"damaged file: {path}: {reason}; replace it") from None
@@ -108,21 +190,3 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], source: str | Path) ->
 def name_some(names: list[str]) -> str:
     """`a` or `a and 3 more`."""
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-
-
-def _torchvision_state(pretrained: str) -> dict[str, Tensor]:
-    from torchvision.models import get_model_weights
-
-    name, _, version = pretrained.removeprefix(TORCHVISION).partition("@")
-    try:
-        weights = get_model_weights(name)
-        return (weights[version] if version else weights.DEFAULT).get_state_dict(progress=True)
-    except (ValueError, KeyError):
-        raise InputError(
-            f"unknown weights: {pretrained}: expected torchvision://resnet50 or @IMAGENET1K_V1 behind it"
-        ) from None
-    except OSError as error:
-        raise InputError(
-            f"cannot download {pretrained}: {error}; put the file of torchvision's weights into "
-            f"{torch.hub.get_dir()}/checkpoints, or set pretrained_model to another file or none"
-        ) from None

@@ -1,4 +1,4 @@
-"""Residual networks as segmentation backbones: output stride 16, with the v1c stem or torchvision's own.
+"""Residual networks as segmentation backbones: output stride 16, with a v1c stem or torchvision's own.
 
 B images, H and W their size. He et al., "Deep Residual Learning" (2015); the v1c stem of three 3x3 convolutions
 is that of He et al., "Bag of Tricks" (2018); dilated last stage: Chen et al., "Rethinking Atrous Convolution" (2017).
@@ -10,13 +10,19 @@ import torch
 from torch import Tensor, nn
 
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
-BACKBONES = tuple(f"resnet{depth}{stem}" for stem in ("_v1c", "") for depth in DEPTHS)
+V1C_STEMS = {"v1c": (64, 64, 128), "v1c_stem32": (32, 32, 64)}  # published; the paper's, which OpenMMLab uses
+BACKBONES = tuple(f"resnet{depth}{stem}" for stem in ("_v1c", "", "_v1c_stem32") for depth in DEPTHS)
 LAYER4_DILATIONS = (2, 4, 8)
 
 
 def scaled(channels: int, width: float) -> int:
     """The channel count `channels` multiplied by the width factor, at least 1."""
     return max(1, round(channels * width))
+
+
+def stage_channels(width: float) -> list[int]:
+    """Channels of the blocks of layer1 to layer4, before a bottleneck's expansion."""
+    return [scaled(channels, width) for channels in (64, 128, 256, 512)]
 
 
 def conv3x3(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
@@ -70,37 +76,39 @@ class ResNet(nn.Module):
     """A backbone that returns its first and last stage.
 
     Args:
-        name: one of BACKBONES; `resnet50_v1c` has the three-convolution stem, `resnet50` the 7x7 convolution.
+        name: one of BACKBONES; `resnet50_v1c` and `resnet50_v1c_stem32` have the three-convolution stem, 64 or 32
+            channels wide, `resnet50` the 7x7 convolution.
         width: multiplies every channel count.
     """
 
     def __init__(self, name: str, width: float = 1.0) -> None:
         super().__init__()
-        depth = int(name.removeprefix("resnet").removesuffix("_v1c"))
+        number, _, stem = name.removeprefix("resnet").partition("_")
+        depth = int(number)
         block: Callable[..., nn.Module] = BasicBlock if depth < 50 else Bottleneck
-        stem, self.channels = scaled(64, width), scaled(64, width)
-        if name.endswith("_v1c"):
-            self.channels = scaled(128, width)
+        if stem:
+            first, second, self.channels = (scaled(channels, width) for channels in V1C_STEMS[stem])
             self.conv1: nn.Module = nn.Sequential(
-                conv3x3(3, stem, stride=2),
-                nn.BatchNorm2d(stem),
+                conv3x3(3, first, stride=2),
+                nn.BatchNorm2d(first),
                 nn.ReLU(inplace=True),
-                conv3x3(stem, stem),
-                nn.BatchNorm2d(stem),
+                conv3x3(first, second),
+                nn.BatchNorm2d(second),
                 nn.ReLU(inplace=True),
-                conv3x3(stem, self.channels),
+                conv3x3(second, self.channels),
             )
         else:
-            self.conv1 = nn.Conv2d(3, stem, 7, stride=2, padding=3, bias=False)
+            self.channels = scaled(64, width)
+            self.conv1 = nn.Conv2d(3, self.channels, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(self.channels)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        blocks = DEPTHS[depth]
-        self.layer1 = self._stage(block, scaled(64, width), [1] * blocks[0])
+        blocks, channels = DEPTHS[depth], stage_channels(width)
+        self.layer1 = self._stage(block, channels[0], [1] * blocks[0])
         self.low_level_channels = self.channels
-        self.layer2 = self._stage(block, scaled(128, width), [1] * blocks[1], stride=2)
-        self.layer3 = self._stage(block, scaled(256, width), [1] * blocks[2], stride=2)
-        self.layer4 = self._stage(block, scaled(512, width), LAYER4_DILATIONS[: blocks[3]])
+        self.layer2 = self._stage(block, channels[1], [1] * blocks[1], stride=2)
+        self.layer3 = self._stage(block, channels[2], [1] * blocks[2], stride=2)
+        self.layer4 = self._stage(block, channels[3], LAYER4_DILATIONS[: blocks[3]])
 
     def _stage(self, block, channels: int, dilations, stride: int = 1) -> nn.Sequential:
         outputs = channels * block.expansion

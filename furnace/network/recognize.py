@@ -1,0 +1,158 @@
+"""What a dictionary of weights is: recognised by its keys and shapes, whatever the file is called.
+
+Namings of a ResNet: the published one (`conv1.0.weight`, for v1c), torchvision's (`conv1.weight`, a 7x7 stem) and
+OpenMMLab's (`stem.0.weight`, for v1c). Their layer1 to layer4 are named alike.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from furnace.errors import InputError
+from furnace.network.resnet import DEPTHS, V1C_STEMS, scaled, stage_channels
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+# Where a backbone lies in a file, and the parts beside it that are of no use here; the first that is there counts.
+PLACES = {
+    "branch1.backbone.": ("branch1.head.", "branch1.classifier.", "branch2."),  # a snapshot's students start alike
+    "backbone.": ("head.", "decode_head.", "auxiliary_head.", "neck.", "classifier.", "aux_classifier."),
+    "": (),
+}
+IMAGENET_CLASSIFIER = "fc."
+TEACHER_HEAD = "head.aspp."  # what tells a teacher's snapshot from other whole networks
+DEPTH_OF = {(blocks, depth >= 50): depth for depth, blocks in DEPTHS.items()}  # by blocks, and whether they have conv3
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of a backbone.
+
+    Attributes:
+        words: what they are: `ResNet-50 v1c in the published naming`.
+        backbone: the one of furnace.network.resnet.BACKBONES that they belong to.
+        width: the factor that gives their channel counts.
+        state: by the names of furnace.network.resnet.ResNet, without a classifier. Whether every key is there and
+            has its shape is for `furnace.network.pretrained.fill` to say.
+    """
+
+    words: str
+    backbone: str
+    width: float
+    state: dict[str, Any]
+
+
+def recognize(state: Mapping[str, Any], source: str | Path) -> Weights:
+    """The backbone among named tensors, wherever it lies there and whatever naming it follows.
+
+    Raises:
+        InputError: there is no ResNet of a known depth; `source`, what it looks like and its first keys are named.
+    """
+    if all(name.startswith("module.") for name in state):  # DataParallel's
+        state = {name.removeprefix("module."): value for name, value in state.items()}
+    own = _backbone_part(state, source)
+    shapes = {name: tuple(value.shape) if isinstance(value, Tensor) else () for name, value in own.items()}
+    blocks = _blocks(shapes)
+    depth = DEPTH_OF.get((blocks, any(".conv3." in name for name in shapes)))
+    other = _other_network(shapes, blocks, depth)
+    if other:
+        raise InputError(
+            f"weights not recognised: {source} is {other}: expected a ResNet-18, -34, -50 or -101, "
+            f"found {', '.join(list(state)[:3]) or 'no key'}; name another file"
+        )
+    width = _width(shapes)
+    stem = _stem(shapes, width)
+    words = f"ResNet-{depth}{_words(stem, width)}{_origin(state, stem)}"
+    return Weights(words, f"resnet{depth}_{stem}".removesuffix("_"), width, own)
+
+
+def _backbone_part(state: Mapping[str, Any], source: str | Path) -> dict[str, Any]:
+    """The backbone's entries by our names. What is neither its own nor known to be of no use stays, to be refused."""
+    prefix = next(prefix for prefix in PLACES if not prefix or any(name.startswith(prefix) for name in state))
+    own: dict[str, Any] = {}
+    for name, value in state.items():
+        own_name = name.removeprefix(prefix)
+        if name.startswith(PLACES[prefix]) or own_name.startswith(IMAGENET_CLASSIFIER):
+            continue
+        own_name = re.sub(r"^stem\.", "conv1.", re.sub(r"^stem\.7\.", "bn1.", own_name))
+        if own_name in own:
+            raise InputError(f"weights do not fit: {source}: two entries for {own_name}; name another file")
+        own[own_name] = value
+    return own
+
+
+def _blocks(shapes: Shapes) -> tuple[int, ...]:
+    """How many blocks layer1 to layer4 have."""
+    numbers = [re.findall(rf"^layer{stage}\.(\d+)\.", "\n".join(shapes), re.MULTILINE) for stage in (1, 2, 3, 4)]
+    return tuple(len(set(stage)) for stage in numbers)
+
+
+def _width(shapes: Shapes) -> float:
+    """The factor that explains most stages, so that one odd tensor does not decide; a round one among equals."""
+    counts = [_first_outputs(shapes, rf"layer{stage}\.\d+\.conv1\.weight") for stage in (1, 2, 3, 4)]
+    rounded = (round(counts[3] / 512, digits) for digits in range(1, 7))
+    factors = [counts[0] / 64, *rounded, counts[3] / 512]
+    return max(factors, key=lambda width: _agreements(stage_channels(width), counts))
+
+
+def _stem(shapes: Shapes, width: float) -> str:
+    """A name of V1C_STEMS, or nothing for the 7x7 stem."""
+    if not any(re.match(r"conv1\.\d", name) for name in shapes):
+        return ""
+    counts = [_first_outputs(shapes, rf"conv1\.{number}\.weight") for number in (0, 3, 6)]
+    return max(V1C_STEMS, key=lambda stem: _agreements([scaled(count, width) for count in V1C_STEMS[stem]], counts))
+
+
+def _first_outputs(shapes: Shapes, pattern: str) -> int:
+    """Output channels of the first tensor so named, 0 without one."""
+    return next((shape[0] for name, shape in shapes.items() if shape and re.fullmatch(pattern, name)), 0)
+
+
+def _agreements(expected: list[int], found: list[int]) -> int:
+    return sum(one == other for one, other in zip(expected, found, strict=True))
+
+
+def _words(stem: str, width: float) -> str:
+    size = "" if width == 1 else f" of width {width:g}"
+    if not stem:
+        return f"{size} with a 7x7 stem"
+    return f" v1c{size}" + ("" if stem == "v1c" else f" with a stem of {scaled(V1C_STEMS[stem][0], width)} channels")
+
+
+def _origin(state: Mapping[str, Any], stem: str) -> str:
+    if any(name.startswith("branch1.") for name in state):
+        return ", student 1 of a snapshot"
+    if any(name.startswith(TEACHER_HEAD) for name in state):
+        return ", a teacher of a snapshot"
+    if any(name.startswith(("stem.", "backbone.stem.")) for name in state):
+        return " in OpenMMLab's naming"
+    return " in the published naming" if stem else " in torchvision's naming"
+
+
+def _other_network(shapes: Shapes, blocks: tuple[int, ...], depth: int | None) -> str | None:
+    """What a near miss is instead, None for a ResNet of a known depth."""
+    if {"digests", "optimizers"} <= shapes.keys():
+        return "this program's resume.pth (the networks lie beside it in snapshot)"
+    if not any(blocks):
+        attention = any(re.search(r"\battn\b|attention", name) for name in shapes)
+        return "a transformer" if attention else "no ResNet"
+    if _every(shapes, "conv2", lambda outputs, inputs: inputs < outputs):
+        return "a ResNeXt (grouped convolutions)"
+    if _every(shapes, "conv3", lambda outputs, inputs: outputs != 4 * inputs):
+        return "a wide ResNet"
+    if any(name.endswith("downsample.1.weight") and len(shape) == 4 for name, shape in shapes.items()):
+        return "a ResNet-v1d (average pooling in its shortcuts)"
+    if blocks == (3, 8, 36, 3):
+        return "a ResNet-152"
+    return None if depth else f"a ResNet of {', '.join(map(str, blocks))} blocks"
+
+
+def _every(shapes: Shapes, convolution: str, holds: Callable[[int, int], bool]) -> bool:
+    """Whether the blocks have such a convolution, and `holds(outputs, inputs)` for each of them."""
+    pattern = re.compile(rf"layer\d\.\d+\.{convolution}\.weight")
+    found = [shape for name, shape in shapes.items() if len(shape) == 4 and pattern.fullmatch(name)]
+    return bool(found) and all(holds(outputs, inputs) for outputs, inputs, *_ in found)
