@@ -3,7 +3,8 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,7 +157,7 @@ def _prepare(options: argparse.Namespace, _: Any) -> int:
         print(f"nothing to do: {options.folder} is complete")
         return 0
     with building:
-        plan = options.plan(options, options.source.absolute(), lambda tar: building.unpack(tar, _bytes_bar(tar)))
+        plan = options.plan(options, options.source.absolute(), lambda tar: building.unpack(tar, _bytes_bar))
         for warning in plan.warnings:
             print(f"warning: {warning}", file=sys.stderr, flush=True)
         lists = building.finish(
@@ -224,6 +225,9 @@ def _images_bar(steps: Iterable, total: int) -> Iterable:
     return tqdm(steps, total=total, unit="image", dynamic_ncols=True)
 
 
-def _bytes_bar(tar: Path) -> Callable[[int], None]:
-    bar = tqdm(total=tar.stat().st_size, desc=f"unpacking {tar.name}", unit="B", unit_scale=True, dynamic_ncols=True)
-    return lambda place: bar.update(place - bar.n)
+@contextmanager
+def _bytes_bar(file: Path) -> Iterator[Callable[[int], None]]:
+    """A bar that is told how far `file` is read."""
+    size = file.stat().st_size
+    with tqdm(total=size, desc=f"unpacking {file.name}", unit="B", unit_scale=True, dynamic_ncols=True) as bar:
+        yield lambda place: bar.update(place - bar.n)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -64,14 +65,16 @@ class Building:
         if self.unfinished.is_dir() and [path.name for path in self.unfinished.iterdir()] == [RECORD]:
             shutil.rmtree(self.unfinished)
 
-    def unpack(self, location: Path, progress: Callable[[int], None]) -> Path:
-        """The folder with the files of a compressed tar file; `progress` hears how far it is read."""
+    def unpack(self, location: Path, progress: Callable[[Path], AbstractContextManager]) -> Path:
+        """The folder with the files of a compressed tar file; what `progress` gives hears how far it is read."""
         folder = self.unfinished / UNPACKED / location.name
         if not folder.is_dir():
             growing = folder.with_name(f"{location.name}.growing")
             shutil.rmtree(growing, ignore_errors=True)
+            growing.mkdir(parents=True)
             try:
-                unpack_tar(location, growing, progress)
+                with progress(location) as hear:
+                    unpack_tar(location, growing, hear)
             except InputError:
                 shutil.rmtree(self.unfinished / UNPACKED)
                 raise

@@ -137,7 +137,9 @@ def _is_mat(name: str) -> bool:
 
 
 def _voc_indices(content: bytes, name: str) -> np.ndarray:
-    return VOC_CODE.check(sbd_mask(content, name), name) if _is_mat(name) else VOC_CODE.indices(content, name)
+    if name.endswith(".mat"):
+        return VOC_CODE.check(sbd_mask(content, name), name)
+    return VOC_CODE.indices(content, name)
 
 
 def _city_indices(content: bytes, name: str) -> np.ndarray:
