@@ -175,6 +175,28 @@ def colour_label(place: Place) -> None:
     cv2.imwrite(str(first_image(place.own_data(), column=1)), np.full((10, 20, 3), (0, 0, 128), dtype=np.uint8))
 
 
+def overlap(place: Place) -> None:
+    folder = place.own_data() / "subset_train_aug"
+    labeled = (folder / "train_aug_labeled_1-8.txt").read_text().splitlines()[1].split("\t")[0]
+    with open(folder / "train_aug_unlabeled_1-8.txt", "a") as file:
+        file.write(f"{labeled}\n")
+
+
+def own_dataset(declaration: str | None) -> Callable[[Place], None]:
+    """An experiment that knows its data set by name, and a declaration in the data set's folder."""
+
+    def prepare(place: Place) -> None:
+        edit("config.py", "dataset=VOC", "dataset='field'")(place)
+        if declaration is not None:
+            (place.own_data() / "dataset.json").write_text(declaration)
+
+    return prepare
+
+
+def other_dataset(place: Place) -> None:
+    (place.own_data() / "dataset.json").write_text('{"name": "field", "classes": ["ground", "plant"]}')
+
+
 def file_in_the_way(place: Place) -> None:
     place.output.write_text("precious")
 
@@ -407,6 +429,22 @@ CASES = [
          "val.txt"), shrink_label("val")),
     Case("colour label", "train", {}, ("label is a colour image: <root>/data/train_aug/label/", "found RGB",
          "convert it"), colour_label),
+    Case("lists overlap", "train", {}, ("lists overlap: <root>/data/train_aug/image/", "train_aug_labeled_1-8.txt and ",
+         "furnace prepare split"), overlap),
+    # A data set that declares itself.
+    Case("no declaration", "train", {}, ("no declaration: <data>/dataset.json",), own_dataset(None)),
+    Case("declaration is no JSON", "train", {}, ("declaration not readable: <root>/data/dataset.json", "mend it"),
+         own_dataset("{")),
+    Case("declaration without classes", "train", {}, ("<root>/data/dataset.json: expected classes to be a list",),
+         own_dataset("{}")),
+    Case("class twice", "train", {}, ("dataset.json: expected every class once",),
+         own_dataset('{"classes": ["a", "b", "a"]}')),
+    Case("palette too short", "train", {}, ("2 classes but 1 colours",),
+         own_dataset('{"classes": ["a", "b"], "palette": [[0, 0, 0]]}')),
+    Case("ignore value is a class", "eval", {}, ("ignore value 1 is a class too", "choose another"),
+         own_dataset('{"classes": ["a", "b"], "ignore_value": 1}')),
+    Case("another data set", "train", {}, ("<root>/data declares itself as field with 2 classes",
+         "expects voc with 21", "docs/own_data.md"), other_dataset),
     # Where a run writes.
     Case("file in the way", "train", {}, ("cannot write <root>/output", "choose another OUTPUT_PATH"), file_in_the_way),
     Case("file above", "train", {"OUTPUT_PATH": "<root>/output/run"}, ("cannot write <root>/output/run",

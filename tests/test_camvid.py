@@ -1,7 +1,6 @@
 """The worked example of another data set, on the real images where they are linked to DATA/camvid."""
 
 import csv
-import importlib.util
 import shutil
 from pathlib import Path
 
@@ -25,16 +24,6 @@ def test_lists_part_the_training_set(ratio: int) -> None:
     assert all("\t" in labeled[index] for index in range(len(labeled)))
     others = {unlabeled[index] for index in range(len(unlabeled))}
     assert len(labeled) == 367 // ratio and not images & others and len(images | others) == 367
-
-
-@needs_images
-def test_lists_are_those_that_make_lists_draws(tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("make_lists", FOLDER / "make_lists.py")
-    make_lists = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(make_lists)
-    make_lists.write_lists(CAMVID, tmp_path)
-    for path in tmp_path.iterdir():
-        assert path.read_text() == (FOLDER / "lists" / path.name).read_text()
 
 
 @needs_images

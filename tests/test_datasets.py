@@ -14,7 +14,6 @@ from PIL import Image
 from furnace.data.datasets import CAMVID, CITYSCAPES, VOC, Split, voc_palette
 from furnace.data.file_list import FileList
 from furnace.data.images import read_image, read_label
-from furnace.data.splits import draw_split
 from furnace.errors import InputError
 
 
@@ -251,23 +250,3 @@ def test_declarations(dataset, classes: int) -> None:
 def test_a_declaration_without_a_colour_for_each_class_is_refused() -> None:
     with pytest.raises(InputError, match="data set voc: 21 classes but 20 colours"):
         replace(VOC, palette=VOC.palette[:20])
-
-
-@pytest.mark.parametrize("count", [1, 7, 367, 1000])
-def test_splits_partition_the_list_in_its_order(count: int) -> None:
-    lines = [f"image_{number}" for number in range(count)]
-    for ratio in (16, 8, 4, 2):
-        labeled, unlabeled = draw_split(lines, ratio, seed=0)
-        assert len(labeled) == max(1, count // ratio)
-        assert sorted(labeled + unlabeled) == sorted(lines)
-        assert [line for line in lines if line in set(labeled)] == labeled
-        assert [line for line in lines if line in set(unlabeled)] == unlabeled
-
-
-def test_splits_are_nested_repeatable_and_drawn() -> None:
-    lines = [f"image_{number}" for number in range(367)]
-    drawn = {ratio: draw_split(lines, ratio, seed=0)[0] for ratio in (16, 8, 4, 2)}
-    for small, large in ((16, 8), (8, 4), (4, 2)):
-        assert set(drawn[small]) < set(drawn[large])
-    assert draw_split(lines, 8, seed=0)[0] == drawn[8] != draw_split(lines, 8, seed=1)[0]
-    assert drawn[2] != lines[: len(drawn[2])]

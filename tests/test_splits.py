@@ -1,0 +1,169 @@
+"""Labelled and unlabelled lists: they part the training list, are drawn once, and never overlap."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from furnace.__main__ import main
+from furnace.data.datasets import CAMVID, VOC, Split
+from furnace.data.file_list import FileList
+from furnace.data.splits import cover_classes, draw_labeled, draw_split, first_in_both
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
+def voc_folder(root: Path, count: int = 20, classes: Sequence[int] = (0, 1, 2)) -> Path:
+    """A VOC layout without images: `count` masks, of which the last few alone show the classes beyond the first."""
+    (root / "train_aug/label").mkdir(parents=True)
+    for number in range(count):
+        shown = classes[max(0, number - count + len(classes))]
+        cv2.imwrite(str(root / f"train_aug/label/{number}.png"), np.full((4, 4), shown, dtype=np.uint8))
+    entries = [f"/train_aug/image/{number}.jpg\t/train_aug/label/{number}.png" for number in range(count)]
+    (root / "train_aug.txt").write_text("\n".join(entries) + "\n")
+    return root
+
+
+def split(*arguments: object) -> int:
+    return main(["prepare", "split", *map(str, arguments), "--workers", "1"])
+
+
+def error_of(capfd: pytest.CaptureFixture, *arguments: object) -> str:
+    assert split(*arguments) == 2
+    return next(line for line in capfd.readouterr().err.splitlines() if line.startswith("error: "))
+
+
+@pytest.mark.parametrize("count", [1, 7, 367, 1000])
+def test_splits_partition_the_list_in_its_order(count: int) -> None:
+    lines = [f"image_{number}" for number in range(count)]
+    for ratio in (16, 8, 4, 2):
+        labeled, unlabeled = draw_split(lines, ratio, seed=0)
+        assert len(labeled) == max(1, count // ratio)
+        assert sorted(labeled + unlabeled) == sorted(lines)
+        assert [line for line in lines if line in set(labeled)] == labeled
+        assert [line for line in lines if line in set(unlabeled)] == unlabeled
+
+
+def test_splits_are_nested_repeatable_and_drawn() -> None:
+    lines = [f"image_{number}" for number in range(367)]
+    drawn = {ratio: draw_split(lines, ratio, seed=0)[0] for ratio in (16, 8, 4, 2)}
+    for small, large in ((16, 8), (8, 4), (4, 2)):
+        assert set(drawn[small]) < set(drawn[large])
+    assert draw_split(lines, 8, seed=0)[0] == drawn[8] != draw_split(lines, 8, seed=1)[0]
+    assert drawn[2] != lines[: len(drawn[2])]
+
+
+@given(st.integers(1, 200), st.integers(1, 40), st.integers(0, 5), st.integers(0, 10))
+def test_draws_contain_what_comes_first(count: int, ratio: int, seed: int, wanted: int) -> None:
+    labeled = max(1, count // ratio)
+    first = np.random.default_rng(seed + 1).permutation(count)[: min(wanted, labeled)].tolist()
+    chosen = draw_labeled(count, ratio, seed, first)
+    assert chosen.sum() == labeled and chosen[first].all()
+    assert (draw_labeled(count, 2 * ratio, seed, first[:1])[first[:1]]).all()
+
+
+@given(st.lists(st.sets(st.integers(0, 6), max_size=4), min_size=1, max_size=12), st.randoms())
+def test_cover_shows_every_class_and_wastes_nothing(shown: list[set[int]], random) -> None:
+    order = random.sample(range(len(shown)), len(shown))
+    first = cover_classes(shown, order)
+    assert set().union(*(shown[index] for index in first)) == set().union(*shown)
+    seen: set[int] = set()
+    for index in first:  # each adds most of what is missing then
+        assert len(shown[index] - seen) == max(len(other - seen) for other in shown) > 0
+        seen |= shown[index]
+
+
+def test_split_writes_both_lists(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = voc_folder(tmp_path)
+    (folder / "unlabeled.txt").write_text("/more/a b.jpg\n/more/ü.jpg\n")
+    assert split(folder, "--ratio", "4,5", "--seed", 3) == 0
+    train = lines(folder / "train_aug.txt")
+    for ratio in (4, 5):
+        labeled = lines(folder / f"subset_train_aug/train_aug_labeled_1-{ratio}.txt")
+        unlabeled = lines(folder / f"subset_train_aug/train_aug_unlabeled_1-{ratio}.txt")
+        assert labeled == [line for line, chosen in zip(train, draw_labeled(20, ratio, 3), strict=True) if chosen]
+        assert unlabeled[-2:] == ["/more/a b.jpg", "/more/ü.jpg"]
+        assert sorted([line.split("\t")[0] for line in labeled] + unlabeled[:-2]) == sorted(
+            line.split("\t")[0] for line in train
+        )
+    assert "         5  sha256 " in capsys.readouterr().out
+
+
+def test_a_list_is_never_drawn_over_unasked(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    folder = voc_folder(tmp_path)
+    path = folder / "subset_train_aug/train_aug_labeled_1-4.txt"
+    path.parent.mkdir()
+    path.write_text("a published protocol\n")
+    assert f"list exists: {path}" in error_of(capfd, folder, "--ratio", 4)
+    assert path.read_text() == "a published protocol\n"
+    assert split(folder, "--ratio", 4, "--replace") == 0
+    assert len(lines(path)) == 5
+
+
+def test_lists_may_lie_elsewhere(tmp_path: Path) -> None:
+    folder = voc_folder(tmp_path / "data")
+    assert split(folder, "--ratio", 4, "--lists", tmp_path / "lists") == 0
+    assert not (folder / "subset_train_aug").exists()
+    assert len(lines(tmp_path / "lists/subset_train_aug/train_aug_labeled_1-4.txt")) == 5
+
+
+def test_every_class_is_labelled_on_request(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    folder = voc_folder(tmp_path, count=40, classes=(0, 1, 2, 3))
+    labeled = folder / "subset_train_aug/train_aug_labeled_1-10.txt"
+
+    def classes_labelled() -> set[int]:
+        return {int(cv2.imread(str(folder / line.split("\t")[1][1:]), -1).max()) for line in lines(labeled)}
+
+    assert split(folder, "--ratio", 10) == 0
+    assert classes_labelled() != {0, 1, 2, 3}  # with this seed chance does not do it
+    assert split(folder, "--ratio", 10, "--every-class", "--replace") == 0
+    assert classes_labelled() == {0, 1, 2, 3} and len(lines(labeled)) == 4
+    message = error_of(capfd, folder, "--ratio", 20, "--every-class", "--replace")
+    assert "1/20 of 40 images are 2, but it takes 4 to show every class" in message
+
+
+def test_bad_requests(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    assert "data set not found" in error_of(capfd, tmp_path / "nowhere", "--ratio", 4)
+    assert "data set not recognised" in error_of(capfd, tmp_path, "--ratio", 4)
+    (tmp_path / "train_aug").mkdir()
+    assert "training list not found" in error_of(capfd, tmp_path, "--ratio", 4)
+    for bad in (["--ratio", "0"], ["--ratio", "four"], ["--ratio", "8", "--seed", "-1"], []):
+        with pytest.raises(SystemExit) as exit_:
+            split(tmp_path, *bad)
+        assert exit_.value.code == 2
+
+
+def listed(dataset, root: Path, name: str, entries: Sequence[str]) -> Split:
+    (root / name).write_text("\n".join(entries), encoding="utf-8")
+    return Split(dataset, root, FileList(root / name), dataset.train_folder)
+
+
+@pytest.mark.parametrize(
+    ("labeled", "unlabeled", "shared"),
+    [
+        (["a", "b"], ["c", "d"], None),
+        (["a", "b"], ["c", "b"], "train_aug/image/b.jpg"),
+        (["a", "b"], ["/train_aug/image/b.jpg"], "train_aug/image/b.jpg"),
+        (["JPEGImages/b.jpg SegmentationClass/b.png"], ["b"], "train_aug/image/b.jpg"),
+        (["/x/0001.jpg\t/x/0001.png"], ["/y/0001.jpg", "/x/0002.jpg"], None),  # frames of different films
+        (["/x/0001.jpg\t/x/0001.png"], ["/y/0001.jpg", "/x/0001.jpg"], "x/0001.jpg"),
+        (["/x/a.b.jpg\t/x/a.b.png"], ["/x/a.c.jpg"], None),
+    ],
+)
+def test_overlap_is_found(tmp_path: Path, labeled: list[str], unlabeled: list[str], shared: str | None) -> None:
+    for name in ("train_aug", "x", "y"):
+        (tmp_path / name).mkdir()
+    found = first_in_both(listed(VOC, tmp_path, "l.txt", labeled), listed(VOC, tmp_path, "u.txt", unlabeled))
+    assert found == (None if shared is None else tmp_path / shared)
+
+
+def test_overlap_follows_the_layout(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    labeled = listed(CAMVID, tmp_path, "l.txt", ["0001TP"])
+    assert first_in_both(labeled, listed(CAMVID, tmp_path, "u.txt", ["/train/images/0001TP.jpg"])) is not None
