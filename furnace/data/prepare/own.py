@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from furnace.data.datasets import FILE, Dataset
 from furnace.data.declaration import LISTS
-from furnace.data.prepare.masks import read_classes
+from furnace.data.prepare.classes import read_classes
 from furnace.data.prepare.plan import Pair, Plan, is_shown, missing, require
 from furnace.data.prepare.sources import File, Source, Unpack, locate
 from furnace.data.splits import draw_split
