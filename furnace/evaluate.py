@@ -39,12 +39,13 @@ def evaluate(experiment: Experiment, world: World) -> None:
     split = experiment.split("val")
     log_file = log_path(settings)
     world.share_error(lambda: check_evaluation(experiment, split))
+    short_names = settings.save_predictions != "none" and stems_are_unique(split)
     for epoch in epochs:
         predictors = chosen_predictors(settings.ensemble, snapshots.has_teachers(epoch), settings.snapshot_dir)
         if world.is_main and "all" in settings.ensemble and len(predictors) < len(PREDICTORS):
             left_out = ", ".join(code for code in PREDICTORS if code not in predictors)
             print(f"epoch {epoch} has no teachers: {left_out} left out")
-        confusions = Evaluation(experiment, world, split, predictors).run(snapshots, epoch)
+        confusions = Evaluation(experiment, world, split, predictors, short_names).run(snapshots, epoch)
         if world.is_main:
             report(experiment, snapshots.students_file(epoch), epoch, confusions, log_file)
 
@@ -58,15 +59,26 @@ def check_evaluation(experiment: Experiment, split: Split) -> None:
         read_table(experiment.log_table)
 
 
-class Evaluation:
-    """One pass over a validation list: each network runs once per image, whatever the number of predictors."""
+def stems_are_unique(split: Split) -> bool:
+    """Whether a prediction can be named as its image without its folders."""
+    count = len(split.files)
+    return len({split.image_path(number).stem for number in range(count)}) == count
 
-    def __init__(self, experiment: Experiment, world: World, split: Split, predictors: tuple[str, ...]) -> None:
+
+class Evaluation:
+    """One pass over a validation list: each network runs once per image, whatever the number of predictors.
+
+    Args:
+        short_names: predictions are named without the folders of their images.
+    """
+
+    def __init__(
+        self, experiment: Experiment, world: World, split: Split, predictors: tuple[str, ...], short_names: bool
+    ) -> None:
         self.experiment, self.world, self.split, self.predictors = experiment, world, split, predictors
         self.settings = experiment.settings
         self.saved = saved_predictor(self.settings.save_predictions, predictors)
-        stems = [split.image_path(number).stem for number in range(len(split.files))]
-        self.stems_are_unique = len(set(stems)) == len(stems)
+        self.short_names = short_names
 
     def run(self, snapshots: Snapshots, epoch: int) -> dict[str, np.ndarray]:
         """Confusion matrices (N, N) by predictor, over the images of all processes."""
@@ -127,7 +139,7 @@ class Evaluation:
         indices = prediction.to(torch.uint8).cpu().numpy()
         path = self.split.image_path(number)
         below = path.relative_to(self.split.root).with_suffix("").parts
-        name = f"{path.stem if self.stems_are_unique else '_'.join(below)}.png"
+        name = f"{path.stem if self.short_names else '_'.join(below)}.png"
         output = self.settings.OUTPUT_PATH
         write_png(output / "results" / name, indices)
         write_png(output / "results_color" / name, colourize(indices, self.experiment.dataset.palette))
