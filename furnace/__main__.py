@@ -59,13 +59,24 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
     demo = commands.add_parser(
         "demo-data",
-        help="make a small data set in the VOC layout",
-        epilog="example: python -m furnace demo-data DATA/demo --images 250 --seed 0",
+        help="make a small data set in the layout of VOC or Cityscapes",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="examples: python -m furnace demo-data DATA/demo --images 250 --seed 0\n"
+        "          python -m furnace demo-data DATA/demo_city --layout city",
     )
     demo.add_argument("folder")
+    demo.add_argument(
+        "--layout",
+        choices=("voc", "city"),
+        default="voc",
+        help="voc: objects of 5 classes, as in DATA/pascal_voc (default); city: streets of 19 classes, as in DATA/city",
+    )
     demo.add_argument("--images", type=int, default=250, help="training and validation images together (default 250)")
     demo.add_argument("--seed", type=int, default=0)
     demo.set_defaults(run=_demo_data)
+    from furnace.prepare import add_parser
+
+    add_parser(commands)
     return parser
 
 
@@ -159,10 +170,11 @@ def _end_at_once(status: int) -> NoReturn:
 def _demo_data(options: argparse.Namespace, _: Sequence[str]) -> int:
     from tqdm import tqdm
 
-    from furnace.data.synthetic import write_voc_layout
+    from furnace.data.synthetic import write_city_layout, write_voc_layout
 
+    write = {"voc": write_voc_layout, "city": write_city_layout}[options.layout]
     try:
-        write_voc_layout(options.folder, images=options.images, seed=options.seed, progress=tqdm)
+        write(options.folder, images=options.images, seed=options.seed, progress=tqdm)
     except OSError as error:
         raise InputError(
             f"cannot write {options.folder}: {error.strerror}; name a folder that can be written"

@@ -28,7 +28,7 @@ def imports(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("part", FORBIDDEN)
 def test_imports_run_downward(part: str) -> None:
-    for path in (FURNACE / part).glob("*.py"):
+    for path in (FURNACE / part).rglob("*.py"):
         for name in imports(path):
             for other in FORBIDDEN[part]:
                 assert not f"{name}.".startswith(f"furnace.{other}."), f"{path} imports {name}"

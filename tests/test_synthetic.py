@@ -1,24 +1,43 @@
-"""The demo data: reproducible, in the layout of PASCAL VOC, and with classes that colour cannot tell apart."""
+"""The demo data: reproducible, in either layout, and with classes that colour cannot tell apart."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from furnace.data.synthetic import IGNORE_LABEL, NUM_CLASSES_DRAWN, _labelling_order, draw_scene, write_voc_layout
+from furnace.data.synthetic import write_city_layout, write_voc_layout
+from furnace.data.synthetic.drawing import IGNORE_LABEL
+from furnace.data.synthetic.layout import CITY_LAYOUT, VOC_LAYOUT, Layout, _labelling_order
+from furnace.data.synthetic.shapes import NUM_CLASSES_DRAWN, draw_scene
 from furnace.errors import InputError
 
 OBJECT_CLASSES = set(range(1, NUM_CLASSES_DRAWN))
-IMAGES = 60
+CLASSES = {"voc": set(range(NUM_CLASSES_DRAWN)), "city": set(range(19))}
+IMAGES = 80
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo") / "new" / "folder"
-    write_voc_layout(folder, images=IMAGES, seed=5)
-    return folder
+class Demo:
+    """One layout: how it is written, and a larger demo of it to look at."""
+
+    def __init__(self, layout: Layout, write: Callable, folder: Path) -> None:
+        self.layout, self.write, self.folder = layout, write, folder
+        self.classes = CLASSES[layout.dataset.name]
+
+    def list_file(self, kind: str, ratio: int) -> str:
+        return getattr(self.layout.dataset, f"{kind}_list").format(ratio=ratio)
+
+    def read_list(self, name: str) -> list[str]:
+        return (self.folder / name).read_text().splitlines()
+
+
+@pytest.fixture(scope="module", params=[(VOC_LAYOUT, write_voc_layout), (CITY_LAYOUT, write_city_layout)], ids=CLASSES)
+def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    demo = Demo(*request.param, tmp_path_factory.mktemp("demo") / "new" / "folder")
+    demo.write(demo.folder, images=IMAGES, seed=5)
+    return demo
 
 
 @pytest.fixture(scope="module")
@@ -34,35 +53,33 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-def read_list(folder: Path, kind: str, ratio: int) -> list[str]:
-    return (folder / "subset_train_aug" / f"train_aug_{kind}_1-{ratio}.txt").read_text().splitlines()
-
-
 def read_label(folder: Path, line: str) -> np.ndarray:
     return cv2.imread(str(folder / line.split("\t")[1].lstrip("/")), cv2.IMREAD_UNCHANGED)
 
 
-def test_same_seed_same_bytes(tmp_path: Path) -> None:
+def test_same_seed_same_bytes(demo: Demo, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        write_voc_layout(tmp_path / name, images=12, seed=5)
+        demo.write(tmp_path / name, images=12, seed=5)
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
 
 
-def test_other_seed_other_scenes_and_other_labelled_images(tmp_path: Path) -> None:
+def test_other_seed_other_scenes_and_other_labelled_images(demo: Demo, tmp_path: Path) -> None:
     for seed in (5, 6):
-        write_voc_layout(tmp_path / str(seed), images=12, seed=seed)
+        demo.write(tmp_path / str(seed), images=12, seed=seed)
     first, second = digests(tmp_path / "5"), digests(tmp_path / "6")
     scene_files = [name for name in first if name.endswith((".jpg", ".png"))]
     assert len(scene_files) == 24
     assert not [name for name in scene_files if first[name] == second[name]]
-    assert read_list(tmp_path / "5", "labeled", 2) != read_list(tmp_path / "6", "labeled", 2)
+    labeled_list = demo.list_file("labeled", 2)
+    assert first[labeled_list] != second[labeled_list]
 
 
-def test_an_image_does_not_depend_on_how_many_there_are(demo: Path, tmp_path: Path) -> None:
-    write_voc_layout(tmp_path, images=10, seed=5)
-    shared = [name for name in digests(tmp_path) if name.startswith("train_aug/")]
+def test_an_image_does_not_depend_on_how_many_there_are(demo: Demo, tmp_path: Path) -> None:
+    demo.write(tmp_path, images=10, seed=5)
+    few, many = digests(tmp_path), digests(demo.folder)
+    shared = [path[1:] for number in range(8) for path in demo.layout.pair(demo.layout.training, number)]
     assert len(shared) == 16
-    assert {name: digests(tmp_path)[name] for name in shared} == {name: digests(demo)[name] for name in shared}
+    assert {name: few[name] for name in shared} == {name: many[name] for name in shared}
 
 
 def test_scene_types_and_label_values(scenes: list[tuple[np.ndarray, np.ndarray]]) -> None:
@@ -106,38 +123,45 @@ def test_texture_does_tell_objects_from_the_ground(scenes: list[tuple[np.ndarray
     assert np.median(contrast[True]) > 1.5 * np.median(contrast[False])
 
 
-def test_layout_and_sizes(demo: Path) -> None:
-    training = sorted(path.stem for path in (demo / "train_aug/image").iterdir())
-    validation = (demo / "val.txt").read_text().splitlines()
+def test_layout_and_sizes(demo: Demo) -> None:
+    layout, dataset = demo.layout, demo.layout.dataset
+    training, validation = demo.read_list(layout.train_list), demo.read_list(dataset.val_list)
     assert (len(training), len(validation)) == (IMAGES * 4 // 5, IMAGES // 5)
-    assert sorted(path.stem for path in (demo / "train_aug/label").iterdir()) == training
+    pairs = ["\t".join(layout.pair(layout.training, number)) for number in range(IMAGES * 4 // 5)]
+    assert training == pairs
+    files = {path.relative_to(demo.folder).as_posix() for path in demo.folder.rglob("*.[jp][pn]g")}
+    assert files == {path[1:] for line in training + validation for path in line.split("\t")}
     sizes = set()
-    for line in read_list(demo, "labeled", 2) + validation:
-        image_path, label_path = line.split("\t")
-        assert Path(image_path).parts[:2] == Path(label_path).parts[:2]
-        assert Path(image_path).stem == Path(label_path).stem
-        assert (Path(image_path).suffix, Path(label_path).suffix) == (".jpg", ".png")
-        image, label = cv2.imread(str(demo / image_path.lstrip("/"))), read_label(demo, line)
+    for line in training + validation:
+        image, label = cv2.imread(str(demo.folder / line.split("\t")[0][1:])), read_label(demo.folder, line)
         assert image.shape == (*label.shape, 3)
         sizes.add(label.shape)
     assert len(sizes) > 10  # sizes vary
 
 
-def test_written_image_is_the_scene_in_rgb_order(demo: Path) -> None:
-    rng = np.random.default_rng([5, 0])
-    height, width = int(rng.integers(112, 145)), int(rng.integers(144, 177))
-    image, label = draw_scene(rng, height, width)
-    written = cv2.cvtColor(cv2.imread(str(demo / "train_aug/image/scene_00000.jpg")), cv2.COLOR_BGR2RGB)
-    assert np.abs(written.astype(int) - image).mean() < 12  # what JPEG loses of the noise and of the colours
-    assert np.array_equal(read_label(demo, "\t/train_aug/label/scene_00000.png"), label)
+def test_the_published_file_names() -> None:
+    assert VOC_LAYOUT.pair("val", 7) == ("/val/image/scene_00007.jpg", "/val/label/scene_00007.png")
+    assert CITY_LAYOUT.pair("train", 7) == (
+        "/images/train/street_00007.png",
+        "/segmentation/train/street_00007_gtFine.png",
+    )
 
 
-def test_lists_are_disjoint_nested_and_complete(demo: Path) -> None:
-    training = {f"/train_aug/image/{path.name}" for path in (demo / "train_aug/image").iterdir()}
+def test_written_image_is_the_scene_in_rgb_order(demo: Demo) -> None:
+    image, label = demo.layout.draw(np.random.default_rng([5, 0]))
+    image_path, label_path = demo.layout.pair(demo.layout.training, 0)
+    written = cv2.cvtColor(cv2.imread(str(demo.folder / image_path[1:])), cv2.COLOR_BGR2RGB)
+    lost = 12 if image_path.endswith(".jpg") else 0  # what JPEG loses of the noise and of the colours
+    assert np.abs(written.astype(int) - image).mean() <= lost
+    assert np.array_equal(read_label(demo.folder, f"\t{label_path}"), label)
+
+
+def test_lists_are_disjoint_nested_and_complete(demo: Demo) -> None:
+    training = {line.split("\t")[0] for line in demo.read_list(demo.layout.train_list)}
     smaller: set[str] = set()
     for ratio in (16, 8, 4, 2):
-        labeled = [line.split("\t")[0] for line in read_list(demo, "labeled", ratio)]
-        unlabeled = read_list(demo, "unlabeled", ratio)
+        labeled = [line.split("\t")[0] for line in demo.read_list(demo.list_file("labeled", ratio))]
+        unlabeled = demo.read_list(demo.list_file("unlabeled", ratio))
         assert len(labeled) == len(training) // ratio
         assert len(labeled) + len(unlabeled) == len(training)
         assert set(labeled) | set(unlabeled) == training
@@ -145,11 +169,11 @@ def test_lists_are_disjoint_nested_and_complete(demo: Path) -> None:
         smaller = set(labeled)
 
 
-def test_smallest_labelled_list_shows_every_class(demo: Path) -> None:
-    lines = read_list(demo, "labeled", 16)
-    assert len(lines) == 3  # so few that a random choice often misses a class
-    shown = set().union(*(np.unique(read_label(demo, line)).tolist() for line in lines))
-    assert shown - {0, IGNORE_LABEL} == OBJECT_CLASSES
+def test_smallest_labelled_list_shows_every_class(demo: Demo) -> None:
+    lines = demo.read_list(demo.list_file("labeled", 16))
+    assert len(lines) == 4  # so few that a random choice often misses a class
+    shown = set().union(*(np.unique(read_label(demo.folder, line)).tolist() for line in lines))
+    assert shown == demo.classes | {IGNORE_LABEL}
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -162,7 +186,7 @@ def test_images_with_a_rare_class_are_labelled_first(seed: int) -> None:
     assert order[3:] != _labelling_order(classes_shown, seed + 1)[3:]
 
 
-def test_progress_sees_every_image(tmp_path: Path) -> None:
+def test_progress_sees_every_image(demo: Demo, tmp_path: Path) -> None:
     seen = []
 
     def progress(indices):
@@ -170,53 +194,61 @@ def test_progress_sees_every_image(tmp_path: Path) -> None:
             seen.append(index)
             yield index
 
-    write_voc_layout(tmp_path, images=10, progress=progress)
+    demo.write(tmp_path, images=10, progress=progress)
     assert seen == list(range(10))
 
 
-def test_earlier_demo_is_replaced_and_other_files_stay(tmp_path: Path) -> None:
-    write_voc_layout(tmp_path, images=12, seed=1)
+def test_earlier_demo_is_replaced_and_other_files_stay(demo: Demo, tmp_path: Path) -> None:
+    demo.write(tmp_path, images=12, seed=1)
     (tmp_path / "notes.txt").write_text("mine")
-    write_voc_layout(tmp_path, images=10, seed=2)
-    assert len(list((tmp_path / "train_aug/image").iterdir())) == 8
-    assert len((tmp_path / "val.txt").read_text().splitlines()) == 2
-    assert (tmp_path / "notes.txt").read_text() == "mine"
+    demo.write(tmp_path, images=10, seed=2)
+    (tmp_path / "notes.txt").unlink()  # mine is still there
+    demo.write(tmp_path / "alone", images=10, seed=2)
+    alone = digests(tmp_path / "alone")
+    assert {name: digest for name, digest in digests(tmp_path).items() if not name.startswith("alone/")} == alone
 
 
-def test_an_interrupted_demo_has_no_lists_and_can_be_made_again(tmp_path: Path) -> None:
-    write_voc_layout(tmp_path, images=10)
+def test_an_interrupted_demo_has_no_lists_and_can_be_made_again(demo: Demo, tmp_path: Path) -> None:
+    demo.write(tmp_path, images=10)
 
     def interrupted(indices):
         yield next(iter(indices))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_voc_layout(tmp_path, images=10, progress=interrupted)
-    assert not list(tmp_path.rglob("*1-*.txt")) and not (tmp_path / "val.txt").exists()
-    write_voc_layout(tmp_path, images=10)
-    assert (tmp_path / "val.txt").exists()
+        demo.write(tmp_path, images=10, progress=interrupted)
+    assert [path.name for path in tmp_path.rglob("*.txt")] == [demo.layout.marker]
+    demo.write(tmp_path, images=10)
+    assert (tmp_path / demo.layout.dataset.val_list).exists()
 
 
-@pytest.mark.parametrize("existing", ["photos/holiday.jpg", "subset_train_aug/train_aug_labeled_1-8.txt", "val.txt"])
-def test_folders_of_others_are_refused_untouched(existing: str, tmp_path: Path) -> None:
-    """The second is the real PASCAL VOC, whose folders have the same names."""
-    (tmp_path / existing).parent.mkdir(exist_ok=True)
-    (tmp_path / existing).write_text("precious")
+@pytest.mark.parametrize("existing", ["photos/holiday.jpg", "labeled list", "val list", "other layout"])
+def test_folders_of_others_are_refused_untouched(demo: Demo, existing: str, tmp_path: Path) -> None:
+    """The second and third are real data sets, whose folders have the same names."""
+    markers = {VOC_LAYOUT.marker, CITY_LAYOUT.marker}
+    names = {
+        "labeled list": demo.list_file("labeled", 8),
+        "val list": demo.layout.dataset.val_list,
+        "other layout": (markers - {demo.layout.marker}).pop(),
+    }
+    path = tmp_path / names.get(existing, existing)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("precious")
     before = digests(tmp_path)
     with pytest.raises(InputError, match=r"expected .* found .*; name another folder"):
-        write_voc_layout(tmp_path, images=10)
+        demo.write(tmp_path, images=10)
     assert digests(tmp_path) == before
 
 
-def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_refused(demo: Demo, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("precious")
     with pytest.raises(InputError, match="found"):
-        write_voc_layout(tmp_path / "file", images=10)
+        demo.write(tmp_path / "file", images=10)
     assert (tmp_path / "file").read_text() == "precious"
 
 
 @pytest.mark.parametrize(("images", "seed"), [(9, 0), (10, -1)])
-def test_too_few_images_or_a_negative_seed_are_refused(images: int, seed: int, tmp_path: Path) -> None:
+def test_too_few_images_or_a_negative_seed_are_refused(demo: Demo, images: int, seed: int, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"expected .* found .*; "):
-        write_voc_layout(tmp_path / "demo", images=images, seed=seed)
+        demo.write(tmp_path / "demo", images=images, seed=seed)
     assert not (tmp_path / "demo").exists()

@@ -1,0 +1,5 @@
+"""The network of both students and both teachers."""
+
+from furnace.network.deeplabv3plus import DeepLabV3Plus
+
+build_network = DeepLabV3Plus  # of (backbone, num_classes, width), with random weights

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Cross pseudo supervision (CPS) on Cityscapes: the students label for each other and see the weak view.
+# Every setting is an environment variable: change its default here, or set it outside (labeled_ratio=16 bash train_org.sh).
+# The others, with their meaning: python -m furnace train --settings
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+set -a
+
+: "${volna:=../../}"              # repository root
+: "${dataset_path:=}"             # empty: $volna/DATA/city
+: "${NGPUS:=all}"                 # processes on this machine, one GPU each; 0: one process on the CPU
+: "${method:=org}"                # supervised, org, ema
+: "${labeled_ratio:=8}"           # 1/N of the images are labelled: 16, 8, 4, 2
+: "${nepochs:=}"                  # empty: 64, 68, 80, 120 for 1/16, 1/8, 1/4, 1/2
+: "${batch_size:=4}"              # over all processes
+: "${image_size:=800}"            # side of the crop
+: "${seed:=0}"
+: "${precision:=auto}"            # auto: bf16 on a GPU that has it; fp32, bf16, fp16
+: "${resume:=auto}"               # auto: go on where a run stopped; never; force
+: "${learning_rate:=0.02}"        # halved in config.py: docs/training.md says why
+: "${pretrained_model:=$volna/DATA/pytorch-weight/resnet50_v1c.pth}"  # or torchvision://resnet50, or none
+: "${backbone:=}"                 # empty: the one in pretrained_model
+: "${snapshot_iter:=1}"           # epochs between snapshots
+: "${keep_snapshots:=3}"
+: "${OUTPUT_PATH:=}"              # empty: ../../output_city/city8_res50_cutmix_B4_CPS, after the settings above
+: "${snapshot_dir:=$OUTPUT_PATH}"  # snapshots
+: "${eval_epochs:=last}"          # evaluated afterwards: last, all, none, 20-34, 30,34
+: "${ensemble:=all}"              # v0, v0_2: students; v1, v1_2: teachers; v2, v3, v4: together
+
+PYTHONPATH="$volna${PYTHONPATH:+:$PYTHONPATH}"
+python -m furnace train .
+python -m furnace eval .
