@@ -1,5 +1,6 @@
 """Settings are read from text, config.py and the environment, and refused when they make no sense."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,17 @@ def test_experiment_files_stay_small() -> None:
     for folder in REPOSITORY.glob("exp.*/*"):
         assert len((folder / "config.py").read_text().splitlines()) <= 60
         assert len((folder / "network.py").read_text().splitlines()) <= 20
+
+
+@pytest.mark.parametrize("experiment", ["exp.voc", "exp.city", "exp.camvid"])
+@pytest.mark.parametrize("script", ["train_org.sh", "train_ema.sh", "eval.sh"])
+def test_scripts_repeat_the_defaults_of_their_configuration(tmp_path: Path, experiment: str, script: str) -> None:
+    """Else a script would train, or look for, another run than `python -m furnace` does."""
+    folder = REPOSITORY / experiment / "ensemble_teacher+cutmix"
+    found = dict(re.findall(r'^: "\$\{(\w+):=([^}$]*)\}"', (folder / script).read_text(), re.MULTILINE))
+    assert set(found) <= set(FIELDS) and len(found) > 8
+    plain = {"dataset_path": str(tmp_path), "pretrained_model": "none", "method": found.pop("method")}
+    by_configuration = read_experiment(folder, plain).settings
+    by_script = read_experiment(folder, {**found, **plain}).settings
+    assert by_script == by_configuration
+    assert plain["method"] == ("org" if script == "train_org.sh" else "ema")

@@ -1,7 +1,8 @@
 """CamVid: 367 training and 101 validation street scenes of 480 x 360 pixels, 11 classes; trained from random weights.
 
 The worked example of a data set that is neither VOC nor Cityscapes: its declaration (furnace/data/datasets.py), lists
-made by make_lists.py, and this file. Every value is the default of an environment variable of the same name.
+drawn by `python -m furnace prepare camvid`, and this file. Every value is the default of an environment variable of the
+same name.
 """
 
 from easydict import EasyDict
