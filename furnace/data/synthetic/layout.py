@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from furnace.data.datasets import CITYSCAPES, VOC, Dataset
+from furnace.data.splits import cover_classes
 from furnace.data.synthetic.drawing import IGNORE_LABEL
 from furnace.data.synthetic.shapes import draw_scene
 from furnace.data.synthetic.street import draw_street
@@ -140,13 +141,9 @@ def _lists(layout: Layout, pairs: list[tuple[str, str]], train_count: int, order
 
 def _labelling_order(classes_shown: list[set[int]], seed: int) -> list[int]:
     """A random order of the training images, changed only so far that the first few together show every class."""
-    rest = np.random.default_rng(seed).permutation(len(classes_shown)).tolist()
-    missing, first = set().union(*classes_shown), []
-    while missing:
-        first.append(max(rest, key=lambda index: len(missing & classes_shown[index])))
-        rest.remove(first[-1])
-        missing -= classes_shown[first[-1]]
-    return first + rest
+    order = np.random.default_rng(seed).permutation(len(classes_shown)).tolist()
+    first = cover_classes(classes_shown, order)
+    return first + [number for number in order if number not in first]
 
 
 def _check_request(layout: Layout, folder: Path, images: int, seed: int) -> None:
