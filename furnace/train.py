@@ -1,32 +1,25 @@
 """`python -m furnace train`: sets up a run, then a loop that names its steps."""
 
 import sys
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from furnace.data.file_list import FileList
 from furnace.data.loaders import Plan, TrainingSamples, to_device, training_batches
-from furnace.engine.backend import autocast, loader_workers, prepare_backends, training_dtype
+from furnace.engine.backend import loader_workers, prepare_backends
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.distributed import World
 from furnace.engine.evaluator import IMAGENET_MEAN, IMAGENET_STD
 from furnace.engine.log import LossMeter, RunLogs, Stopwatch
 from furnace.errors import InputError
 from furnace.experiment import Experiment
-from furnace.losses import PixelLoss, cross_entropy, ohem_cross_entropy
-from furnace.network.pretrained import load_backbone
-from furnace.optimizer import build_optimizer, iterations_per_epoch, polynomial_rate, ramp, set_learning_rate
+from furnace.learner import Learner
+from furnace.optimizer import iterations_per_epoch
 from furnace.record import settings_record, software_record, write_record
-from furnace.semi.cross_supervision import CrossSupervision
 from furnace.semi.cutmix import cutmix_masks
-from furnace.semi.ensemble import Ensemble
-from furnace.settings import Settings
 
 
 class Trainer:
@@ -42,22 +35,14 @@ class Trainer:
         labeled, unlabeled = experiment.split("labeled"), experiment.split("unlabeled")
         self.iterations_per_epoch = iterations_per_epoch(len(labeled.files), len(unlabeled.files), settings.batch_size)
         self.iterations = settings.nepochs * self.iterations_per_epoch
-        self.base_rate = settings.learning_rate * settings.learning_rate_factor
 
         prepare_backends(settings.deterministic, settings.precision)
-        self.ensemble = self._build_ensemble()
-        self.optimizers = [
-            build_optimizer(student, self.base_rate, settings.weight_decay) for student in self.ensemble.students
-        ]
-        dtype = training_dtype(settings.precision, world.device)
-        self.scaler = torch.amp.GradScaler(world.device.type, enabled=dtype == torch.float16)
-        self.algorithm = self._algorithm(dtype)
-
+        self.learner = Learner(experiment, world, self.iterations)
         self.snapshots = Snapshots(settings.snapshot_dir)
         self.identity = {
             **experiment.result_settings(),
             "pretrained_model": Path(settings.pretrained_model).name,  # a checkout may move
-            "precision": str(dtype),
+            "precision": str(self.learner.dtype),
             "labelled list": labeled.files.sha256(),
             "unlabelled list": unlabeled.files.sha256(),
         }
@@ -67,7 +52,7 @@ class Trainer:
             batch_size=settings.batch_size,
             iterations_per_epoch=self.iterations_per_epoch,
             iterations=self.iterations,
-            pairs_from=self._first_iteration_with_pairs(),
+            pairs_from=self.learner.first_iteration_with_pairs(),
             crop=settings.image_size,
             scales=settings.train_scales,
             with_strong=experiment.method.view == "strong",
@@ -91,7 +76,7 @@ class Trainer:
         self.mean = torch.tensor(IMAGENET_MEAN, device=world.device)
         self.std = torch.tensor(IMAGENET_STD, device=world.device)
         if world.is_main and self.start < self.iterations:
-            self._describe(labeled.files, unlabeled.files, dtype)
+            self._describe(labeled.files, unlabeled.files)
 
     def run(self) -> None:
         """Trains from the first iteration that is not done yet to the last."""
@@ -102,10 +87,7 @@ class Trainer:
         logs = self._logs() if self.world.is_main else None
         for iteration, raw in self._progress(enumerate(self.batches, self.start)):
             batch = to_device(raw, self.world.device, self.mean, self.std, self.settings.channels_last)
-            cps_weight = self._cps_weight(iteration)
-            losses = self.algorithm.accumulate_gradients(batch, cps_weight)
-            self._step(polynomial_rate(self.base_rate, iteration, self.iterations))
-            self._update_teachers(iteration + 1, cps_weight)
+            losses = self.learner.step(batch, iteration)
             self.meter.add(iteration, losses.terms(), batch.files)
             if self.meter.due():
                 self._show(self.meter.read_back())
@@ -113,18 +95,6 @@ class Trainer:
                 self._end_epoch((iteration + 1) // self.iterations_per_epoch, logs)
         if logs:
             logs.close()
-
-    def _step(self, learning_rate: float) -> None:
-        for optimizer in self.optimizers:
-            set_learning_rate(optimizer, learning_rate)
-            self.scaler.step(optimizer)
-            optimizer.zero_grad(set_to_none=True)
-        self.scaler.update()
-
-    def _update_teachers(self, step: int, cps_weight: float) -> None:
-        # While the teachers see no images, or never make statistics of their own, theirs follow the students'.
-        follow = cps_weight == 0 or self.settings.teacher_norm == "running"
-        self.ensemble.update_teachers(step, self.settings.ema_decay, with_buffers=follow)
 
     def _end_epoch(self, epoch: int, logs: RunLogs | None) -> None:
         """Reads the losses back, writes the epoch's row, and a snapshot when one is due."""
@@ -135,8 +105,8 @@ class Trainer:
         row = {
             "epoch": epoch,
             "iteration": iteration,
-            "learning_rate": polynomial_rate(self.base_rate, iteration - 1, self.iterations),
-            "cps_weight": self._cps_weight(iteration - 1),
+            "learning_rate": self.learner.learning_rate(iteration - 1),
+            "cps_weight": self.learner.cps_weight(iteration - 1),
             **dict(zip(local, shared.tolist(), strict=True)),
             "seconds": self.stopwatch.seconds,
             "data_seconds": self.stopwatch.data_seconds,
@@ -146,27 +116,10 @@ class Trainer:
             return
         logs.add(row)
         if epoch % self.settings.snapshot_iter == 0 or epoch == self.settings.nepochs:
-            self._require_finite_weights(iteration)
+            self.learner.require_finite_weights(iteration)
             keep = None if self.settings.keep_snapshots == "all" else self.settings.keep_snapshots
-            self.snapshots.save(epoch, self.ensemble.networks(), self._state(iteration), keep)
-
-    def _require_finite_weights(self, iteration: int) -> None:
-        """The losses read so far were taken before the last step; a snapshot must not hold what it broke."""
-        for student in self.ensemble.students:
-            if not torch.stack(torch._foreach_norm(list(student.parameters()))).isfinite().all():
-                raise InputError(
-                    f"weights are not finite after iteration {iteration}; the last snapshot is kept; "
-                    "lower learning_rate"
-                )
-
-    def _state(self, iteration: int) -> dict:
-        """What going on needs beside the networks."""
-        return {
-            "iteration": iteration,
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "scaler": self.scaler.state_dict(),
-            "settings": self.identity,
-        }
+            state = {**self.learner.state(), "iteration": iteration, "settings": self.identity}
+            self.snapshots.save(epoch, self.learner.ensemble.networks(), state, keep)
 
     def _resume(self) -> int:
         """The first iteration to run: 0, or where the newest snapshot ended, with everything put back."""
@@ -192,67 +145,21 @@ class Trainer:
                 f"cannot resume with other settings: {'; '.join(changed)}; "
                 "set them back, choose another OUTPUT_PATH, or set resume=force"
             )
-        self.snapshots.load(state["epoch"], self.ensemble.networks())
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            decays = [group["weight_decay"] for group in optimizer.param_groups]  # those of now, with resume=force
-            optimizer.load_state_dict(saved)
-            for group, decay in zip(optimizer.param_groups, decays, strict=True):
-                group["weight_decay"] = decay
-        if self.scaler.is_enabled() and state["scaler"]:
-            self.scaler.load_state_dict(state["scaler"])
+        self.snapshots.load(state["epoch"], self.learner.ensemble.networks())
+        self.learner.restore(state)
         return state["epoch"] * self.iterations_per_epoch
 
-    def _build_ensemble(self) -> Ensemble:
-        torch.manual_seed(self.settings.seed)
-
-        def build() -> nn.Module:
-            network = self.experiment.network()
-            self.weights = load_backbone(network.backbone, self.settings.pretrained_model)
-            return network
-
-        layout = torch.channels_last if self.settings.channels_last else torch.contiguous_format
-        ensemble = Ensemble(build, with_teachers=self.experiment.method.labellers == "teachers")
-        ensemble.map(lambda network: self.world.synchronized(network.to(self.world.device, memory_format=layout)))
-        for student in ensemble.students:
-            student.train()
-        for teacher in ensemble.teachers:
-            teacher.train(self.settings.teacher_norm == "batch")
-        return ensemble
-
-    def _algorithm(self, dtype: torch.dtype) -> CrossSupervision:
-        settings, ensemble = self.settings, self.ensemble
-        ready = torch.compile if settings.compile else lambda network: network
-        labellers = {"none": [], "students": ensemble.students, "teachers": ensemble.teachers}
-        return CrossSupervision(
-            students=[ready(self.world.data_parallel(student)) for student in ensemble.students],
-            labellers=[ready(labeller) for labeller in labellers[self.experiment.method.labellers]],
-            view=self.experiment.method.view,
-            supervised_loss=supervised_loss(settings, self.world.size),
-            average=self.world.mean,
-            backward=lambda loss: self.scaler.scale(loss).backward(),
-            autocast=partial(autocast, self.world.device, dtype),
-        )
-
-    def _cps_weight(self, iteration: int) -> float:
-        return self.settings.cps_weight * ramp(iteration, self.iterations, *self.settings.cps_ramp)
-
-    def _first_iteration_with_pairs(self) -> int:
-        """Before it, unlabelled images are not even read."""
-        if self.experiment.method.labellers == "none":
-            return self.iterations
-        return bisect_right(range(self.iterations), 0, key=self._cps_weight)  # the weight never falls
-
-    def _describe(self, labeled: FileList, unlabeled: FileList, dtype: torch.dtype) -> None:
+    def _describe(self, labeled: FileList, unlabeled: FileList) -> None:
         """Prints what decides the result, and writes all of it to config.json."""
         settings, world = self.settings, self.world
         effective = {
-            "learning_rate": self.base_rate,
+            "learning_rate": self.learner.base_rate,
             "weight_decay": settings.weight_decay,
             "processes": world.size,
             "batch_size_per_process": settings.batch_size // world.size,
             "iterations_per_epoch": self.iterations_per_epoch,
             "iterations": self.iterations,
-            "precision": str(dtype).removeprefix("torch."),
+            "precision": str(self.learner.dtype).removeprefix("torch."),
             "device": str(world.device),
         }
         named = [labeled, unlabeled]
@@ -265,7 +172,7 @@ class Trainer:
             "classes": list(self.experiment.dataset.classes),
             "settings": settings_record(settings),
             **software_record(),
-            "weights": self.weights,
+            "weights": self.learner.weights,
             "iteration": self.start,
             "effective": effective,
             "lists": lists,
@@ -275,11 +182,11 @@ class Trainer:
         print(
             f"{settings.method}: labellers {method.labellers}, view {method.view}, "
             f"{settings.backbone} width {settings.width:g}\n"
-            f"weights: {self.weights}\n"
+            f"weights: {self.learner.weights}\n"
             f"1/{settings.labeled_ratio}: {len(labeled)} labelled, {len(unlabeled)} unlabelled images"
             f"{_ratio_note(settings.labeled_ratio, len(labeled), len(unlabeled))}\n"
             f"batch {settings.batch_size} = {world.size} x {effective['batch_size_per_process']}, "
-            f"effective learning rate {self.base_rate:g}, weight decay {settings.weight_decay:g}\n"
+            f"effective learning rate {self.learner.base_rate:g}, weight decay {settings.weight_decay:g}\n"
             f"{effective['precision']} on {world.device}\n"
             f"{settings.nepochs} epochs of {self.iterations_per_epoch} iterations, from iteration {self.start}\n"
             f"writing to {settings.OUTPUT_PATH}",
@@ -310,11 +217,3 @@ def _ratio_note(ratio: int, labeled: int, unlabeled: int) -> str:
     """What to say where the lists' lengths are not those that the ratio promises."""
     found = (labeled + unlabeled) / labeled
     return "" if 0.9 * ratio <= found <= 1.1 * ratio else f" (note: 1/{found:.1f}, not 1/{ratio}, of them is labelled)"
-
-
-def supervised_loss(settings: Settings, processes: int) -> PixelLoss:
-    """Cross-entropy, or OHEM with `ohem_min_kept` pixels for every image of a process, as published."""
-    if settings.ohem_threshold is None:
-        return cross_entropy
-    min_kept = settings.ohem_min_kept * settings.batch_size // processes
-    return partial(ohem_cross_entropy, threshold=settings.ohem_threshold, min_kept=min_kept)

@@ -20,9 +20,9 @@ from furnace.data.synthetic import write_city_layout
 from furnace.data.synthetic.drawing import IGNORE_LABEL
 from furnace.data.synthetic.street import KINDS, draw_street
 from furnace.experiment import Experiment, read_experiment
+from furnace.learner import supervised_loss
 from furnace.semi.ensemble import PREDICTORS
 from furnace.settings import FIELDS
-from furnace.train import supervised_loss
 
 FOLDER = "exp.city/ensemble_teacher+cutmix"
 CLASSES = set(range(CITYSCAPES.num_classes))

@@ -14,8 +14,9 @@ from conftest import REPOSITORY
 from furnace.__main__ import main
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.log import LossMeter, RunLogs
+from furnace.learner import Learner
+from furnace.semi.cross_supervision import Losses
 from furnace.semi.ensemble import PREDICTORS
-from furnace.train import Trainer
 
 
 @pytest.fixture
@@ -167,13 +168,14 @@ def test_ways_to_run_end_well(run, tmp_path: Path, setting: str) -> None:
 
 def test_weights_that_are_not_finite_are_not_saved(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The losses of an epoch are taken before its last step; what that step breaks must not become a snapshot."""
-    trainer_step = Trainer._step
+    step = Learner.step
 
-    def breaking_step(self: Trainer, learning_rate: float) -> None:
-        trainer_step(self, learning_rate)
+    def breaking_step(self: Learner, *arguments) -> Losses:
+        losses = step(self, *arguments)
         self.ensemble.students[0].classifier.bias.data[0] = float("nan")
+        return losses
 
-    monkeypatch.setattr(Trainer, "_step", breaking_step)
+    monkeypatch.setattr(Learner, "step", breaking_step)
     monkeypatch.setattr(LossMeter, "read_back", lambda self: {"loss": 0.0})
     output = tmp_path / "broken"
     monkeypatch.setattr(RunLogs, "add", lambda self, row: None)

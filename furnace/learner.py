@@ -1,0 +1,139 @@
+"""What learns: the networks of a run, their optimizers, and one training step; no data and no files."""
+
+from bisect import bisect_right
+from functools import partial
+
+import torch
+from torch import nn
+
+from furnace.batch import Batch
+from furnace.engine.backend import autocast, training_dtype
+from furnace.engine.distributed import World
+from furnace.errors import InputError
+from furnace.experiment import Experiment
+from furnace.losses import PixelLoss, cross_entropy, ohem_cross_entropy
+from furnace.network.pretrained import load_backbone
+from furnace.optimizer import build_optimizer, polynomial_rate, ramp, set_learning_rate
+from furnace.semi.cross_supervision import CrossSupervision, Losses
+from furnace.semi.ensemble import Ensemble
+from furnace.settings import Settings
+
+
+class Learner:
+    """Two students, their teachers and optimizers, on this process's device.
+
+    Args:
+        iterations: the length of the run, which the rate and the weight of the cross term follow.
+    """
+
+    def __init__(self, experiment: Experiment, world: World, iterations: int) -> None:
+        self.settings, self.method = experiment.settings, experiment.method
+        self.world, self.iterations = world, iterations
+        self.base_rate = self.settings.learning_rate * self.settings.learning_rate_factor
+        self.dtype = training_dtype(self.settings.precision, world.device)
+        self.ensemble, self.weights = self._build_ensemble(experiment)
+        self.optimizers = [
+            build_optimizer(student, self.base_rate, self.settings.weight_decay) for student in self.ensemble.students
+        ]
+        self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.dtype == torch.float16)
+        self.algorithm = self._algorithm()
+
+    def step(self, batch: Batch, iteration: int) -> Losses:
+        """Takes training step `iteration`, counted from 0: gradients of L, both students, both teachers."""
+        cps_weight = self.cps_weight(iteration)
+        losses = self.algorithm.accumulate_gradients(batch, cps_weight)
+        self._move_students(self.learning_rate(iteration))
+        self._move_teachers(iteration + 1, cps_weight)
+        return losses
+
+    def learning_rate(self, iteration: int) -> float:
+        return polynomial_rate(self.base_rate, iteration, self.iterations)
+
+    def cps_weight(self, iteration: int) -> float:
+        return self.settings.cps_weight * ramp(iteration, self.iterations, *self.settings.cps_ramp)
+
+    def first_iteration_with_pairs(self) -> int:
+        """Before it, unlabelled images need not even be read."""
+        if self.method.labellers == "none":
+            return self.iterations
+        return bisect_right(range(self.iterations), 0, key=self.cps_weight)  # the weight never falls
+
+    def require_finite_weights(self, iteration: int) -> None:
+        """The losses read so far were taken before the last step; a snapshot must not hold what it broke."""
+        for student in self.ensemble.students:
+            if not torch.stack(torch._foreach_norm(list(student.parameters()))).isfinite().all():
+                raise InputError(
+                    f"weights are not finite after iteration {iteration}; the last snapshot is kept; "
+                    "lower learning_rate"
+                )
+
+    def state(self) -> dict:
+        """What going on needs beside the networks."""
+        return {
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def restore(self, state: dict) -> None:
+        """Puts `state()` back; weight decay stays as it is set now."""
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            decays = [group["weight_decay"] for group in optimizer.param_groups]
+            optimizer.load_state_dict(saved)
+            for group, decay in zip(optimizer.param_groups, decays, strict=True):
+                group["weight_decay"] = decay
+        if self.scaler.is_enabled() and state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+
+    def _move_students(self, learning_rate: float) -> None:
+        for optimizer in self.optimizers:
+            set_learning_rate(optimizer, learning_rate)
+            self.scaler.step(optimizer)
+            optimizer.zero_grad(set_to_none=True)
+        self.scaler.update()
+
+    def _move_teachers(self, step: int, cps_weight: float) -> None:
+        # While the teachers see no images, or never make statistics of their own, theirs follow the students'.
+        follow = cps_weight == 0 or self.settings.teacher_norm == "running"
+        self.ensemble.update_teachers(step, self.settings.ema_decay, with_buffers=follow)
+
+    def _build_ensemble(self, experiment: Experiment) -> tuple[Ensemble, str]:
+        """The networks on the device, and in words what weights they start from."""
+        torch.manual_seed(self.settings.seed)
+        weights = ""
+
+        def build() -> nn.Module:
+            nonlocal weights
+            network = experiment.network()
+            weights = load_backbone(network.backbone, self.settings.pretrained_model)
+            return network
+
+        layout = torch.channels_last if self.settings.channels_last else torch.contiguous_format
+        ensemble = Ensemble(build, with_teachers=self.method.labellers == "teachers")
+        ensemble.map(lambda network: self.world.synchronized(network.to(self.world.device, memory_format=layout)))
+        for student in ensemble.students:
+            student.train()
+        for teacher in ensemble.teachers:
+            teacher.train(self.settings.teacher_norm == "batch")
+        return ensemble, weights
+
+    def _algorithm(self) -> CrossSupervision:
+        settings, ensemble = self.settings, self.ensemble
+        ready = torch.compile if settings.compile else lambda network: network
+        labellers = {"none": [], "students": ensemble.students, "teachers": ensemble.teachers}
+        return CrossSupervision(
+            students=[ready(self.world.data_parallel(student)) for student in ensemble.students],
+            labellers=[ready(labeller) for labeller in labellers[self.method.labellers]],
+            view=self.method.view,
+            supervised_loss=supervised_loss(settings, self.world.size),
+            average=self.world.mean,
+            backward=lambda loss: self.scaler.scale(loss).backward(),
+            autocast=partial(autocast, self.world.device, self.dtype),
+        )
+
+
+def supervised_loss(settings: Settings, processes: int) -> PixelLoss:
+    """Cross-entropy, or OHEM with `ohem_min_kept` pixels for every image of a process, as published."""
+    if settings.ohem_threshold is None:
+        return cross_entropy
+    min_kept = settings.ohem_min_kept * settings.batch_size // processes
+    return partial(ohem_cross_entropy, threshold=settings.ohem_threshold, min_kept=min_kept)
