@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from furnace.network.deeplabv3plus import DeepLabV3Plus
-from furnace.network.resnet import BACKBONES, ResNet
+from furnace.network.resnet import BACKBONES, ResNet, conv3x3
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -29,3 +29,22 @@ def test_the_papers_stem_is_half_as_wide(width: float) -> None:
     assert [published.conv1[index].out_channels for index in (0, 3, 6)] == [64 * width, 64 * width, 128 * width]
     assert [narrow.conv1[index].out_channels for index in (0, 3, 6)] == [32 * width, 32 * width, 64 * width]
     assert published.layer1[0].downsample is not None and narrow.layer1[0].downsample is None
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 9), (6, 6), (9, 5), (7, 13), (13, 13)])
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 6), (2, 6), (1, 1)])
+def test_taps_that_see_padding_alone_are_left_out_without_a_trace(
+    size: tuple[int, int], stride: int, dilation: int
+) -> None:
+    fast = conv3x3(3, 4, stride, dilation).double()
+    slow = torch.nn.Conv2d(3, 4, 3, stride, padding=dilation, dilation=dilation, bias=False).double()
+    slow.load_state_dict(fast.state_dict())
+    feature = torch.randn(2, 3, *size, dtype=torch.float64)
+    results = []
+    for convolution in (fast, slow):
+        leaf = feature.clone().requires_grad_()
+        result = convolution(leaf)
+        (result * torch.arange(result.numel()).reshape(result.shape)).sum().backward()
+        results.append((result, leaf.grad, convolution.weight.grad))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)

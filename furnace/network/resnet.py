@@ -7,6 +7,7 @@ is that of He et al., "Bag of Tricks" (2018); dilated last stage: Chen et al., "
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -25,8 +26,25 @@ def stage_channels(width: float) -> list[int]:
     return [scaled(channels, width) for channels in (64, 128, 256, 512)]
 
 
+class AtrousConv2d(nn.Conv2d):
+    """A dilated 3x3 convolution without the taps that would see nothing but padding.
+
+    Where the dilation is at least a map's height, the kernel's outer rows meet zeros alone; likewise its columns. On
+    small crops that is most of the head's work: at crop 128 only the centre of rates 12 and 18 is left.
+    """
+
+    def forward(self, feature: Tensor) -> Tensor:
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():  # such a graph must hold for every size
+            return super().forward(feature)
+        blind = [rate >= side for rate, side in zip(self.dilation, feature.shape[2:], strict=True)]
+        rows, columns = (slice(1, 2) if alone else slice(None) for alone in blind)
+        padding = [0 if alone else rate for alone, rate in zip(blind, self.dilation, strict=True)]
+        return F.conv2d(feature, self.weight[:, :, rows, columns], None, self.stride, padding, self.dilation)
+
+
 def conv3x3(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, bias=False)
+    kind = nn.Conv2d if dilation == 1 else AtrousConv2d
+    return kind(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, bias=False)
 
 
 class BasicBlock(nn.Module):
@@ -46,7 +64,7 @@ class BasicBlock(nn.Module):
     def forward(self, feature: Tensor) -> Tensor:
         shortcut = feature if self.downsample is None else self.downsample(feature)
         feature = self.relu(self.bn1(self.conv1(feature)))
-        return self.relu(self.bn2(self.conv2(feature)) + shortcut)
+        return self.relu(self.bn2(self.conv2(feature)).add_(shortcut))
 
 
 class Bottleneck(nn.Module):
@@ -69,7 +87,7 @@ class Bottleneck(nn.Module):
         shortcut = feature if self.downsample is None else self.downsample(feature)
         feature = self.relu(self.bn1(self.conv1(feature)))
         feature = self.relu(self.bn2(self.conv2(feature)))
-        return self.relu(self.bn3(self.conv3(feature)) + shortcut)
+        return self.relu(self.bn3(self.conv3(feature)).add_(shortcut))
 
 
 class ResNet(nn.Module):
