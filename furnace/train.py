@@ -8,7 +8,8 @@ import torch
 from tqdm import tqdm
 
 from furnace.data.file_list import FileList
-from furnace.data.loaders import Plan, TrainingSamples, to_device, training_batches
+from furnace.data.loaders import to_device, training_batches
+from furnace.data.samples import Plan, TrainingSamples
 from furnace.engine.backend import loader_workers, prepare_backends
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.distributed import World
@@ -62,13 +63,14 @@ class Trainer:
             labeled, unlabeled, plan, draw_mask=lambda size, random: cutmix_masks(1, size, random)[0]
         )
         self.stopwatch = Stopwatch()
+        self.workers = loader_workers(settings.num_workers, world.device)
         self.batches = self.stopwatch.waiting(
             training_batches(
                 samples,
                 self.start,
                 world.rank,
                 world.size,
-                workers=loader_workers(settings.num_workers, world.device),
+                workers=self.workers,
                 pin_memory=world.device.type == "cuda",
             )
         )
@@ -109,6 +111,7 @@ class Trainer:
             "cps_weight": self.learner.cps_weight(iteration - 1),
             **dict(zip(local, shared.tolist(), strict=True)),
             "seconds": self.stopwatch.seconds,
+            "step_seconds": self.stopwatch.step_seconds,
             "data_seconds": self.stopwatch.data_seconds,
         }
         self.stopwatch.reset()
@@ -195,7 +198,7 @@ class Trainer:
 
     def _logs(self) -> RunLogs:
         epochs_done = self.start // self.iterations_per_epoch
-        return RunLogs(self.settings.OUTPUT_PATH, self.settings.nepochs, epochs_done, self.start)
+        return RunLogs(self.settings.OUTPUT_PATH, self.settings.nepochs, epochs_done, self.start, self.workers)
 
     def _progress(self, steps: Iterable) -> Iterator:
         self._bar = tqdm(

@@ -10,7 +10,7 @@ import torch
 
 from furnace.engine.checkpoint import Snapshots, students_state
 from furnace.engine.files import write_atomically, write_text
-from furnace.engine.log import EpochTable, LossMeter
+from furnace.engine.log import EpochTable, LossMeter, RunLogs, Stopwatch, waiting_advice
 from furnace.engine.results import PUBLISHED_COLUMNS, append_rows, score_columns
 from furnace.errors import InputError
 from furnace.metrics import Scores, confusion_matrix
@@ -223,6 +223,43 @@ def test_epoch_table_drops_rows_after_the_resumed_epoch(tmp_path: Path) -> None:
     resumed = EpochTable(tmp_path / "metrics.csv", 1)
     resumed.append({"epoch": 2, "loss": 9.0})
     assert pd.read_csv(tmp_path / "metrics.csv")["loss"].tolist() == [1.0, 9.0]
+
+
+def epoch_row(epoch: int, seconds: float, data_seconds: float) -> dict[str, float | int]:
+    losses = dict.fromkeys(("loss", "loss_sup_1", "loss_sup_2", "loss_cross_1", "loss_cross_2"), 0.5)
+    times = {"seconds": seconds, "step_seconds": 0.1, "data_seconds": data_seconds}
+    return {"epoch": epoch, "iteration": 10 * epoch, **losses, **times}
+
+
+@pytest.mark.parametrize(
+    ("workers", "advice"), [(0, "set num_workers=2 (it is 0)"), (3, "set num_workers=4 (it is 3)")]
+)
+def test_a_long_wait_for_data_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, workers: int, advice: str
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(4))
+    logs = RunLogs(tmp_path, nepochs=4, epochs_done=0, iterations_done=0, workers=workers)
+    logs.add(epoch_row(1, seconds=9.0, data_seconds=2.9))
+    assert "note:" not in capsys.readouterr().out
+    logs.add(epoch_row(2, seconds=9.0, data_seconds=3.6))
+    assert f"note: 40% of the time is waiting for data; {advice}" in capsys.readouterr().out
+    logs.add(epoch_row(3, seconds=9.0, data_seconds=8.0))
+    assert "note:" not in capsys.readouterr().out
+    logs.close()
+
+
+def test_where_every_core_loads_data_more_workers_are_no_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(4))
+    assert "faster disk" in waiting_advice(4)
+
+
+def test_stopwatch_parts_waiting_from_stepping(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 0.0, 3.0, 3.0, 7.0, 7.0, 7.0, 7.0, 7.0])  # two batches, waited for 3 s and 4 s; then the end
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    stopwatch = Stopwatch()
+    assert list(stopwatch.waiting("ab")) == ["a", "b"]
+    monkeypatch.setattr("time.perf_counter", lambda: 12.0)
+    assert (stopwatch.seconds, stopwatch.data_seconds, stopwatch.step_seconds) == (12.0, 7.0, 2.5)
 
 
 def test_schedule() -> None:

@@ -2,11 +2,13 @@
 
 import csv
 import io
+import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,9 +17,13 @@ from tqdm import tqdm
 from furnace.engine.files import write_text
 from furnace.errors import InputError
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 T = TypeVar("T")
 
 READ_BACK_EVERY = 20  # iterations between two readings of the losses from the device
+LONG_WAIT = 1 / 3  # of an epoch's time: waiting so much for data is worth a word
 
 
 @dataclass
@@ -88,14 +94,23 @@ class EpochTable:
 
 
 class RunLogs:
-    """The main process's logs: metrics.csv, TensorBoard, a line per epoch."""
+    """The main process's logs: metrics.csv, TensorBoard, a line per epoch.
 
-    def __init__(self, output: Path, nepochs: int, epochs_done: int, iterations_done: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # here, because its import takes a second
+    Args:
+        workers: how many load data, to say what to change where the networks wait for them.
+    """
 
-        self.nepochs = nepochs
+    def __init__(self, output: Path, nepochs: int, epochs_done: int, iterations_done: int, workers: int) -> None:
+        self.output, self.nepochs, self.iterations_done = output, nepochs, iterations_done
         self.table = EpochTable(output / "metrics.csv", epochs_done)
-        self.writer = SummaryWriter(output / "tb", purge_step=iterations_done + 1)
+        self.advice = waiting_advice(workers)
+
+    @cached_property
+    def writer(self) -> "SummaryWriter":
+        """TensorBoard's; made when it is first used, because its import takes a second."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(self.output / "tb", purge_step=self.iterations_done + 1)
 
     def add(self, row: dict[str, float | int]) -> None:
         self.table.append(row)
@@ -106,12 +121,25 @@ class RunLogs:
         tqdm.write(
             f"epoch {row['epoch']}/{self.nepochs}  loss {row['loss']:.4f}  supervised "
             f"{row['loss_sup_1']:.4f} {row['loss_sup_2']:.4f}  "
-            f"cross {row['loss_cross_1']:.4f} {row['loss_cross_2']:.4f}"
-            f"  {row['seconds']:.1f} s ({row['data_seconds']:.1f} s waiting for data)"
+            f"cross {row['loss_cross_1']:.4f} {row['loss_cross_2']:.4f}  {row['seconds']:.1f} s "
+            f"({row['step_seconds']:.3f} s a step, {row['data_seconds']:.1f} s waiting for data)"
         )
+        if self.advice and row["data_seconds"] > LONG_WAIT * row["seconds"]:
+            tqdm.write(
+                f"note: {row['data_seconds'] / row['seconds']:.0%} of the time is waiting for data; {self.advice}"
+            )
+            self.advice = ""  # once is enough
 
     def close(self) -> None:
         self.writer.close()
+
+
+def waiting_advice(workers: int) -> str:
+    """Which setting to change where the networks wait for `workers` of this process."""
+    cores = len(os.sched_getaffinity(0))
+    if workers < cores:
+        return f"set num_workers={min(cores, max(2, 2 * workers))} (it is {workers})"
+    return f"num_workers={workers} uses every core: put dataset_path on a faster disk, or smaller images into it"
 
 
 class Stopwatch:
@@ -122,6 +150,7 @@ class Stopwatch:
 
     def reset(self) -> None:
         self.data_seconds = 0.0
+        self._batches = 0
         self._start = time.perf_counter()
 
     def waiting(self, batches: Iterable[T]) -> Iterator[T]:
@@ -133,8 +162,14 @@ class Stopwatch:
             self.data_seconds += time.perf_counter() - asked
             if batch is None:
                 return
+            self._batches += 1
             yield batch
 
     @property
     def seconds(self) -> float:
         return time.perf_counter() - self._start
+
+    @property
+    def step_seconds(self) -> float:
+        """The mean of a step, waiting for data left out."""
+        return (self.seconds - self.data_seconds) / max(1, self._batches)
