@@ -18,8 +18,8 @@ def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict]:
 
 
 def build_optimizer(network: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.SGD:
-    """One student's optimizer: SGD with momentum 0.9."""
-    return torch.optim.SGD(parameter_groups(network, weight_decay), lr=learning_rate, momentum=MOMENTUM)
+    """One student's optimizer: SGD with momentum 0.9, in one pass over its tensors."""
+    return torch.optim.SGD(parameter_groups(network, weight_decay), lr=learning_rate, momentum=MOMENTUM, fused=True)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
