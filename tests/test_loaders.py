@@ -1,5 +1,6 @@
 """A sample depends on its place alone, not on workers, processes or where a run began; bad files are named."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,17 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from furnace.data import datasets, samples
 from furnace.data.datasets import VOC, Split
 from furnace.data.file_list import FileList
-from furnace.data.loaders import (
-    Plan,
-    RawBatch,
-    TrainingSamples,
-    normalize,
-    to_device,
-    training_batches,
-    validation_images,
-)
+from furnace.data.images import read_image
+from furnace.data.loaders import normalize, to_device, training_batches, validation_images
+from furnace.data.samples import Plan, RawBatch, TrainingSamples
+from furnace.data.strong_augment import strong_view
+from furnace.data.transforms import draw_weak_view
 from furnace.engine.evaluator import IMAGENET_MEAN, IMAGENET_STD
 from furnace.errors import InputError
 from furnace.semi.cutmix import cutmix_masks
@@ -55,8 +53,8 @@ def make_split(root: Path, count: int, with_labels: bool = False) -> Split:
 def batches(
     splits: tuple[Split, Split], plan: Plan = PLAN, start: int = 0, rank: int = 0, processes: int = 1, workers: int = 0
 ) -> list[RawBatch]:
-    samples = TrainingSamples(*splits, plan, draw_mask=lambda size, random: cutmix_masks(1, size, random)[0])
-    return list(training_batches(samples, start, rank, processes, workers, pin_memory=False))
+    made = TrainingSamples(*splits, plan, draw_mask=lambda size, random: cutmix_masks(1, size, random)[0])
+    return list(training_batches(made, start, rank, processes, workers, pin_memory=False))
 
 
 def tensors(batch: RawBatch) -> list[torch.Tensor]:
@@ -83,6 +81,67 @@ def test_batches_are_stacked_samples(splits) -> None:
     assert shapes == [images[0], boxes[0], (BATCH, 24, 24), *images, *images, *boxes, *masks]
     assert all(tensor.dtype == torch.uint8 for tensor in tensors(batch) if tensor.shape[-1] != 4)
     assert len(batch.files) == 3 * BATCH
+
+
+def longhand_views(
+    path: Path, random: np.random.Generator, plan: Plan, label: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """A file's weak view, and its strong one or its label's weak one, each step by itself: (S, S, 3) or (S, S)."""
+    image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    view = draw_weak_view(random, image.shape[:2], plan.crop, plan.scales)
+    cut = np.s_[view.top : view.top + view.height, view.left : view.left + view.width]
+    size = view.scaled_width, view.scaled_height
+
+    def mirrored(pixels: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(pixels[:, ::-1]) if view.mirrored else pixels
+
+    def padded(pixels: np.ndarray, value: int) -> np.ndarray:
+        across, down = plan.crop - view.scaled_width, plan.crop - view.scaled_height
+        sides = (down // 2, down - down // 2, across // 2, across - across // 2)
+        return cv2.copyMakeBorder(pixels, *sides, cv2.BORDER_CONSTANT, value=(value,) * 3)
+
+    weak = cv2.resize(mirrored(image[cut]), size, interpolation=cv2.INTER_LINEAR)
+    if label is not None:
+        return padded(weak, 0), padded(cv2.resize(mirrored(label[cut]), size, interpolation=cv2.INTER_NEAREST), 255)
+    return padded(weak, 0), padded(strong_view(weak, random), 0)
+
+
+@pytest.mark.parametrize("crop", [24, 64])
+def test_batches_equal_longhand(splits, crop: int) -> None:
+    """What is painted straight into a batch is what reading, cutting, resizing and padding give one after the other."""
+    plan = replace(PLAN, crop=crop, scales=(0.5, 0.75, 1, 1.5, 1.75, 2))
+    for iteration, batch in enumerate(batches(splits, plan)):
+        epoch, first = plan.place(iteration * BATCH)
+        for row in range(BATCH):
+            randoms = [np.random.default_rng([plan.seed, stream, epoch, first + row]) for stream in range(4)]
+            files = [Path(file) for file in batch.files[3 * row : 3 * row + 3]]
+            label = cv2.imread(str(files[0]).replace(".png", "_label.png"), cv2.IMREAD_UNCHANGED)
+            expected_image, expected_label = longhand_views(files[0], randoms[0], plan, label)
+            assert np.array_equal(batch.image[row], expected_image) and np.array_equal(batch.label[row], expected_label)
+            for weak, strong, file, random in zip(
+                batch.pair_weak, batch.pair_strong, files[1:], randoms[1:3], strict=True
+            ):
+                expected_weak, expected_strong = longhand_views(file, random, plan)
+                assert np.array_equal(weak[row], expected_weak) and np.array_equal(strong[row], expected_strong)
+            assert np.array_equal(batch.mask[0][row], cutmix_masks(1, (crop, crop), randoms[3])[0])
+
+
+def test_each_file_is_read_once_an_iteration(splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    for module in (datasets, samples):
+        monkeypatch.setattr(module, "read_image", lambda path: read.append(str(path)) or read_image(path))
+    assert Counter(file for batch in batches(splits) for file in batch.files) == Counter(read)
+
+
+def test_a_worker_keeps_to_one_thread_and_lasts_for_the_run(splits) -> None:
+    class Reporting(TrainingSamples):
+        def __getitem__(self, indices: range) -> tuple[int, int, int]:
+            return os.getpid(), torch.get_num_threads(), cv2.getNumThreads()
+
+    reports = list(training_batches(Reporting(*splits, PLAN, draw_mask=None), 0, 0, 1, workers=2, pin_memory=False))
+    assert len(reports) == PLAN.iterations and len({process for process, _, _ in reports}) == 2
+    assert os.getpid() not in {process for process, _, _ in reports}
+    assert {threads for _, *threads in reports for threads in threads} == {1}
 
 
 def test_workers_change_nothing(splits) -> None:

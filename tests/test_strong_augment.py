@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from statistics import NormalDist
 
 import cv2
 import numpy as np
@@ -109,6 +110,15 @@ def test_tables_equal_longhand(name: str) -> None:
         assert result.ravel().tolist() == expected
 
 
+@pytest.mark.parametrize("size", [(12, 15), (1, 1), (1, 7), (60, 80)])
+def test_percentiles_equal_numpy(size: tuple[int, int]) -> None:
+    for seed in range(10):
+        channel = np.ascontiguousarray(natural_image(seed, *size)[..., 0])
+        cut = np.random.default_rng(seed).uniform(1, 8)
+        found = strong_augment._percentiles(channel, (cut, 100 - cut))
+        np.testing.assert_allclose(found, np.percentile(channel, (cut, 100 - cut)), rtol=0, atol=1e-9)
+
+
 def test_autocontrast_equals_longhand() -> None:
     for seed in range(10):
         image = natural_image(seed, 12, 15) // 2 + 40
@@ -169,6 +179,34 @@ def test_blur_takes_detail_away_and_sharpen_adds_it() -> None:
         image = natural_image(seed)
         assert detail(strong_augment.blur(image, np.random.default_rng(seed))) < 0.6 * detail(image)
         assert detail(strong_augment.sharpen(image, np.random.default_rng(seed))) > 1.2 * detail(image)
+
+
+def test_sharpen_equals_longhand() -> None:
+    """Away from the unsharpened: the image and `amount` times what five binomial weights each way take away."""
+    image = natural_image(2, 20, 30)
+    weights = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1]) / 256
+    padded = np.pad(image, ((2, 2), (2, 2), (0, 0)), mode="reflect").astype(float)
+    blurred = sum(weights[y, x] * padded[y : y + 20, x : x + 30] for y in range(5) for x in range(5))
+    for seed in range(5):
+        amount = np.random.default_rng(seed).uniform(0.5, 1.5)
+        expected = np.clip(image + amount * (image - blurred), 0, 255)
+        assert (
+            np.abs(strong_augment.sharpen(image, np.random.default_rng(seed)) - expected).max()
+            <= 0.5 + amount / 2 + 1e-3
+        )
+
+
+def test_noise_equals_longhand() -> None:
+    """Value by value: the deviation whose number is its random byte."""
+    image = natural_image(1, 5, 7)
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        strength = random.uniform(8, 20)
+        data = random.integers(2**64, size=5 * 7 * 3 // 8 + 1, dtype=np.uint64).tobytes()
+        result = strong_augment.noise(image, np.random.default_rng(seed))
+        for value, byte, found in zip(image.ravel().tolist(), data, result.ravel().tolist(), strict=False):
+            deviation = NormalDist(0, strength).inv_cdf((byte + 0.5) / 256)
+            assert found == rounded(value + round(deviation))
 
 
 def test_noise_has_no_mean_and_the_strength_promised() -> None:

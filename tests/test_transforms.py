@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from furnace.data.transforms import WeakView, draw_weak_view, pad_image, pad_label
+from furnace.data.transforms import WeakView, draw_weak_view, inside_of
 from furnace.labels import IGNORE
 
 SCALES = (0.5, 0.75, 1, 1.5, 1.75, 2)
@@ -18,6 +18,19 @@ def random_image(height: int, width: int) -> np.ndarray:
 
 def random_label(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(height * 1000 + width).integers(0, 20, (height, width), dtype=np.uint8)
+
+
+def shown_image(view: WeakView, image: np.ndarray) -> np.ndarray:
+    """The view alone, on a canvas that it fills."""
+    canvas = np.full((view.scaled_height, view.scaled_width, 3), 77, dtype=image.dtype)
+    view.paint_image(image, canvas)
+    return canvas
+
+
+def shown_label(view: WeakView, label: np.ndarray) -> np.ndarray:
+    canvas = np.full((view.scaled_height, view.scaled_width), 77, dtype=label.dtype)
+    view.paint_label(label, canvas)
+    return canvas
 
 
 def longhand_image(view: WeakView, image: np.ndarray) -> np.ndarray:
@@ -37,12 +50,12 @@ def longhand_image(view: WeakView, image: np.ndarray) -> np.ndarray:
 
 
 def longhand_label(view: WeakView, label: np.ndarray) -> np.ndarray:
-    """Nearest, pixel by pixel: the pixel whose area holds the upper left corner."""
+    """Nearest, pixel by pixel: of the mirrored part, the pixel whose area holds the upper left corner."""
     result = np.zeros((view.scaled_height, view.scaled_width), dtype=label.dtype)
     for y in range(view.scaled_height):
         for x in range(view.scaled_width):
-            across = view.scaled_width - 1 - x if view.mirrored else x
-            row, column = y * view.height // view.scaled_height, across * view.width // view.scaled_width
+            row, column = y * view.height // view.scaled_height, x * view.width // view.scaled_width
+            column = view.width - 1 - column if view.mirrored else column
             result[y, x] = label[view.top + row, view.left + column]
     return result
 
@@ -66,15 +79,16 @@ def draw(seed: int, size: tuple[int, int], crop: int, scale: float) -> WeakView:
 def test_view_equals_longhand(top, left, height, width, scaled_height, scaled_width, mirrored) -> None:
     view = WeakView(top, left, height, width, scaled_height, scaled_width, mirrored)
     image, label = random_image(20, 30), random_label(20, 30)
-    assert view.image(image).dtype == view.label(label).dtype == np.uint8
-    assert np.abs(view.image(image) - longhand_image(view, image)).max() <= 1  # OpenCV works in fixed point
-    assert (view.label(label) == longhand_label(view, label)).all()
+    # OpenCV works in fixed point
+    assert np.abs(shown_image(view, image) - longhand_image(view, image)).max() <= 1
+    assert (shown_label(view, label) == longhand_label(view, label)).all()
 
 
 def test_mirror_alone_is_a_mirror() -> None:
     image, label = random_image(6, 9), random_label(6, 9)
     view = WeakView(0, 0, 6, 9, 6, 9, mirrored=True)
-    assert (view.image(image) == image[:, ::-1]).all() and (view.label(label) == label[:, ::-1]).all()
+    assert (shown_image(view, image) == image[:, ::-1]).all()
+    assert (shown_label(view, label) == label[:, ::-1]).all()
 
 
 def test_sources_are_not_changed() -> None:
@@ -82,7 +96,7 @@ def test_sources_are_not_changed() -> None:
     for seed in range(20):
         view = draw(seed, (20, 30), 16, SCALES[seed % 6])
         before = image.copy(), label.copy()
-        pad_image(view.image(image), 16), pad_label(view.label(label), 16)
+        shown_image(view, image), shown_label(view, label)
         assert (image == before[0]).all() and (label == before[1]).all()
 
 
@@ -96,10 +110,12 @@ def test_sizes(size: tuple[int, int], crop: int, scale: float) -> None:
     for seed in range(4):
         view = draw(seed, size, crop, scale)
         expected = tuple(max(1, min(crop, int(length * scale))) for length in size)
-        assert view.image(image).shape == (*expected, 3) and view.label(label).shape == expected
-        canvas, box = pad_image(view.image(image), crop)
-        assert canvas.shape == (crop, crop, 3) and pad_label(view.label(label), crop).shape == (crop, crop)
+        canvas, label_canvas = np.full((crop, crop, 3), 77, np.uint8), np.full((crop, crop), 77, np.uint8)
+        box = view.paint_image(image, canvas)
+        assert box == view.paint_label(label, label_canvas)
         assert (box[1] - box[0], box[3] - box[2]) == expected
+        assert (canvas[inside_of(box)] == shown_image(view, image)).all()
+        assert (label_canvas[inside_of(box)] == shown_label(view, label)).all()
 
 
 @settings(max_examples=300, deadline=None)
@@ -124,7 +140,8 @@ def test_laws(seed: int, height: int, width: int, crop: int, scale: float) -> No
     # Image and label show the same place: a label painted from the image's own coordinates still fits it.
     rows, columns = np.mgrid[:height, :width]
     image = np.stack([rows, columns, np.zeros_like(rows)], axis=2).astype(np.uint8)
-    shown, places = view.image(image), view.label(np.arange(height * width, dtype=np.int32).reshape(height, width))
+    shown = shown_image(view, image)
+    places = shown_label(view, np.arange(height * width, dtype=np.int32).reshape(height, width))
     for axis, place in enumerate(np.unravel_index(places, (height, width))):
         step = max(1, axes[axis][1] / axes[axis][2])  # source pixels per pixel
         assert np.abs(shown[..., axis].astype(int) - place).max() <= step + 1
@@ -164,9 +181,9 @@ def test_starts_reach_both_ends_alike(length: int, crop: int, scale: float, star
 def test_padding_is_centred_and_ignored(height: int, width: int, box: tuple[int, int, int, int]) -> None:
     """The odd row or column goes below and right."""
     image, label = random_image(height, width), random_label(height, width)
-    canvas, found = pad_image(image, 8)
-    padded = pad_label(label, 8)
-    assert found == box
+    view = WeakView(0, 0, height, width, height, width, mirrored=False)
+    canvas, padded = np.full((8, 8, 3), 77, dtype=np.uint8), np.full((8, 8), 77, dtype=np.uint8)
+    assert view.paint_image(image, canvas) == view.paint_label(label, padded) == box
     inside = np.zeros((8, 8), dtype=bool)
     inside[box[0] : box[1], box[2] : box[3]] = True
     assert (canvas[inside] == image.reshape(-1, 3)).all() and (canvas[~inside] == 0).all()
@@ -180,4 +197,4 @@ def test_enlarged_view_is_the_part_of_the_enlarged_image() -> None:
     whole = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
     part = whole[2 * view.top : 2 * view.top + 32, 2 * view.left : 2 * view.left + 32]
     expected = part[:, ::-1] if view.mirrored else part
-    assert np.abs(view.image(image)[1:-1, 1:-1].astype(int) - expected[1:-1, 1:-1]).max() <= 1
+    assert np.abs(shown_image(view, image)[1:-1, 1:-1].astype(int) - expected[1:-1, 1:-1]).max() <= 1

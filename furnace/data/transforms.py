@@ -1,4 +1,4 @@
-"""The weak view: mirrored, scaled and cropped.
+"""The weak view: mirrored, scaled and cropped, in the middle of a square.
 
 H and W are an image's size, S the side of the square crop, all in pixels.
 """
@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 
 from furnace.labels import IGNORE
+
+Box = tuple[int, int, int, int]  # top, bottom, left, right
 
 MIRROR_PROBABILITY = 0.5
 
@@ -30,19 +32,35 @@ class WeakView:
     scaled_width: int
     mirrored: bool
 
-    def image(self, image: np.ndarray) -> np.ndarray:
-        """Cuts and resizes (H, W, 3) uint8 to (scaled_height, scaled_width, 3), bilinear."""
-        return self._take(image, cv2.INTER_LINEAR)
+    def paint_image(self, image: np.ndarray, canvas: np.ndarray) -> Box:
+        """Shows (H, W, 3) uint8, bilinear, in the middle of `canvas` (S, S, 3), 0 around; gives the box that it fills.
 
-    def label(self, label: np.ndarray) -> np.ndarray:
-        """Cuts and resizes (H, W) uint8 to (scaled_height, scaled_width), nearest."""
-        return self._take(label, cv2.INTER_NEAREST)
+        What lies outside the box becomes 0 after normalisation, as published.
+        """
+        return self._paint(image, canvas, 0, cv2.INTER_LINEAR)
 
-    def _take(self, pixels: np.ndarray, interpolation: int) -> np.ndarray:
+    def paint_label(self, label: np.ndarray, canvas: np.ndarray) -> Box:
+        """Shows (H, W) uint8, nearest, in the middle of `canvas` (S, S), ignored around."""
+        return self._paint(label, canvas, IGNORE, cv2.INTER_NEAREST)
+
+    def _paint(self, pixels: np.ndarray, canvas: np.ndarray, around: int, interpolation: int) -> Box:
         part = pixels[self.top : self.top + self.height, self.left : self.left + self.width]
-        if part.shape[:2] != (self.scaled_height, self.scaled_width):
-            part = cv2.resize(part, (self.scaled_width, self.scaled_height), interpolation=interpolation)
-        return cv2.flip(part, 1) if self.mirrored else part
+        top, left = (canvas.shape[0] - self.scaled_height) // 2, (canvas.shape[1] - self.scaled_width) // 2
+        box = (top, top + self.scaled_height, left, left + self.scaled_width)
+        inside = canvas[inside_of(box)]
+        if inside.shape != canvas.shape:
+            canvas[:] = around
+        if self.mirrored:
+            part = cv2.flip(part, 1)
+        # Written where it belongs; parts that need no resizing are only copied.
+        cv2.resize(part, (self.scaled_width, self.scaled_height), dst=inside, interpolation=interpolation)
+        return box
+
+
+def inside_of(box: Box) -> tuple[slice, slice]:
+    """The rows and columns of a box."""
+    top, bottom, left, right = box
+    return slice(top, bottom), slice(left, right)
 
 
 def draw_weak_view(random: np.random.Generator, size: tuple[int, int], crop: int, scales: Sequence[float]) -> WeakView:
@@ -61,27 +79,3 @@ def _interval(random: np.random.Generator, length: int, crop: int, scale: float)
         return 0, length, max(1, scaled)
     cut = min(length, max(1, round(crop / scale)))
     return int(random.integers(length - cut + 1)), cut, crop
-
-
-def pad_image(image: np.ndarray, crop: int) -> tuple[np.ndarray, tuple[int, int, int, int]]:
-    """Centres (h, w, 3) in (S, S, 3); also the box (top, bottom, left, right) that the image fills.
-
-    What lies outside the box becomes 0 after normalisation, as published.
-    """
-    top, left = (crop - image.shape[0]) // 2, (crop - image.shape[1]) // 2
-    box = (top, top + image.shape[0], left, left + image.shape[1])
-    if image.shape[:2] == (crop, crop):
-        return image, box
-    canvas = np.zeros((crop, crop, 3), dtype=image.dtype)
-    canvas[box[0] : box[1], box[2] : box[3]] = image
-    return canvas, box
-
-
-def pad_label(label: np.ndarray, crop: int) -> np.ndarray:
-    """Centres (h, w) in (S, S), ignored around."""
-    if label.shape == (crop, crop):
-        return label
-    canvas = np.full((crop, crop), IGNORE, dtype=label.dtype)
-    top, left = (crop - label.shape[0]) // 2, (crop - label.shape[1]) // 2
-    canvas[top : top + label.shape[0], left : left + label.shape[1]] = label
-    return canvas

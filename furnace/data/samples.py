@@ -1,0 +1,150 @@
+"""Training samples: which images stand where, and their views, painted straight into a batch.
+
+B images a process and iteration, S the side of the crop. **Randomness is a function of place**: what a sample is
+depends on the seed, the stream, the epoch and the position in it, never on workers, processes or what came before.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from furnace.data.datasets import Split
+from furnace.data.file_list import Shuffled
+from furnace.data.images import read_image
+from furnace.data.strong_augment import strong_view
+from furnace.data.transforms import draw_weak_view, inside_of
+from furnace.errors import InputError
+
+LABELED, UNLABELED_0, UNLABELED_1, CUTMIX, ORDER = range(5)  # places in the seed: what a generator is for
+Place = tuple[int, int]  # epoch, position in it
+DrawMask = Callable[[tuple[int, int], np.random.Generator], np.ndarray]
+
+
+class Views(NamedTuple):
+    """One stream's share of a batch: views (uint8 RGB), the parts of the crops that they fill, and their files."""
+
+    weak: Tensor  # (B, S, S, 3)
+    strong: Tensor | None  # (B, S, S, 3)
+    box: Tensor  # (B, 4)
+    files: list[str]
+
+
+class RawBatch(NamedTuple):
+    """A batch on the CPU, uint8: a quarter of the bytes to send to a device."""
+
+    image: Tensor  # (B, S, S, 3)
+    box: Tensor  # (B, 4)
+    label: Tensor  # (B, S, S)
+    pair_weak: list[Tensor]  # two or none of (B, S, S, 3)
+    pair_strong: list[Tensor]
+    pair_box: list[Tensor]
+    mask: list[Tensor]  # one or none of (B, 1, S, S)
+    files: tuple[str, ...]  # of each sample: the labelled image, and the pair where there is one
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where each sample stands: sample i of iteration t has the index t * batch_size + i."""
+
+    batch_size: int  # over all processes
+    iterations_per_epoch: int
+    iterations: int  # in all
+    pairs_from: int  # the first iteration that looks at unlabelled pairs
+    crop: int
+    scales: tuple[float, ...]
+    with_strong: bool
+    seed: int
+
+    def place(self, index: int) -> Place:
+        return divmod(index, self.iterations_per_epoch * self.batch_size)
+
+
+class TrainingSamples(Dataset):
+    """Batches by the indices of their samples, all of one iteration.
+
+    Bad input comes back as a value, so that it crosses process borders as one line.
+
+    Args:
+        draw_mask: makes one CutMix mask (1, S, S) of uint8 from its size and a generator.
+    """
+
+    def __init__(self, labeled: Split, unlabeled: Split, plan: Plan, draw_mask: DrawMask) -> None:
+        self.plan = plan
+        self.draw_mask = draw_mask
+        self.streams = {LABELED: labeled, UNLABELED_0: unlabeled, UNLABELED_1: unlabeled}
+        self.orders = {
+            stream: Shuffled(len(split.files), plan.seed, ORDER, stream) for stream, split in self.streams.items()
+        }
+
+    def __getitem__(self, indices: Sequence[int]) -> RawBatch | InputError:
+        try:
+            return self._batch(indices)
+        except InputError as error:
+            return error
+
+    def _batch(self, indices: Sequence[int]) -> RawBatch:
+        places = [self.plan.place(index) for index in indices]
+        labeled, label = self.labeled(places)
+        with_pairs = indices[0] // self.plan.batch_size >= self.plan.pairs_from
+        pair = [self.unlabeled(stream, places) for stream in (UNLABELED_0, UNLABELED_1)] if with_pairs else []
+        return RawBatch(
+            image=labeled.weak,
+            box=labeled.box,
+            label=label,
+            pair_weak=[views.weak for views in pair],
+            pair_strong=[views.strong for views in pair] if self.plan.with_strong else [],
+            pair_box=[views.box for views in pair],
+            mask=[self._masks(places)] if with_pairs else [],
+            files=tuple(chain.from_iterable(zip(*(views.files for views in (labeled, *pair)), strict=True))),
+        )
+
+    def labeled(self, places: Sequence[Place]) -> tuple[Views, Tensor]:
+        """Weak views of labelled images, and their labels (B, S, S)."""
+        plan, split, randoms = self.plan, self.streams[LABELED], self._randoms(LABELED, places)
+        entries = [self.orders[LABELED](*place) for place in places]
+        weak, labels, boxes = self._canvases(len(places), 3), self._canvases(len(places)), []
+        for entry, random, image_canvas, label_canvas in zip(entries, randoms, weak, labels, strict=True):
+            image, label = split.labeled(entry)
+            view = draw_weak_view(random, label.shape, plan.crop, plan.scales)
+            view.paint_label(label, label_canvas)
+            boxes.append(view.paint_image(image, image_canvas))
+        files = [str(split.image_path(entry)) for entry in entries]
+        return Views(torch.from_numpy(weak), None, torch.tensor(boxes), files), torch.from_numpy(labels)
+
+    def unlabeled(self, stream: int, places: Sequence[Place]) -> Views:
+        """Views of one stream's unlabelled images, each decoded once."""
+        # Generators and paths of all first: between two images, out of cache, they take five times as long.
+        plan, split, randoms = self.plan, self.streams[stream], self._randoms(stream, places)
+        paths = [split.image_path(self.orders[stream](*place)) for place in places]
+        weak, boxes = self._canvases(len(places), 3), []
+        strong = self._canvases(len(places), 3) if plan.with_strong else None
+        for row, (path, random) in enumerate(zip(paths, randoms, strict=True)):
+            image = read_image(path)
+            box = draw_weak_view(random, image.shape[:2], plan.crop, plan.scales).paint_image(image, weak[row])
+            boxes.append(box)
+            if plan.with_strong:
+                strong[row] = weak[row]
+                inside = strong[row][inside_of(box)]  # noise or brightness must not reach what lies around
+                inside[:] = strong_view(inside, random)
+        return Views(
+            weak=torch.from_numpy(weak),
+            strong=torch.from_numpy(strong) if plan.with_strong else None,
+            box=torch.tensor(boxes),
+            files=[str(path) for path in paths],
+        )
+
+    def _masks(self, places: Sequence[Place]) -> Tensor:
+        size = self.plan.crop, self.plan.crop
+        return torch.from_numpy(np.stack([self.draw_mask(size, random) for random in self._randoms(CUTMIX, places)]))
+
+    def _canvases(self, count: int, *channels: int) -> np.ndarray:
+        return np.empty((count, self.plan.crop, self.plan.crop, *channels), dtype=np.uint8)
+
+    def _randoms(self, stream: int, places: Sequence[Place]) -> list[np.random.Generator]:
+        return [np.random.default_rng([self.plan.seed, stream, *place]) for place in places]
