@@ -74,21 +74,22 @@ def longhand_scores(
     std: Sequence[float],
     num_classes: int,
     stride_rate: float = 2 / 3,
+    dtype: type = np.float32,
 ) -> np.ndarray:
-    """(N, H, W) float64: one window at a time, in numpy and OpenCV."""
+    """(N, H, W) float64: one window at a time, in numpy and OpenCV; the network sees `dtype`."""
 
     def normalize(pixels: np.ndarray) -> np.ndarray:
-        return (pixels.astype(np.float32) / 255 - np.array(mean)) / np.array(std)
+        return (pixels.astype(dtype) / 255 - np.array(mean)) / np.array(std)
 
     def run(window: np.ndarray) -> np.ndarray:
-        pixels = torch.from_numpy(window.transpose(2, 0, 1).astype(np.float32).copy())[None]
+        pixels = torch.from_numpy(window.transpose(2, 0, 1).astype(dtype).copy())[None]
         scores = network(pixels)[0]
         if flip:
             scores = scores + network(pixels.flip(-1))[0].flip(-1)
         return scores.detach().numpy().astype(np.float64)
 
     height, width = image.shape[:2]
-    total = np.zeros((height, width, num_classes))
+    total = np.zeros((num_classes, height, width))
     for scale in scales:
         scaled = cv2.resize(image, None, fx=scale, fy=scale)
         h, w = scaled.shape[:2]
@@ -107,7 +108,24 @@ def longhand_scores(
                 x = min(column * stride, padded.shape[1] - crop)
                 scores[:, y : y + crop, x : x + crop] += run(padded[y : y + crop, x : x + crop])
         scores = scores[:, top : top + h, left : left + w]
-        total += cv2.resize(
-            scores.transpose(1, 2, 0).astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR
-        )
-    return total.transpose(2, 0, 1)
+        total += longhand_stretch(longhand_stretch(scores, height, axis=1), width, axis=2)
+    return total
+
+
+def longhand_stretch(values: np.ndarray, length: int, axis: int) -> np.ndarray:
+    """Linear interpolation along one axis; the centres of the first and last sample lie half a step inside."""
+    there = values.shape[axis]
+    position = np.clip((np.arange(length) + 0.5) * there / length - 0.5, 0, there - 1)
+    before = np.floor(position).astype(int)
+    share = (position - before).reshape([-1 if other == axis else 1 for other in range(values.ndim)])
+    after = np.minimum(before + 1, there - 1)
+    return (1 - share) * values.take(before, axis) + share * values.take(after, axis)
+
+
+def longhand_confusion(prediction: np.ndarray, label: np.ndarray, num_classes: int) -> np.ndarray:
+    """Pixel by pixel in Python."""
+    confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
+    for said, true in zip(prediction.flatten().tolist(), label.flatten().tolist(), strict=True):
+        if 0 <= true < num_classes:
+            confusion[true, said] += 1
+    return confusion

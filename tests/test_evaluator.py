@@ -1,43 +1,137 @@
-"""The evaluator equals scores taken window by window; several networks share one pass."""
+"""The evaluator equals scores taken window by window; several networks share one pass; predictions, their confusion."""
+
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from longhand import longhand_scores
-from torch import nn
+from longhand import longhand_confusion, longhand_scores
+from torch import Tensor, nn
 
+from furnace.data.datasets import VOC, Split
+from furnace.data.file_list import FileList
 from furnace.engine.evaluator import IMAGENET_MEAN, IMAGENET_STD, SlidingWindow
+from furnace.errors import InputError
+from furnace.evaluation_pictures import EvaluationPictures
+from furnace.metrics import confusion_matrices
+from furnace.semi import ensemble
+from furnace.semi.ensemble import NETWORKS, PREDICTORS, predicted_labels
 
 CROP, CLASSES = 33, 4
+SIZES = [(20, 25), (33, 33), (40, 33), (20, 60), (70, 51)]
+SCALES = [(1.0,), (0.5, 1.0, 1.75), (1.5, 1.0)]
 
 
 def network() -> nn.Module:
     return nn.Conv2d(3, CLASSES, 3, padding=1).requires_grad_(False)
 
 
-@pytest.mark.parametrize("size", [(20, 25), (33, 33), (40, 33), (20, 60), (70, 51)])
-@pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0, 1.75)])
+def noise(size: tuple[int, int]) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def longhand(single: Callable, image: np.ndarray, scales: tuple[float, ...], flip: bool, dtype: type) -> np.ndarray:
+    return longhand_scores(single, image, CROP, scales, flip, IMAGENET_MEAN, IMAGENET_STD, CLASSES, dtype=dtype)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scales", SCALES)
 @pytest.mark.parametrize("flip", [False, True])
 def test_equals_longhand(size: tuple[int, int], scales: tuple[float, ...], flip: bool) -> None:
-    image = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
+    image = noise(size)
     networks = {"student_1": network(), "teacher_1": network()}
     window = SlidingWindow(networks, CLASSES, CROP, scales=scales, flip=flip, window_batch=3)
-    scores = window.scores(image)
+    scores = window.scores(torch.from_numpy(image))
     for name, single in networks.items():
-        expected = longhand_scores(single, image, CROP, scales, flip, IMAGENET_MEAN, IMAGENET_STD, CLASSES)
+        expected = longhand(single, image, scales, flip, np.float32)
         np.testing.assert_allclose(scores[name].numpy(), expected, rtol=1e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scales", SCALES)
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_seven_predictors_equal_longhand_in_float64(
+    size: tuple[int, int],
+    scales: tuple[float, ...],
+    flip: bool,
+    layout: torch.memory_format,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ensemble, "BAND", 7 * CLASSES * size[1])  # seven rows
+    image = noise(size)
+    networks = {name: network().double().to(memory_format=layout) for name in NETWORKS}
+    window = SlidingWindow(networks, CLASSES, CROP, scales=scales, flip=flip, dtype=torch.float64)
+    scores = window.scores(torch.from_numpy(image))
+    expected = {name: longhand(single, image, scales, flip, np.float64) for name, single in networks.items()}
+    for name in NETWORKS:
+        np.testing.assert_allclose(scores[name].numpy(), expected[name], rtol=1e-9, atol=1e-9)
+    predicted = predicted_labels(scores, tuple(PREDICTORS))
+    assert predicted.dtype == torch.uint8
+    for found, members in zip(predicted, PREDICTORS.values(), strict=True):
+        mean = np.mean([expected[name] for name in members], axis=0)
+        assert np.array_equal(found.numpy(), mean.argmax(axis=0))
+
+
+def test_of_equal_scores_the_first_class_is_predicted() -> None:
+    scores = {"student_1": torch.tensor([1.0, 2.0, 2.0, 2.0])[:, None, None].expand(4, 3, 100)}
+    assert predicted_labels(scores, ["v0"]).eq(1).all()
+
+
+@pytest.mark.parametrize("classes", [1, 2, 19, 200, 255])
+def test_confusion_matrices_equal_longhand(classes: int) -> None:
+    random = np.random.default_rng(0)
+    predictions = random.integers(0, classes, (3, 31, 17), dtype=np.uint8)
+    label = random.integers(0, 256, (31, 17), dtype=np.uint8)
+    label[:20] = random.integers(0, classes, (20, 17))
+    found = confusion_matrices(torch.from_numpy(predictions), torch.from_numpy(label), classes)
+    for prediction, confusion in zip(predictions, found, strict=True):
+        assert np.array_equal(confusion.numpy(), longhand_confusion(prediction, label, classes))
+
+
+def test_confusion_of_a_huge_image_is_exact() -> None:
+    """One more than 2^24 pixels of one kind, where fp32 cannot count on."""
+    label = torch.zeros(2**24 + 3, dtype=torch.uint8)
+    assert confusion_matrices(label[None], label, 2).tolist() == [[[2**24 + 3, 0], [0, 0]]]
+
+
+def pictures(folder: Path) -> EvaluationPictures:
+    (folder / "val.txt").write_text("\n".join(map(str, range(20))) + "\n")
+    split = Split(VOC, folder, FileList(folder / "val.txt"), "val")
+    return EvaluationPictures(folder / "output", split, ["v0"], "v0", short_names=True)
+
+
+def add_images(writer: EvaluationPictures, count: int) -> None:
+    for number in range(count):
+        label = torch.full((5, 6), number, dtype=torch.uint8)
+        writer.add(number, torch.zeros(5, 6, 3, dtype=torch.uint8), label, label[None])
+
+
+def test_every_picture_is_written_when_the_context_is_left(tmp_path: Path) -> None:
+    with pictures(tmp_path) as writer:
+        add_images(writer, 20)
+    for folder in ("results", "results_color"):
+        assert len(list((tmp_path / "output" / folder).iterdir())) == 20
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_a_picture_that_cannot_be_written_ends_the_evaluation(tmp_path: Path, count: int) -> None:
+    (tmp_path / "output").write_text("a file in the folder's place")
+    with pytest.raises(InputError, match="cannot write"), pictures(tmp_path) as writer:
+        add_images(writer, count)
 
 
 def test_each_network_sees_each_window_once() -> None:
     calls = {"a": 0, "b": 0}
 
     def counted(name: str):
-        def forward(windows: torch.Tensor) -> torch.Tensor:
+        def forward(windows: Tensor) -> Tensor:
             calls[name] += len(windows)
             return windows.new_zeros(len(windows), CLASSES, CROP, CROP)
 
         return forward
 
     window = SlidingWindow({name: counted(name) for name in calls}, CLASSES, CROP)
-    window.scores(np.zeros((70, 51, 3), dtype=np.uint8))
+    window.scores(torch.zeros(70, 51, 3, dtype=torch.uint8))
     assert calls == {"a": 3 * 2, "b": 3 * 2}  # stride 22: rows at 0, 22, 37; columns at 0, 18

@@ -7,11 +7,12 @@ import pytest
 from conftest import REPOSITORY
 
 FURNACE = REPOSITORY / "furnace"
+COMMANDS = ("experiment", "train", "learner", "evaluate", "validation", "evaluation_pictures", "score_report")
 FORBIDDEN = {
-    "semi": ("data", "engine", "experiment", "train", "evaluate"),
-    "data": ("semi", "network", "engine.checkpoint", "engine.distributed", "experiment", "train", "evaluate"),
-    "engine": ("semi", "data", "experiment", "train", "evaluate"),
-    "network": ("semi", "data", "engine", "experiment", "train", "evaluate"),
+    "semi": ("data", "engine", *COMMANDS),
+    "data": ("semi", "network", "engine.checkpoint", "engine.distributed", *COMMANDS),
+    "engine": ("semi", "data", *COMMANDS),
+    "network": ("semi", "data", "engine", *COMMANDS),
 }
 
 

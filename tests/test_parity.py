@@ -595,7 +595,7 @@ class Evaluation:
         if "stride_rate" in self.info:
             options["stride_rate"] = float(Fraction(self.info["stride_rate"]))  # "2/3"
         window = SlidingWindow({"only": network}, self.expected.shape[-1], self.info["crop"], **options)
-        return window.scores(self.image)["only"].permute(1, 2, 0).numpy()
+        return window.scores(torch.from_numpy(self.image))["only"].permute(1, 2, 0).numpy()
 
     @property
     def error(self) -> float:

@@ -1,19 +1,28 @@
 """Sliding windows over whole images: one pass for any number of networks.
 
-H and W are an image's size, S the side of a window, N the classes.
+H and W are an image's size, h and w those of a resized and padded view of it, S the side of a window, N the classes.
 """
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+GPU_BATCH = 8
+Network = Callable[[Tensor], Tensor]
+
+
+class View(NamedTuple):
+    """The image at one scale, ready for windows."""
+
+    pixels: Tensor  # (1, 3, h, w) normalised, channels last
+    inside: tuple[slice, slice]  # rows and columns that are image, not padding
 
 
 class SlidingWindow:
@@ -24,17 +33,18 @@ class SlidingWindow:
     black. Unlike it, a mirrored view is scored by the same networks as the straight one.
 
     Args:
-        networks: by name; each maps (B, 3, S, S) normalised to logits (B, N, S, S).
+        networks: by name; each maps (B, 3, S, S) normalised to logits (B, N, S, S), which it does not keep.
         crop_size: S.
         stride_rate: the step from window to window as a share of S.
         scales: factors the image is resized by.
         flip: adds the scores of mirrored windows.
-        window_batch: how many windows go through a network at once.
+        window_batch: how many windows go through a network at once; on a CPU more than one only takes memory.
+        dtype: of the normalised pixels and of the sums.
     """
 
     def __init__(
         self,
-        networks: Mapping[str, Callable[[Tensor], Tensor]],
+        networks: Mapping[str, Network],
         num_classes: int,
         crop_size: int,
         stride_rate: float = 2 / 3,
@@ -43,7 +53,8 @@ class SlidingWindow:
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         device: torch.device = torch.device("cpu"),
-        window_batch: int = 8,
+        window_batch: int | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.networks = networks
         self.num_classes = num_classes
@@ -52,53 +63,69 @@ class SlidingWindow:
         self.scales = scales
         self.flip = flip
         self.device = device
-        self.window_batch = window_batch
-        self.mean = torch.tensor(mean, device=device)[:, None, None]
-        self.std = torch.tensor(std, device=device)[:, None, None]
+        self.window_batch = window_batch or (1 if device.type == "cpu" else GPU_BATCH)
+        self.dtype = dtype
+        self.mean = torch.tensor(mean, device=device, dtype=dtype)[:, None, None]
+        self.std = torch.tensor(std, device=device, dtype=dtype)[:, None, None]
 
     @torch.inference_mode()
-    def scores(self, image: np.ndarray) -> dict[str, Tensor]:
-        """Maps an image (H, W, 3) uint8 RGB to summed logits (N, H, W) fp32 by network name."""
-        size = image.shape[:2]
-        totals = {name: torch.zeros(self.num_classes, *size, device=self.device) for name in self.networks}
-        for scale in self.scales:
-            resized = image if scale == 1 else cv2.resize(image, None, fx=scale, fy=scale)
-            for name, scores in self._one_scale(resized).items():
-                if scores.shape[1:] != size:
-                    scores = F.interpolate(scores[None], size=size, mode="bilinear", align_corners=False)[0]
-                totals[name] += scores
-        return totals
+    def scores(self, image: Tensor) -> dict[str, Tensor]:
+        """Maps an image (H, W, 3) uint8 RGB, on the CPU, to summed logits (N, H, W) by network name."""
+        views = [self._view(image, scale) for scale in self.scales]
+        return {name: self._sum(network, views, image.shape[:2]) for name, network in self.networks.items()}
 
-    def _one_scale(self, image: np.ndarray) -> dict[str, Tensor]:
-        """Scores (N, h, w) of an image at its own size."""
-        height, width = image.shape[:2]
-        crop = self.crop_size
-        top, bottom = _centred_padding(height, crop)
-        left, right = _centred_padding(width, crop)
-        if max(height, width) > crop:  # a side that is too short is filled with black, before normalisation
-            image = cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
-            pixels = self._normalize(image)
-        else:
-            pixels = F.pad(self._normalize(image), (left, right, top, bottom))  # 0 is the mean colour
-        totals = {name: torch.zeros(self.num_classes, *pixels.shape[1:], device=self.device) for name in self.networks}
-        for corners in _chunks(list(self._corners(*pixels.shape[1:])), self.window_batch):
-            windows = torch.stack([pixels[:, y : y + crop, x : x + crop] for y, x in corners])  # (B, 3, S, S)
-            for name, network in self.networks.items():
-                for (y, x), scores in zip(corners, self._window_scores(network, windows), strict=True):
-                    totals[name][:, y : y + crop, x : x + crop] += scores
-        return {name: total[:, top : top + height, left : left + width] for name, total in totals.items()}
+    def _sum(self, network: Network, views: Sequence[View], size: torch.Size) -> Tensor:
+        """One network's scores (N, H, W) over all views; those of one view are gone before the next one's come."""
+        total = None
+        for view in views:
+            scores = self._view_scores(network, view)
+            if scores.shape[2:] != size:
+                scores = F.interpolate(scores, size=size, mode="bilinear", align_corners=False)
+            total = scores if total is None else total.add_(scores)
+        return total[0]
 
-    def _window_scores(self, network: Callable[[Tensor], Tensor], windows: Tensor) -> Tensor:
-        """(B, 3, S, S) to (B, N, S, S) fp32."""
-        scores = network(windows).float()
+    def _view_scores(self, network: Network, view: View) -> Tensor:
+        """(1, N, h, w) without the padding."""
+        crop, (height, width) = self.crop_size, view.pixels.shape[2:]
+        rows, columns = view.inside
+        if height == width == crop:
+            return self._window_scores(network, view.pixels)[..., rows, columns]
+        # Channels last, as convolutions leave them: to add those to another layout takes five times as long.
+        total = torch.empty(
+            (1, self.num_classes, height, width),
+            dtype=self.dtype,
+            device=self.device,
+            memory_format=torch.channels_last,
+        ).zero_()
+        for corners in _chunks(list(self._corners(height, width)), self.window_batch):
+            windows = torch.cat([view.pixels[..., y : y + crop, x : x + crop] for y, x in corners])  # (B, 3, S, S)
+            for (y, x), scores in zip(corners, self._window_scores(network, windows), strict=True):
+                total[0, :, y : y + crop, x : x + crop] += scores
+        return total[..., rows, columns]
+
+    def _window_scores(self, network: Network, windows: Tensor) -> Tensor:
+        """(B, 3, S, S) to (B, N, S, S)."""
+        scores = network(windows).to(self.dtype)
         if self.flip:
-            scores = scores + network(windows.flip(-1)).float().flip(-1)
+            scores += network(windows.flip(-1)).to(self.dtype).flip(-1)
         return scores
 
-    def _normalize(self, image: np.ndarray) -> Tensor:
-        """(H, W, 3) uint8 to (3, H, W) fp32."""
-        pixels = torch.from_numpy(image).to(self.device).permute(2, 0, 1).float() / 255
-        return (pixels - self.mean) / self.std
+    def _view(self, image: Tensor, scale: float) -> View:
+        if scale != 1:
+            image = torch.from_numpy(cv2.resize(image.numpy(), None, fx=scale, fy=scale))
+        height, width = image.shape[:2]
+        top, bottom = _centred_padding(height, self.crop_size)
+        left, right = _centred_padding(width, self.crop_size)
+        pixels = image.to(self.device, non_blocking=True).permute(2, 0, 1)[None].to(self.dtype)  # (1, 3, h, w)
+        border = (left, right, top, bottom)
+        if max(height, width) > self.crop_size:  # a side that is too short is filled with black
+            pixels = self._normalize(F.pad(pixels, border) if any(border) else pixels)
+        else:
+            pixels = F.pad(self._normalize(pixels), border)  # 0 is the mean colour
+        return View(pixels, (slice(top, top + height), slice(left, left + width)))
+
+    def _normalize(self, pixels: Tensor) -> Tensor:
+        return pixels.div_(255).sub_(self.mean).div_(self.std)
 
     def _corners(self, height: int, width: int) -> Iterator[tuple[int, int]]:
         """The upper left corners of the windows; the last ones are shifted back to end at the border."""

@@ -1,7 +1,7 @@
 """Two students, their teachers, and the seven predictors made of them."""
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from furnace.semi.ema import ema_alpha, update_buffers, update_parameters
 
 NETWORKS = ("student_1", "student_2", "teacher_1", "teacher_2")
 STUDENTS = NETWORKS[:2]
+BAND = 2**22  # scores that are compared at once: 16 MB
 
 # The published codes of the predictors; each averages the logits of the networks named.
 PREDICTORS: dict[str, tuple[str, ...]] = {
@@ -34,8 +35,30 @@ def predict(scores: Mapping[str, Tensor], predictor: str) -> Tensor:
 
     The published v4 is a sum of two means, twice this: the same argmax.
     """
-    members = [scores[name] for name in PREDICTORS[predictor]]
-    return members[0] if len(members) == 1 else torch.stack(members).mean(dim=0)
+    first, *others = (scores[name] for name in PREDICTORS[predictor])
+    if not others:
+        return first
+    total = first + others[0]
+    for other in others[1:]:
+        total += other
+    return total.div_(1 + len(others))
+
+
+def predicted_labels(scores: Mapping[str, Tensor], predictors: Sequence[str]) -> Tensor:
+    """What each of P predictors says: scores (N, H, W) by network name to the likeliest classes (P, H, W) uint8.
+
+    Goes through bands of rows, so that no predictor's scores exist at full size.
+    """
+    first = next(iter(scores.values()))
+    classes, height, width = first.shape
+    labels = torch.empty(len(predictors), height, width, dtype=torch.uint8, device=first.device)
+    rows = max(1, BAND // (classes * width))
+    for top in range(0, height, rows):
+        band = {name: whole[:, top : top + rows] for name, whole in scores.items()}
+        for predicted, code in zip(labels[:, top : top + rows], predictors, strict=True):
+            # Of equals the first, as argmax, which takes four times as long on a CPU.
+            predicted.copy_(predict(band, code).max(dim=0).indices)
+    return labels
 
 
 class Ensemble:

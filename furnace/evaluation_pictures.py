@@ -1,0 +1,78 @@
+"""What an evaluation leaves to look at: the labels one predictor gave, as PNGs, and a panel of the first images."""
+
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from furnace.data.datasets import Split
+from furnace.pictures import colourize, panel, write_png
+from furnace.semi.ensemble import NETWORKS, PREDICTORS
+
+PANEL_ROWS = 4  # images shown in panel.png
+WAITING = 4  # images whose pictures may be unwritten
+
+
+class EvaluationPictures:
+    """Writes pictures in a thread of its own, so that the next image need not wait for compression and disk.
+
+    A context: all is written, or the first error raised, when it is left.
+
+    Args:
+        saved: the predictor whose labels are written, None for none.
+        short_names: they are named without the folders of their images.
+    """
+
+    def __init__(
+        self, output: Path, split: Split, predictors: Sequence[str], saved: str | None, short_names: bool
+    ) -> None:
+        self.output, self.split, self.predictors = output, split, predictors
+        self.saved = None if saved is None else predictors.index(saved)
+        self.short_names = short_names
+        self.captions = panel_captions(predictors)
+        self.panel_rows: list[list[np.ndarray]] = []
+        self._writer = ThreadPoolExecutor(max_workers=1)
+        self._unwritten: deque[Future] = deque()
+
+    def __enter__(self) -> "EvaluationPictures":
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        self._writer.shutdown(cancel_futures=kind is not None)
+        while kind is None and self._unwritten:
+            self._unwritten.popleft().result()
+
+    def add(self, number: int, image: Tensor, label: Tensor, predicted: Tensor) -> None:
+        """Takes image `number` (H, W, 3), its label (H, W) and what the predictors say (P, H, W), all uint8."""
+        if self.saved is not None:
+            if len(self._unwritten) == WAITING:
+                self._unwritten.popleft().result()
+            self._unwritten.append(self._writer.submit(self._save, number, predicted[self.saved].cpu().numpy()))
+        if len(self.panel_rows) < PANEL_ROWS:
+            shown = predicted[[self.predictors.index(code) for code in self.captions]].cpu().numpy()
+            labels = (colourize(indices, self.split.dataset.palette) for indices in [label.numpy(), *shown])
+            self.panel_rows.append([image.numpy(), *labels])
+
+    def write_panel(self) -> None:
+        """panel.png: the first images, their truth, each network and the largest ensemble."""
+        captions = ["image", "truth", *self.captions.values()]
+        write_png(self.output / "panel.png", panel(self.panel_rows, captions))
+
+    def _save(self, number: int, indices: np.ndarray) -> None:
+        """Index and colour PNGs, named as the image."""
+        path = self.split.image_path(number)
+        below = path.relative_to(self.split.root).with_suffix("").parts
+        name = f"{path.stem if self.short_names else '_'.join(below)}.png"
+        write_png(self.output / "results" / name, indices)
+        write_png(self.output / "results_color" / name, colourize(indices, self.split.dataset.palette))
+
+
+def panel_captions(predictors: Sequence[str]) -> dict[str, str]:
+    """Predictors of the panel and their captions: single networks first, the largest ensemble last."""
+    singles = {PREDICTORS[code][0]: code for code in predictors if len(PREDICTORS[code]) == 1}
+    shown = {singles[name]: name.replace("_", " ") for name in NETWORKS if name in singles}
+    together = max(predictors, key=lambda code: len(PREDICTORS[code]))
+    return shown if together in shown else {**shown, together: "together"}

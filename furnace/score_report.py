@@ -1,0 +1,53 @@
+"""Where an evaluation's scores go: the terminal, a text log as published, and the experiment's log_df.csv."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from furnace.engine.files import write_text
+from furnace.engine.results import append_rows, score_columns
+from furnace.experiment import Experiment
+from furnace.metrics import Scores
+from furnace.record import plain, read_record
+from furnace.settings import Settings
+
+
+def log_path(settings: Settings) -> Path:
+    """One text log for all snapshots of this evaluation, named as published."""
+    codes = "_".join(settings.ensemble).upper()
+    return settings.OUTPUT_PATH / f"val_{time.strftime('%Y_%m_%d_%H_%M_%S')}_ensemble{codes}.log"
+
+
+def report(
+    experiment: Experiment, model_file: Path, epoch: int, confusions: dict[str, np.ndarray], log_file: Path
+) -> None:
+    """Prints the scores, adds them to the published log and to log_df.csv."""
+    settings, classes = experiment.settings, experiment.dataset.classes
+    trained = read_record(settings.OUTPUT_PATH).get("settings", {})
+    sections, rows = [log_file.read_text()] if log_file.is_file() else [], []
+    print(f"epoch {epoch} of {settings.OUTPUT_PATH.name}: mean IoU in percent")
+    for code, confusion in confusions.items():
+        scores = Scores.from_confusion(confusion)
+        print(f"  {code:<5} {100 * scores.mean_iou:6.2f}")
+        sections.append(f"Model: {model_file}\nEnsemble: {code}\n{scores.text(classes)}\n")
+        rows.append(
+            {
+                "log_file": log_file.name,
+                "folder": settings.OUTPUT_PATH.name,
+                "model_file": model_file.name,
+                "Ensemble": code,
+                "epoch": str(epoch),
+                **{
+                    name: str(trained.get(name, plain(getattr(settings, name))))
+                    for name in ("method", "labeled_ratio", "backbone", "seed")
+                },
+                "scales": " ".join(f"{scale:g}" for scale in settings.eval_scales),
+                "flip": str(int(settings.eval_flip)),
+                "evaluated_at": time.strftime("%Y-%m-%d %H:%M:%S"),
+                **score_columns(scores, classes),
+            }
+        )
+    write_text(log_file, "\n".join(sections))
+    append_rows(experiment.log_table, rows)
+    print(f"added to {experiment.log_table}", flush=True)
