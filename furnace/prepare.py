@@ -1,10 +1,9 @@
 """`python -m furnace prepare`: downloads and own data to DATA, lists of labelled images, and a check of everything."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +112,7 @@ def _at_least(low: int) -> Callable[[str], int]:
 
 
 def _several(low: int) -> Callable[[str], tuple[int, ...]]:
-    return lambda text: tuple(_at_least(low)(part) for part in text.split(","))
+    return lambda text: tuple(dict.fromkeys(_at_least(low)(part) for part in text.split(",")))
 
 
 def _plan_voc(options: argparse.Namespace, source: Path, unpack: Callable[[Path], Path]) -> "Plan":
@@ -152,12 +151,13 @@ def _plan_own(options: argparse.Namespace, source: Path, unpack: Callable[[Path]
 def _prepare(options: argparse.Namespace, _: Any) -> int:
     from furnace.data.prepare.build import Building
 
-    building = Building(options.folder.absolute(), options.source.absolute(), _request(options))
+    sources = [path.absolute() for path in (options.source, getattr(options, "sbd", None)) if path]
+    building = Building(options.folder.absolute(), sources, _request(options))
     if building.is_complete():
         print(f"nothing to do: {options.folder} is complete")
         return 0
     with building:
-        plan = options.plan(options, options.source.absolute(), lambda tar: building.unpack(tar, _bytes_bar))
+        plan = options.plan(options, sources[0], lambda tar: building.unpack(tar, _bytes_bar))
         for warning in plan.warnings:
             print(f"warning: {warning}", file=sys.stderr, flush=True)
         lists = building.finish(
@@ -172,7 +172,11 @@ def _prepare(options: argparse.Namespace, _: Any) -> int:
 
 
 def _request(options: argparse.Namespace) -> dict[str, Any]:
-    """What decides the result, as JSON holds it: paths absolute, without how fast it is made."""
+    """What decides the result, as JSON holds it: paths absolute, without how fast it is made.
+
+    What the classes file says is part of it: masks made by an earlier version mean something else.
+    """
+    from furnace.engine.files import sha256
 
     def plain(value: Any) -> Any:
         if isinstance(value, Path):
@@ -180,32 +184,37 @@ def _request(options: argparse.Namespace) -> dict[str, Any]:
         return list(value) if isinstance(value, tuple) else value
 
     left_out = ("run", "plan", "workers", "folder")
-    return {name: plain(value) for name, value in vars(options).items() if name not in left_out}
+    request = {name: plain(value) for name, value in vars(options).items() if name not in left_out}
+    if "classes" in request:
+        with suppress(OSError):  # said when it is read
+            request["classes_sha256"] = sha256(options.classes)
+    return request
 
 
 def _split(options: argparse.Namespace, _: Any) -> int:
     from furnace.data.check import dataset_of
-    from furnace.data.splits import images_that_show_every_class, write_split
+    from furnace.data.splits import images_that_show_every_class, write_splits
 
     folder, lists = options.folder.absolute(), (options.lists or options.folder).absolute()
     dataset = dataset_of(folder)
     first: list[int] = []
     if options.every_class:
         first = images_that_show_every_class(dataset, folder, options.seed, _processes(options), _images_bar)
-    for ratio in options.ratio:
-        for path, count, digest in write_split(dataset, folder, lists, ratio, options.seed, first, options.replace):
-            print(f"  {count:>10,}  sha256 {digest[:12]}  {path}")
+    for path, count, digest in write_splits(
+        dataset, folder, lists, options.ratio, options.seed, first, options.replace
+    ):
+        print(f"  {count:>10,}  sha256 {digest[:12]}  {path}")
     return 0
 
 
 def _check(options: argparse.Namespace, _: Any) -> int:
     from furnace.data.check import check, dataset_of
     from furnace.data.check_report import as_json, as_text
-    from furnace.engine.files import write_text
+    from furnace.engine.files import json_text, write_text
 
     folder, lists = options.folder.absolute(), (options.lists or options.folder).absolute()
     report = check(dataset_of(folder), folder, lists, _processes(options), _images_bar)
-    record = json.dumps(as_json(report), indent=2, ensure_ascii=False) + "\n"
+    record = json_text(as_json(report))
     if options.json == Path("-"):
         sys.stdout.write(record)
     else:

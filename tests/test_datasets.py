@@ -1,5 +1,7 @@
 """List lines lead to the right files, images and labels decode to what they hold, and bad ones are named."""
 
+import json
+import re
 import struct
 import zlib
 from collections.abc import Sequence
@@ -12,6 +14,7 @@ import pytest
 from PIL import Image
 
 from furnace.data.datasets import CAMVID, CITYSCAPES, VOC, Split, voc_palette
+from furnace.data.declaration import read_declaration
 from furnace.data.file_list import FileList
 from furnace.data.images import read_image, read_label
 from furnace.errors import InputError
@@ -245,6 +248,26 @@ def test_voc_palette_is_the_official_one() -> None:
 def test_declarations(dataset, classes: int) -> None:
     assert dataset.num_classes == len(set(dataset.palette)) == len(set(dataset.classes)) == classes
     assert "{ratio}" in dataset.labeled_list and "{ratio}" in dataset.unlabeled_list
+
+
+@pytest.mark.parametrize(
+    ("role", "path"),
+    [
+        ("train", "/data/train.txt"),
+        ("val", ""),
+        ("val", "."),
+        ("val", "val_{ratio}.txt"),
+        ("labeled", "labeled.txt"),
+        ("labeled", "{name}_{ratio}.txt"),
+        ("unlabeled", "{ratio}/{ratio}.txt"),
+    ],
+)
+def test_a_declared_list_that_cannot_be_one_is_named(tmp_path: Path, role: str, path: str) -> None:
+    (tmp_path / "dataset.json").write_text(json.dumps({"classes": ["a", "b"], "lists": {role: path}}))
+    with pytest.raises(
+        InputError, match=rf"dataset.json: expected the {role} list to be .*, found '{re.escape(path)}'"
+    ):
+        read_declaration(tmp_path)
 
 
 def test_a_declaration_without_a_colour_for_each_class_is_refused() -> None:

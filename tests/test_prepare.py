@@ -24,6 +24,7 @@ from layouts import (
     mask,
     pack,
     picture,
+    write_image,
     write_mask,
 )
 
@@ -406,6 +407,72 @@ def test_a_full_disk_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture, m
     source = make_city(tmp_path / "source")
     monkeypatch.setattr(build.os, "replace", full)
     assert "No space left on device" in error_of(capfd, "city", source, tmp_path / "out", *ONE)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_disk_that_gets_full_is_gone_on_from(
+    tmp_path: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    source, folder = tmp_path / "source", tmp_path / "camvid"
+    for part, count in (("train", 80), ("val", 2)):
+        for number in range(count):
+            write_image(source / f"{part}/images/{number}.png", number)
+            write_mask(source / f"{part}/labels/{number}.png", mask(number, 11))
+    request = ["camvid", source, folder, "--files", "copy", "--workers", workers]
+    real = Path.write_bytes
+
+    def write(path: Path, content: bytes) -> int:
+        if "40" in path.name:
+            raise OSError(28, "No space left on device")
+        return real(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    message = error_of(capfd, *request)
+    assert f"cannot write {tmp_path / 'camvid.partial/train/images/40.png'}: No space left on device" in message
+    assert not folder.exists()
+    monkeypatch.undo()
+    assert prepare(*request) == 0
+    assert not list(folder.rglob(".*")) and len(lines(folder / "train.txt")) == 80
+
+
+@pytest.mark.parametrize("leads_to", ["an empty folder", "nothing yet"])
+def test_a_folder_that_is_a_link_stays_one(tmp_path: Path, leads_to: str) -> None:
+    """`DATA/city` on another disk."""
+    disk, folder = tmp_path / "disk/city", tmp_path / "city"
+    (disk if leads_to == "an empty folder" else disk.parent).mkdir(parents=True)
+    folder.symlink_to(disk)
+    source = make_city(tmp_path / "source")
+    assert prepare("city", source, folder, *ONE) == 0
+    assert folder.is_symlink() and len(lines(disk / "config_new/train.txt")) == 5
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["city", "disk", "source"]
+
+
+def test_a_mount_point_is_said_at_once(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    """It could not be renamed into place."""
+    assert "/ is a mount point" in error_of(capfd, "city", make_city(tmp_path / "source"), "/", *ONE)
+
+
+def test_sbd_is_a_source_too(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    source, sbd = make_voc(tmp_path), make_sbd(tmp_path)
+    before = snapshot(sbd)
+    assert f"lies in the source {sbd}" in error_of(capfd, "voc", source, sbd / "out", "--sbd", sbd, *ONE)
+    assert snapshot(sbd) == before and not (sbd / "out.partial").exists()
+
+
+@pytest.mark.parametrize("kind", ["city", "camvid"])
+def test_no_mask_at_all_is_no_data_set(tmp_path: Path, capfd: pytest.CaptureFixture, kind: str) -> None:
+    source = (make_city if kind == "city" else make_camvid)(tmp_path / "source")
+    for path in source.rglob("*.png"):
+        if "labelIds" in path.name or "labels" in path.parts:
+            path.rename(path.with_suffix(".txt"))
+    assert "nothing to train with" in error_of(capfd, kind, source, tmp_path / "out", *ONE)
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
+
+
+def test_all_labelled_needs_images_without_masks(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    source = make_camvid(tmp_path / "source")
+    assert "ratios: 1 leaves no image" in error_of(capfd, "camvid", source, tmp_path / "out", "--ratios", "2,1", *ONE)
+    assert not (tmp_path / "out.partial").exists()
 
 
 def test_a_read_only_place_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:

@@ -127,10 +127,10 @@ def test_converted_weights_give_the_outputs_of_the_network_they_come_from(name: 
     assert network_of(source) == (backbone, arguments[1] / 64)
     network = ResNet(backbone, arguments[1] / 64).eval()
     assert load_backbone(network, source) == f"whatever.pth: {words} in {naming}"
-    image = torch.randn(2, 3, 33, 47)
+    image = torch.randn(2, 3, 33, 47, dtype=torch.float64)
     with torch.no_grad():
-        for expected, found in zip(reference(image), network(image), strict=True):
-            assert torch.equal(found, expected)
+        for expected, found in zip(reference.double()(image), network.double()(image), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9 * expected.abs().max().item())
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -308,6 +308,13 @@ def test_what_a_file_is_not_is_said(words: str) -> None:
     ) as caught:
         recognize(state, "a.pth")
     assert f"found {keys}; name another file" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["text", torch.tensor(1.0)])
+def test_names_without_tensors_are_no_network(value: object) -> None:
+    """They would give a network without channels."""
+    with pytest.raises(InputError, match="a ResNet's names without its convolutions"):
+        recognize(dict.fromkeys(ResNet("resnet18").state_dict(), value), "x.pth")
 
 
 def test_an_empty_file_has_no_key() -> None:

@@ -106,6 +106,29 @@ def test_a_list_is_never_drawn_over_unasked(tmp_path: Path, capfd: pytest.Captur
     assert len(lines(path)) == 5
 
 
+@pytest.mark.parametrize(
+    ("ratios", "message"), [("5,4", "list exists"), ("5,1", "1/1 of 20 images are 20, which leaves none unlabelled")]
+)
+def test_several_splits_are_all_written_or_none(
+    tmp_path: Path, capfd: pytest.CaptureFixture, ratios: str, message: str
+) -> None:
+    folder = voc_folder(tmp_path)
+    assert split(folder, "--ratio", 4) == 0
+    assert message in error_of(capfd, folder, "--ratio", ratios)
+    assert not list((folder / "subset_train_aug").glob("*-5.txt"))
+
+
+def test_a_ratio_named_twice_is_drawn_once(tmp_path: Path) -> None:
+    assert split(voc_folder(tmp_path), "--ratio", "4,4") == 0
+
+
+def test_all_images_may_be_labelled_where_others_never_were(tmp_path: Path) -> None:
+    folder = voc_folder(tmp_path)
+    (folder / "unlabeled.txt").write_text("/more/a.jpg\n")
+    assert split(folder, "--ratio", 1) == 0
+    assert lines(folder / "subset_train_aug/train_aug_unlabeled_1-1.txt") == ["/more/a.jpg"]
+
+
 def test_lists_may_lie_elsewhere(tmp_path: Path) -> None:
     folder = voc_folder(tmp_path / "data")
     assert split(folder, "--ratio", 4, "--lists", tmp_path / "lists") == 0

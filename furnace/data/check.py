@@ -1,9 +1,11 @@
 """Looks at every file that a data set's lists name: is it whole, does it fit, and what is in it.
 
-N classes. Every image and mask is opened once, however many lists name it.
+N classes. Every image and mask is opened once, however many lists name it; a picture that seems to train and to
+validate twice.
 """
 
-import hashlib
+import glob
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +15,11 @@ import numpy as np
 
 from furnace.data.datasets import CAMVID, CITYSCAPES, VOC, Dataset, Split
 from furnace.data.declaration import FILE_NAME, read_declaration
+from furnace.data.duplicates import fingerprint, same_pictures
 from furnace.data.file_list import FileList
-from furnace.data.images import histogram, read_image, read_label
+from furnace.data.images import read_image, read_label_and_counts
 from furnace.data.parallel import map_numbers
 from furnace.errors import InputError
-from furnace.labels import IGNORE
 
 Progress = Callable[..., Iterable]
 WITH_LABELS = ("train", "labeled", "val")
@@ -57,14 +59,16 @@ class Finding(NamedTuple):
     """What one image and its mask gave."""
 
     problems: list[Problem]
-    digest: bytes | None  # of the image's pixels and size
+    fingerprint: bytes | None  # of the image
     pixels: np.ndarray | None  # int64 (N + 1,)
 
 
 def dataset_of(folder: Path) -> Dataset:
     """The data set that lies in `folder`: its own declaration, or VOC, Cityscapes or CamVid by its layout."""
-    if not folder.is_dir():
-        raise InputError(f"data set not found: {folder}: expected a folder; name the data set's, such as DATA/city")
+    if not os.access(folder, os.R_OK | os.X_OK) or not folder.is_dir():
+        raise InputError(
+            f"data set not found: {folder}: expected a folder that may be read; name the data set's, such as DATA/city"
+        )
     if (folder / FILE_NAME).is_file():
         return read_declaration(folder)
     for dataset, mark in ((VOC, "train_aug"), (CITYSCAPES, "config_new"), (CAMVID, "train/labels")):
@@ -87,23 +91,21 @@ def check(dataset: Dataset, folder: Path, lists: Path, processes: int, progress:
     report = Report(dataset, folder, len(files.images), sum(mask is not None for mask in files.masks))
     report.problems += files.problems
     pixels = np.zeros((report.images, dataset.num_classes + 1), dtype=np.int64)
-    validating = set(files.entries.get("val", ()))
-    seen_in_val: dict[bytes, str] = {}
+    fingerprints: list[bytes | None] = []
 
     def look(number: int) -> Finding:
         return look_at(dataset, files.images[number], files.masks[number])
 
     for number, finding in enumerate(progress(map_numbers(look, report.images, processes), total=report.images)):
-        image = files.images[number]
         report.problems += finding.problems
+        fingerprints.append(finding.fingerprint)
         if finding.pixels is not None:
             pixels[number] = finding.pixels
-        if finding.digest and number in validating:  # these come first
-            seen_in_val[finding.digest] = image
-        elif other := seen_in_val.get(finding.digest):
-            report.problems.append(
-                Problem("duplicate", image, f"trains, and is the same picture as {other}, which validates")
-            )
+    validating = set(files.entries.get("val", ()))
+    report.problems += [
+        Problem("duplicate", image, f"trains, and is the same picture as {other}, which validates")
+        for image, other in same_pictures(files.images, fingerprints, validating, processes)
+    ]
     for name, (role, split) in splits.items():
         counted = pixels[files.entries[name]].sum(axis=0) if role in WITH_LABELS else None
         report.lists[name] = ListReport(str(split.files.path), len(split.files), split.files.sha256(), counted)
@@ -113,18 +115,16 @@ def check(dataset: Dataset, folder: Path, lists: Path, processes: int, progress:
 
 def look_at(dataset: Dataset, image_path: str, mask_path: str | None) -> Finding:
     """Opens one image, and its mask where it has one."""
-    problems, digest, pixels, sizes = [], None, None, []
+    problems, found, pixels, sizes = [], None, None, []
     try:
         image = read_image(Path(image_path))
-        digest = hashlib.sha256(image).digest() + bytes(str(image.shape), "ascii")
+        found = fingerprint(image)
         sizes.append(image.shape[:2])
     except InputError as error:
         problems.append(Problem("image", image_path, str(error)))
     if mask_path is not None:
         try:
-            mask = read_label(Path(mask_path), dataset.num_classes, dataset.ignore_value)
-            counts = histogram(mask)
-            pixels = np.append(counts[: dataset.num_classes], counts[IGNORE])
+            mask, pixels = read_label_and_counts(Path(mask_path), dataset.num_classes, dataset.ignore_value)
             sizes.append(mask.shape)
         except InputError as error:
             problems.append(Problem("mask", mask_path, str(error)))
@@ -132,7 +132,7 @@ def look_at(dataset: Dataset, image_path: str, mask_path: str | None) -> Finding
         image_size, mask_size = ("{} x {}".format(*size) for size in sizes)
         message = f"image is {image_size}, its mask {mask_path} {mask_size} (height x width)"
         problems.append(Problem("size", image_path, message))
-    return Finding(problems, digest, pixels)
+    return Finding(problems, found, pixels)
 
 
 class _Files:
@@ -178,7 +178,9 @@ def _splits(dataset: Dataset, folder: Path, lists: Path) -> dict[str, tuple[str,
     for role in ("train", "labeled", "unlabeled", "extra", "val"):
         pattern = getattr(dataset, f"{role}_list")
         before, _, after = pattern.partition("{ratio}")
-        paths = sorted(lists.glob(pattern.replace("{ratio}", "*")), key=lambda path: (len(path.name), path.name))
+        paths = sorted(
+            lists.glob(glob.escape(pattern).replace("{ratio}", "*")), key=lambda path: (len(path.name), path.name)
+        )
         for path in paths:
             ratio = path.relative_to(lists).as_posix().removeprefix(before).removesuffix(after) if after else ""
             split_folder = "val" if role == "val" else dataset.train_folder

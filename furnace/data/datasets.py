@@ -16,7 +16,7 @@ Colour = tuple[int, int, int]
 MOST_CLASSES = 255  # label maps are uint8, and one value means ignored
 ENDINGS = r"\.(?:jpe?g|png|bmp|gif|tiff?|webp|jp2|ppm|pgm)"
 PAIR = re.compile(rf"(.+?{ENDINGS}) +(\S.*{ENDINGS})", re.IGNORECASE)
-FILE = re.compile(rf".*{ENDINGS}", re.IGNORECASE)
+FILE = re.compile(rf".*{ENDINGS}", re.IGNORECASE | re.DOTALL)  # a name may hold anything
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ Only `classes` is needed. Colours are those of PASCAL VOC, lists are named as ab
 """
 
 import json
-from pathlib import Path
+import re
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from furnace.data.datasets import Dataset, voc_palette
-from furnace.engine.files import write_text
+from furnace.engine.files import json_text, write_text
 from furnace.errors import InputError
 
 FILE_NAME = "dataset.json"
@@ -54,7 +55,7 @@ def write_declaration(dataset: Dataset, folder: Path) -> None:
         "ignore_value": dataset.ignore_value,
         "lists": {role: getattr(dataset, f"{role}_list") for role in LISTS},
     }
-    write_text(folder / FILE_NAME, json.dumps(fields, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / FILE_NAME, json_text(fields))
 
 
 def _dataset(fields: Any, folder: str, path: Path) -> Dataset:
@@ -82,8 +83,10 @@ def _dataset(fields: Any, folder: str, path: Path) -> Dataset:
         f"lists to name files for {', '.join(LISTS)}",
     )
     lists = {**LISTS, **lists}
-    for role in ("labeled", "unlabeled"):
-        expect("{ratio}" in lists[role], f"{{ratio}} in the name of the {role} list")
+    for role, value in lists.items():
+        with_ratio = "{ratio}" in LISTS[role]
+        expected = f"the {role} list to be a path below the folder, {'one' if with_ratio else 'no'} {{ratio}} in it"
+        expect(_is_list_path(value, with_ratio), f"{expected}, found {value!r}")
     return Dataset(
         name=name,
         folder=folder,
@@ -92,6 +95,11 @@ def _dataset(fields: Any, folder: str, path: Path) -> Dataset:
         ignore_value=ignore_value,
         **{f"{role}_list": value for role, value in lists.items()},
     )
+
+
+def _is_list_path(path: str, with_ratio: bool) -> bool:
+    pattern = r"[^{}]*\{ratio\}[^{}]*" if with_ratio else r"[^{}]*"
+    return bool(re.fullmatch(pattern, path)) and bool(PurePosixPath(path).name) and not path.startswith("/")
 
 
 def _is_palette(palette: Any) -> bool:

@@ -28,6 +28,7 @@ PILLOW_IMAGES = (*TIFF_STARTS, GIF_START, *JPEG2000_STARTS)
 PILLOW_MASKS = (*PILLOW_IMAGES, b"BM")  # OpenCV gives a palette's colours, not its indices, and 255 for one bit
 PILLOW_FORMATS = ("TIFF", "GIF", "JPEG2000", "BMP", "PNG")
 TIFF_BITS = 258  # the tag with the bits of each channel
+READ_RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)  # OpenCV before 4.11 has none
 MOST_PIXELS = 2**28  # by Pillow: a damaged file that claims more would fill the memory
 
 silence = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel
@@ -41,7 +42,9 @@ def decode_image(content: np.ndarray, name: str | Path) -> np.ndarray:
     """
     if _starts_with(content, PILLOW_IMAGES):
         return _by_pillow(content, name, "image", _rgb)
-    return cv2.cvtColor(_by_opencv(content, name, "image", cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    if READ_RGB is None:
+        return cv2.cvtColor(_by_opencv(content, name, "image", cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    return _by_opencv(content, name, "image", READ_RGB)
 
 
 def decode_mask(content: np.ndarray, name: str | Path, palette_colours: bool = False) -> np.ndarray:
@@ -119,16 +122,17 @@ def _stored(image: "Image") -> np.ndarray:
 def _broken_off(content: np.ndarray) -> bool:
     """OpenCV before 5 fills the rest of a JPEG or PNG that breaks off; a whole one has an end marker."""
     if _starts_with(content, (JPEG_START,)):
-        return content.tobytes().find(JPEG_END, _scan_start(content)) < 0
-    return _starts_with(content, (PNG_START,)) and PNG_END not in content.tobytes()
+        file = content.tobytes()
+        return file.rfind(JPEG_END, _scan_start(file)) < 0  # from the end, where it should be
+    return _starts_with(content, (PNG_START,)) and content.tobytes().rfind(PNG_END) < 0
 
 
-def _scan_start(content: np.ndarray) -> int:
+def _scan_start(file: bytes) -> int:
     """Where a JPEG's pixels begin: behind its headers, in which a thumbnail may have an end marker of its own."""
     place = len(JPEG_START)
-    while place + 3 < len(content) and content[place] == 0xFF and content[place + 1] != JPEG_SCAN:
-        filler = content[place + 1] == 0xFF
-        place += 1 if filler else 2 + int.from_bytes(content[place + 2 : place + 4].tobytes(), "big")
+    while place + 3 < len(file) and file[place] == 0xFF and file[place + 1] != JPEG_SCAN:
+        filler = file[place + 1] == 0xFF
+        place += 1 if filler else 2 + int.from_bytes(file[place + 2 : place + 4], "big")
     return place
 
 

@@ -27,20 +27,27 @@ def read_label(path: Path, num_classes: int, ignore_value: int = IGNORE) -> np.n
 
     One-channel images of whole numbers of any depth and palette images are taken; `ignore_value` becomes 255.
     """
+    return read_label_and_counts(path, num_classes, ignore_value)[0]
+
+
+def read_label_and_counts(path: Path, num_classes: int, ignore_value: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same, and how many pixels each class has: int64 (num_classes + 1,), the last one ignored."""
     label = without_channels(decode_mask(_content(path, "label"), path))
     if label.ndim == 3:
         raise InputError(
             f"label is a colour image: {path}: expected one channel of class indices (or a palette PNG), found RGB; "
             "convert it (python -m furnace prepare folder --help)"
         )
-    if outside := [value for value in values_in(label) if value != ignore_value and not 0 <= value < num_classes]:
+    counts = _counts(label)
+    if outside := [value for value in counts if value != ignore_value and not 0 <= value < num_classes]:
         raise InputError(
             f"label value outside the classes: {path} holds {', '.join(map(str, outside[:5]))}; "
             f"expected 0 to {num_classes - 1} or {ignore_value} (ignored); map the values, or mend the declaration"
         )
     if ignore_value != IGNORE:
         label = np.where(label == ignore_value, IGNORE, label)
-    return label.astype(np.uint8, copy=False)
+    by_class = [counts.get(value, 0) for value in (*range(num_classes), ignore_value)]
+    return label.astype(np.uint8, copy=False), np.array(by_class, dtype=np.int64)
 
 
 def without_channels(mask: np.ndarray) -> np.ndarray:
@@ -50,9 +57,7 @@ def without_channels(mask: np.ndarray) -> np.ndarray:
 
 def values_in(label: np.ndarray) -> list[int]:
     """The different values of a map of whole numbers, in order."""
-    if label.dtype == np.uint8:
-        return np.flatnonzero(histogram(label)).tolist()
-    return np.unique(label).tolist()
+    return list(_counts(label))
 
 
 def histogram(label: np.ndarray) -> np.ndarray:
@@ -60,10 +65,20 @@ def histogram(label: np.ndarray) -> np.ndarray:
     return cv2.calcHist([label], [0], None, [256], [0, 256]).reshape(-1).astype(np.int64)
 
 
+def _counts(label: np.ndarray) -> dict[int, int]:
+    """How often each value occurs, in their order."""
+    if label.dtype == np.uint8:
+        by_value = histogram(label)
+        values = np.flatnonzero(by_value)
+        counts = by_value[values]
+    else:
+        values, counts = np.unique(label, return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
 def _content(path: Path, what: str) -> np.ndarray:
     try:
         return np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise InputError(
-            f"{what} not readable: {path}: {error.strerror}; add the file or take it out of its list"
-        ) from None
+    except (OSError, ValueError) as error:  # ValueError: no path at all, it holds a zero byte
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{what} not readable: {path}: {reason}; add the file or take it out of its list") from None

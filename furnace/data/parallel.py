@@ -3,10 +3,12 @@
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
 from typing import Any, TypeVar
 
 import cv2
@@ -29,6 +31,7 @@ def map_numbers(function: Callable[[int], Result], count: int, processes: int) -
     Raises:
         InputError: that of the first number whose function raised it, or if a process was killed.
     """
+    processes = min(processes, -(-count // CHUNK))  # all are forked at once
     if processes <= 1:
         yield from map(function, range(count))
         return
@@ -57,6 +60,13 @@ def _begin(function: Callable[[int], Any]) -> None:
     _function = function
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who started this decides
     cv2.setNumThreads(0)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Without it a process whose parent is killed would wait for work for ever."""
+    connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
 
 
 def _work(numbers: range) -> list[Any]:

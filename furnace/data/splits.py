@@ -53,10 +53,10 @@ def cover_classes(classes_shown: Sequence[set[int]], order: Iterable[int]) -> li
     return first
 
 
-def write_split(
-    dataset: Dataset, folder: Path, lists: Path, ratio: int, seed: int, first: Sequence[int], replace: bool
+def write_splits(
+    dataset: Dataset, folder: Path, lists: Path, ratios: Iterable[int], seed: int, first: Sequence[int], replace: bool
 ) -> list[tuple[Path, int, str]]:
-    """Draws the labelled images from the training list and writes both lists: path, entries and sha256 of each.
+    """Draws the labelled images from the training list and writes both lists of each ratio: path, entries and sha256.
 
     Images that never had a label (`dataset.extra_list`) stand at the end of the unlabelled list.
 
@@ -67,28 +67,45 @@ def write_split(
         replace: write over lists that are there.
 
     Raises:
-        InputError: there is no training list, or there are other lists for this ratio.
+        InputError: there is no training list, or one of the splits cannot be drawn, or its lists are there. Then
+            nothing is written.
     """
     train = training_list(dataset, folder)
-    chosen = draw_labeled(len(train), ratio, seed, first)
-    if len(first) > chosen.sum():
-        raise InputError(
-            f"ratio: 1/{ratio} of {len(train)} images are {chosen.sum()}, but it takes {len(first)} to show every "
-            "class; choose a smaller ratio, or leave --every-class out"
-        )
     extra = folder / dataset.extra_list
     never_labeled = FileList(extra) if extra.is_file() else ()
-    labeled, unlabeled = (
-        lists / pattern.format(ratio=ratio) for pattern in (dataset.labeled_list, dataset.unlabeled_list)
-    )
-    for path in (labeled, unlabeled):
-        if path.exists() and not replace:
-            raise InputError(f"list exists: {path}: a split is drawn once; add --replace to write it anew")
-    write_lines(labeled, (train[index] for index in np.flatnonzero(chosen)))
-    images = (columns(train[index])[0] for index in np.flatnonzero(~chosen))
-    write_lines(unlabeled, chain(images, never_labeled))
-    counts = (int(chosen.sum()), len(train) - int(chosen.sum()) + len(never_labeled))
-    return [(path, count, sha256(path)) for path, count in zip((labeled, unlabeled), counts, strict=True)]
+    draws = {ratio: draw_labeled(len(train), ratio, seed, first) for ratio in ratios}  # bool (images,)
+    patterns = (dataset.labeled_list, dataset.unlabeled_list)
+    paths = {ratio: [lists / pattern.format(ratio=ratio) for pattern in patterns] for ratio in draws}
+    for ratio, chosen in draws.items():
+        _require_possible(ratio, chosen, len(first), len(never_labeled))
+        for path in paths[ratio]:
+            if path.exists() and not replace:
+                raise InputError(f"list exists: {path}: a split is drawn once; add --replace to write it anew")
+    written = []
+    for ratio, chosen in draws.items():
+        labeled, unlabeled = paths[ratio]
+        write_lines(labeled, (train[index] for index in np.flatnonzero(chosen)))
+        images = (columns(train[index])[0] for index in np.flatnonzero(~chosen))
+        write_lines(unlabeled, chain(images, never_labeled))
+        count = int(chosen.sum())
+        counts = (count, len(train) - count + len(never_labeled))
+        written += [(path, count, sha256(path)) for path, count in zip(paths[ratio], counts, strict=True)]
+    return written
+
+
+def _require_possible(ratio: int, chosen: np.ndarray, first: int, never_labeled: int) -> None:
+    """InputError if more images come first than are labelled, or if none is left unlabelled."""
+    labeled, images = chosen.sum(), len(chosen)
+    if first > labeled:
+        raise InputError(
+            f"ratio: 1/{ratio} of {images} images are {labeled}, but it takes {first} to show every class; "
+            "choose a smaller ratio, or leave --every-class out"
+        )
+    if labeled == images and not never_labeled:
+        raise InputError(
+            f"ratio: 1/{ratio} of {images} images are {labeled}, which leaves none unlabelled; "
+            "choose a larger ratio, or get more images"
+        )
 
 
 def images_that_show_every_class(

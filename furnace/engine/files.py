@@ -1,11 +1,12 @@
 """Files that appear whole or not at all."""
 
 import hashlib
+import json
 import os
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from furnace.errors import InputError
 
@@ -18,18 +19,28 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; free space or choose another OUTPUT_PATH") from None
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
     finally:
         with suppress(OSError):  # where a file stands in the folder's place there is nothing to remove
             temporary.unlink()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the system says against writing `path`, as an InputError."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror}; free space, or choose another OUTPUT_PATH or folder"
+        ) from None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -40,6 +51,11 @@ def write_text(path: Path, text: str) -> None:
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Writes lines of UTF-8 text atomically."""
     write_atomically(path, lambda file: file.writelines(f"{line}\n".encode() for line in lines))
+
+
+def json_text(record: Any) -> str:
+    """JSON that people can read too; escaped is only what is no text, such as file names in other encodings."""
+    return json.dumps(record, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace").decode() + "\n"
 
 
 def sha256(path: Path) -> str:

@@ -140,6 +140,8 @@ def _other_network(shapes: Shapes, blocks: tuple[int, ...], depth: int | None) -
     if not any(blocks):
         attention = any(re.search(r"\battn\b|attention", name) for name in shapes)
         return "a transformer" if attention else "no ResNet"
+    if not _first_outputs(shapes, r"layer\d\.\d+\.conv1\.weight"):
+        return "a ResNet's names without its convolutions"
     if _every(shapes, "conv2", lambda outputs, inputs: inputs < outputs):
         return "a ResNeXt (grouped convolutions)"
     if _every(shapes, "conv3", lambda outputs, inputs: outputs != 4 * inputs):

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ import cv2
 
 from furnace.data.declaration import write_declaration
 from furnace.data.parallel import map_numbers
-from furnace.data.prepare.plan import Pair, Plan
-from furnace.data.prepare.sources import unpack_tar
-from furnace.data.splits import write_split
-from furnace.engine.files import sha256, write_lines, write_text
+from furnace.data.prepare.archives import unpack_tar
+from furnace.data.prepare.plan import Pair, Plan, require_possible
+from furnace.data.prepare.sources import require_source
+from furnace.data.splits import write_splits
+from furnace.engine.files import json_text, sha256, write_lines, write_text, writing
 from furnace.errors import InputError
 
 RECORD = "prepared.json"  # what was asked for, and what came of it
@@ -29,36 +30,43 @@ class Building:
     As a context, it leaves nothing behind where an error came before the first image.
 
     Args:
+        folder: a new one, or an empty one; where it is a link, what it leads to.
         request: what was asked for, as JSON holds it; only the same request goes on with what is there.
 
     Raises:
-        InputError: the source is missing, FOLDER lies in it or holds something else, or FOLDER.partial was begun for
-            another request.
+        InputError: a source is missing, FOLDER lies in one, is a mount point or holds something else, or FOLDER.partial
+            was begun for another request.
     """
 
-    def __init__(self, folder: Path, source: Path, request: Mapping[str, Any]) -> None:
-        self.folder, self.request = folder, dict(request)
-        self.unfinished = folder.with_name(f"{folder.name}.partial")
-        if not source.exists():
-            raise InputError(f"source not found: {source}: expected a folder or an archive; name the download")
-        if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
-            raise InputError(f"{folder} lies in the source {source}, which is only read; name a folder outside of it")
-        if self._is_occupied() and not self.is_complete():
-            raise InputError(
-                f"{folder} is there already: expected a new folder, found something else or another request; "
-                "name another, or move it away"
-            )
-        if self.unfinished.exists() and _request_of(self.unfinished) != self.request:
-            raise InputError(
-                f"{self.unfinished} was begun for another request; remove it to start anew, or ask for the same again"
-            )
+    def __init__(self, folder: Path, sources: Sequence[Path], request: Mapping[str, Any]) -> None:
+        self.folder, self.request = Path(os.path.realpath(folder)), dict(request)
+        for source in sources:
+            require_source(source)
+            if source.is_dir() and self.folder.is_relative_to(source.resolve()):
+                raise InputError(
+                    f"{folder} lies in the source {source}, which is only read; name a folder outside of it"
+                )
+        with writing(folder):
+            if self.folder.is_mount():
+                raise InputError(f"{folder} is a mount point: expected a folder that can be renamed; name one below it")
+            self.unfinished = self.folder.with_name(f"{self.folder.name}.partial")
+            if self._is_occupied() and not self.is_complete():
+                raise InputError(
+                    f"{folder} is there already: expected a new folder, found something else or another request; "
+                    "name another, or move it away"
+                )
+            if self.unfinished.exists() and _request_of(self.unfinished) != self.request:
+                raise InputError(
+                    f"{self.unfinished} was begun for another request; remove it to start anew, "
+                    "or ask for the same again"
+                )
 
     def is_complete(self) -> bool:
         """Whether the same request was carried out before."""
         return _request_of(self.folder) == self.request
 
     def __enter__(self) -> "Building":
-        write_text(self.unfinished / RECORD, _text({"request": self.request}))
+        write_text(self.unfinished / RECORD, json_text({"request": self.request}))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -67,22 +75,25 @@ class Building:
 
     def unpack(self, location: Path, progress: Callable[[Path], AbstractContextManager]) -> Path:
         """The folder with the files of a compressed tar file; what `progress` gives hears how far it is read."""
-        folder = self.unfinished / UNPACKED / location.name
+        location = location.resolve()
+        folder = self.unfinished / UNPACKED / location.relative_to(location.anchor)  # two may have one name
         if not folder.is_dir():
             growing = folder.with_name(f"{location.name}.growing")
             shutil.rmtree(growing, ignore_errors=True)
-            growing.mkdir(parents=True)
             try:
+                with writing(growing):
+                    growing.mkdir(parents=True)
                 with progress(location) as hear:
                     unpack_tar(location, growing, hear)
+                with writing(folder):
+                    os.replace(growing, folder)
             except InputError:
-                shutil.rmtree(self.unfinished / UNPACKED)
+                shutil.rmtree(self.unfinished / UNPACKED, ignore_errors=True)
                 raise
-            os.replace(growing, folder)
         return folder
 
     def finish(
-        self, plan: Plan, copy: bool, ratios: Iterable[int], seed: int, processes: int, progress: Progress
+        self, plan: Plan, copy: bool, ratios: Sequence[int], seed: int, processes: int, progress: Progress
     ) -> dict[str, dict[str, Any]]:
         """Places images, writes masks, lists and splits, lets FOLDER appear; returns its lists: entries and sha256.
 
@@ -91,12 +102,14 @@ class Building:
             ratios: labelled and unlabelled lists are drawn for these, with `seed`.
 
         Raises:
-            InputError: an image or mask cannot be read; FOLDER.partial stays, and the same request goes on from there.
+            InputError: the plan is not possible; or an image or mask cannot be read, or nothing written: then
+                FOLDER.partial stays, and the same request goes on from there.
         """
         pairs = plan.pairs
-        _require_usable_names(pairs)
+        require_possible(plan, ratios)
         for name in {str(Path(name).parent) for pair in pairs for name in (pair.image_to, pair.mask_to) if name}:
-            (self.unfinished / name).mkdir(parents=True, exist_ok=True)
+            with writing(self.unfinished / name):
+                (self.unfinished / name).mkdir(parents=True, exist_ok=True)
 
         def place(number: int) -> None:
             _place_image(pairs[number], self.unfinished, copy)
@@ -106,15 +119,16 @@ class Building:
             pass
         lists = _write_lists(plan, self.unfinished, ratios, seed)
         record = {"request": self.request, "lists": lists, "warnings": list(plan.warnings)}
-        write_text(self.unfinished / RECORD, _text(record))
+        write_text(self.unfinished / RECORD, json_text(record))
         shutil.rmtree(self.unfinished / UNPACKED, ignore_errors=True)
-        if self.folder.is_dir():
-            self.folder.rmdir()  # it is empty
-        os.replace(self.unfinished, self.folder)
+        with writing(self.folder):
+            if self.folder.is_dir():
+                self.folder.rmdir()  # it is empty
+            os.replace(self.unfinished, self.folder)
         return lists
 
     def _is_occupied(self) -> bool:
-        return self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir()))
+        return os.path.lexists(self.folder) and (not self.folder.is_dir() or any(self.folder.iterdir()))
 
 
 def _place_image(pair: Pair, folder: Path, copy: bool) -> None:
@@ -124,8 +138,9 @@ def _place_image(pair: Pair, folder: Path, copy: bool) -> None:
     if copy or linked is None:
         _write(target, pair.image.read())
     else:
-        target.unlink(missing_ok=True)
-        target.symlink_to(linked.resolve())
+        with writing(target):
+            target.unlink(missing_ok=True)
+            target.symlink_to(linked.resolve())
 
 
 def _write_mask(pair: Pair, folder: Path, plan: Plan) -> None:
@@ -143,11 +158,12 @@ def _is_there(path: Path) -> bool:
 def _write(path: Path, content: bytes) -> None:
     """Whole or not at all; not forced to disk one by one, which would take longer than making all of them."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    with writing(path):
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
 
 
-def _write_lists(plan: Plan, folder: Path, ratios: Iterable[int], seed: int) -> dict[str, dict[str, Any]]:
+def _write_lists(plan: Plan, folder: Path, ratios: Sequence[int], seed: int) -> dict[str, dict[str, Any]]:
     dataset, written = plan.dataset, []
     for name, pairs in (
         (dataset.train_list, plan.train),
@@ -160,30 +176,11 @@ def _write_lists(plan: Plan, folder: Path, ratios: Iterable[int], seed: int) -> 
             written.append((folder / name, len(pairs), sha256(folder / name)))
     if plan.declares_itself:
         write_declaration(dataset, folder)
-    for ratio in ratios:
-        if len(plan.train) >= ratio:
-            written += write_split(dataset, folder, folder, ratio, seed, first=(), replace=True)
+    drawn = [ratio for ratio in ratios if len(plan.train) >= ratio]
+    written += write_splits(dataset, folder, folder, drawn, seed, first=(), replace=True)
     return {
         path.relative_to(folder).as_posix(): {"entries": count, "sha256": digest} for path, count, digest in written
     }
-
-
-def _require_usable_names(pairs: list[Pair]) -> None:
-    """InputError for a name that no list can hold."""
-    for pair in pairs:
-        if any(sign in pair.image_to for sign in "\t\n\r") or not _is_utf8(pair.image_to):
-            raise InputError(
-                f"name not usable in a list: {str(pair.image).encode(errors='replace').decode()!r}: "
-                "expected UTF-8 without tabs and line ends; rename the file"
-            )
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # bytes of another encoding, which Python carries as lone surrogates
-        return False
-    return True
 
 
 def _request_of(folder: Path) -> Any:
@@ -191,7 +188,3 @@ def _request_of(folder: Path) -> Any:
         return json.loads((folder / RECORD).read_text(encoding="utf-8"))["request"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _text(record: Mapping[str, Any]) -> str:
-    return json.dumps(record, indent=2, ensure_ascii=False) + "\n"

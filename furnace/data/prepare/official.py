@@ -54,7 +54,7 @@ def plan_voc(place: Path, sbd: Path | None, unpack: Unpack) -> Plan:
     sbd_masks, sbd_images = _sbd(voc, sbd, unpack)
     images = {**sbd_images, **files_by_stem(voc, "JPEGImages")}
     masks = {**sbd_masks, **{name: own_masks[name] for name in own_train if name in own_masks}}
-    names = {"train_aug": sorted({*own_train, *sbd_masks} - {*val}), "val": val}
+    names = {"train_aug": sorted({*own_train, *sbd_masks} - {*val}), "val": list(dict.fromkeys(val))}
     pairs, warnings = {}, []
     if not sbd_masks:
         warnings.append("SBD is missing: only VOC's own training masks are taken; name its folder with --sbd")

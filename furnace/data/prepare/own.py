@@ -8,7 +8,7 @@ from furnace.data.datasets import FILE, Dataset
 from furnace.data.declaration import LISTS
 from furnace.data.prepare.classes import read_classes
 from furnace.data.prepare.plan import Pair, Plan, is_shown, missing, require
-from furnace.data.prepare.sources import File, Source, Unpack, locate
+from furnace.data.prepare.sources import File, Unpack, locate
 from furnace.data.splits import draw_split
 from furnace.errors import InputError
 
@@ -35,8 +35,10 @@ class OwnData:
 def plan_folder(place: Path, name: str, own: OwnData, unpack: Unpack) -> Plan:
     """Images and masks of the same names, at any depth; images without a mask are unlabelled."""
     classes, palette, code = read_classes(own.classes, own.ignored)
-    images = _files(require(locate(place, own.images, unpack), place, own.images), own.images, "")
-    masks = _files(require(locate(place, own.masks, unpack), place, own.masks), own.masks, own.mask_ending)
+    masks = _files(place, _folder(own.masks, "masks"), own.mask_ending, unpack)
+    files = _files(place, _folder(own.images, "images"), "", unpack)
+    are_masks = {str(mask) for mask in masks.values()}  # in one folder with the images
+    images = {key: file for key, file in files.items() if str(file) not in are_masks}
     both = [key for key in images if key in masks]
     if len(both) < 2:
         raise InputError(
@@ -62,8 +64,17 @@ def plan_folder(place: Path, name: str, own: OwnData, unpack: Unpack) -> Plan:
     )
 
 
-def _files(source: Source, folder: str, ending: str) -> dict[str, File]:
+def _folder(name: str, option: str) -> str:
+    """A folder of the source as `locate` wants it: the source itself, `.`, is nothing."""
+    folder = PurePosixPath(name)
+    if folder.is_absolute() or ".." in folder.parts:
+        raise InputError(f"--{option}: expected a folder in SOURCE, found {name}; give its path from there")
+    return "/".join(folder.parts)
+
+
+def _files(place: Path, folder: str, ending: str, unpack: Unpack) -> dict[str, File]:
     """Files by their path below `folder` without endings; letters composed of two signs count as one (NFC)."""
+    source = require(locate(place, folder, unpack), place, folder)
     found: dict[str, File] = {}
     for name in source.names(folder):
         path = PurePosixPath(name).relative_to(folder)

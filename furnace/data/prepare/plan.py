@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from furnace.data.datasets import FILE, Dataset
+from furnace.data.datasets import FILE, Dataset, columns
 from furnace.data.prepare.sources import File, Source
 from furnace.errors import InputError
 
@@ -45,6 +45,32 @@ class Plan:
     @property
     def pairs(self) -> list[Pair]:
         return [*self.train, *self.val, *self.extra]
+
+
+def require_possible(plan: Plan, ratios: Sequence[int]) -> None:
+    """InputError if there is nothing to train with, nothing left unlabelled, or a name that no list can hold."""
+    if not plan.train:
+        raise InputError(
+            "nothing to train with: expected images with masks, found none; "
+            "get what the warnings say is missing, or name another source"
+        )
+    if 1 in ratios and not plan.extra:
+        raise InputError("ratios: 1 leaves no image unlabelled, and every image here has a mask; leave it out")
+    for pair in plan.pairs:
+        name = pair.image_to
+        if any(sign in name for sign in "\n\r") or not _is_utf8(name) or columns(name) != [name]:
+            raise InputError(
+                f"name not usable in a list: {str(pair.image).encode(errors='replace').decode()!r}: "
+                "expected UTF-8 without tabs and line ends, and not the names of two files; rename the file"
+            )
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # bytes of another encoding, which Python carries as lone surrogates
+        return False
+    return True
 
 
 def require(source: Source | None, place: Path, expected: str) -> Source:

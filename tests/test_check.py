@@ -1,0 +1,158 @@
+"""`prepare check` finds every defect, names its file, counts classes, and says by its status whether all is well."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from layouts import SIZE, mask, picture, write_mask
+
+from furnace.__main__ import main
+from furnace.data import duplicates
+from furnace.data.duplicates import fingerprint, same_pictures
+
+TRAIN, VAL = range(8), range(8, 11)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A declared data set of two classes: 0 to 7 train, 0 and 1 of them labelled, 8 to 10 validate."""
+    root = tmp_path / "field"
+    (root / "images").mkdir(parents=True)
+    for number in (*TRAIN, *VAL):
+        cv2.imwrite(str(root / f"images/{number}.png"), picture(number))
+        write_mask(root / f"labels/{number}.png", mask(number, 2))
+    (root / "dataset.json").write_text('{"classes": ["ground", "plant"]}')
+    for name, numbers in (("train", TRAIN), ("val", VAL), ("labeled_1-4", range(2)), ("unlabeled_1-4", range(2, 8))):
+        write_list(root / f"{name}.txt", *(f"images/{number}.png\tlabels/{number}.png" for number in numbers))
+    return root
+
+
+def write_list(path: Path, *entries: str) -> None:
+    path.write_text("".join(f"{entry}\n" for entry in entries))
+
+
+def report_of(folder: Path, capsys: pytest.CaptureFixture, workers: int = 1) -> tuple[int, dict]:
+    status = main(["prepare", "check", str(folder), "--json", "-", "--workers", str(workers)])
+    return status, json.loads(capsys.readouterr().out)
+
+
+def problems_of(folder: Path, capsys: pytest.CaptureFixture) -> list[tuple[str, str, str]]:
+    """Kind, file without the folder, and message; the status tells whether there are any."""
+    status, report = report_of(folder, capsys)
+    found = [tuple(problem.values()) for problem in report["problems"]]
+    assert status == (1 if found else 0)
+    return [(kind, file.removeprefix(f"{folder}/"), message) for kind, file, message in found]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_whole_data_set(folder: Path, capsys: pytest.CaptureFixture, workers: int) -> None:
+    status, report = report_of(folder, capsys, workers)
+    assert status == 0 and report["problems"] == []
+    assert (report["images"], report["masks"]) == (11, 11)
+    assert {name: entry["entries"] for name, entry in report["lists"].items()} == {
+        "train": 8, "labeled 1/4": 2, "unlabeled 1/4": 6, "val": 3
+    }  # fmt: skip
+    for name, numbers in (("train", TRAIN), ("labeled 1/4", range(2)), ("val", VAL)):
+        masks = np.stack([mask(number, 2) for number in numbers])
+        counts = {"ground": (masks == 0).sum(), "plant": (masks == 1).sum(), "(ignored)": (masks == 255).sum()}
+        assert report["lists"][name]["pixels"] == counts
+    assert report["lists"]["unlabeled 1/4"]["pixels"] is None
+
+
+def test_the_table_and_the_record(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (folder / "images/3.png").write_bytes(b"")
+    arguments = ["prepare", "check", str(folder), "--workers", "1"]
+    assert main([*arguments, "--json", str(tmp_path / "report.json")]) == 1
+    table = capsys.readouterr().out
+    assert "ground" in table and f"image: {folder}/images/3.png" in table and "1 problems found" in table
+    assert len(json.loads((tmp_path / "report.json").read_text())["problems"]) == 1
+    (tmp_path / "file").write_text("")
+    assert main([*arguments, "--json", str(tmp_path / "file/report.json")]) == 2
+    assert "error: cannot write" in capsys.readouterr().err
+
+
+def spoil(path: Path, how: str) -> None:
+    if how == "missing":
+        path.unlink()
+    else:
+        path.write_bytes({"empty": b"", "broken off": path.read_bytes()[:100], "no image": b"hello"}[how])
+
+
+@pytest.mark.parametrize("part", ["image", "label"])
+@pytest.mark.parametrize("how", ["empty", "broken off", "no image", "missing"])
+def test_a_file_that_cannot_be_read(folder: Path, capsys: pytest.CaptureFixture, part: str, how: str) -> None:
+    name = f"{part}s/4.png"
+    spoil(folder / name, how)
+    ((kind, file, message),) = problems_of(folder, capsys)
+    assert (kind, file) == ("mask" if part == "label" else "image", name) and f"{part} not readable" in message
+
+
+def test_values_and_sizes(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    write_mask(folder / "labels/1.png", np.full(SIZE, 2, dtype=np.uint8))
+    write_mask(folder / "labels/2.png", np.zeros((5, 7), dtype=np.uint8))
+    (kind, file, message), (size_kind, size_file, size_message) = problems_of(folder, capsys)
+    assert (kind, file) == ("mask", "labels/1.png") and "holds 2; expected 0 to 1 or 255" in message
+    assert (size_kind, size_file) == ("size", "images/2.png")
+    assert "image is 12 x 16" in size_message and "5 x 7 (height x width)" in size_message
+
+
+def test_lists_that_overlap_or_repeat(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    write_list(folder / "unlabeled_1-4.txt", *(f"images/{number}.png" for number in (1, 2, 3, 3, 9)))
+    found = problems_of(folder, capsys)
+    assert [kind for kind, _, _ in found] == ["list"] * 3
+    assert found[0][1] == "unlabeled_1-4.txt" and "1 images stand in it twice or more" in found[0][2]
+    assert {(file, message.split(", ")[0]) for _, file, message in found[1:]} == {
+        ("images/9.png", "1 images are in val and in unlabeled 1/4"),
+        ("images/1.png", "1 images are in labeled 1/4 and in unlabeled 1/4"),
+    }
+
+
+@pytest.mark.parametrize("entry", ["images/\0.png\tlabels/1.png", f"images/{'x' * 300}.png\tlabels/1.png"])
+def test_a_path_that_no_file_can_have(folder: Path, capsys: pytest.CaptureFixture, entry: str) -> None:
+    with open(folder / "train.txt", "a") as file:
+        file.write(entry)
+    ((kind, _, message),) = problems_of(folder, capsys)
+    assert kind == "image" and "image not readable" in message
+
+
+def test_the_same_picture_trains_and_validates(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    """By its pixels: packed otherwise, under another name."""
+    content = cv2.imencode(".png", picture(9), [cv2.IMWRITE_PNG_COMPRESSION, 0])[1].tobytes()
+    assert content != (folder / "images/9.png").read_bytes()
+    (folder / "images/5.png").write_bytes(content)
+    assert problems_of(folder, capsys) == [
+        ("duplicate", "images/5.png", f"trains, and is the same picture as {folder}/images/9.png, which validates")
+    ]
+
+
+@pytest.mark.parametrize("compared", ["few pixels", "none"])
+def test_a_picture_that_differs_in_one_pixel_is_another(
+    folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, compared: str
+) -> None:
+    """Also where the few pixels that are compared first are equal."""
+    changed = picture(9)
+    changed[0, 0] ^= 1
+    assert fingerprint(changed) == fingerprint(picture(9)) != fingerprint(picture(8))
+    assert fingerprint(picture(9)) != fingerprint(picture(9).reshape(16, 12, 3))
+    if compared == "none":
+        monkeypatch.setattr("furnace.data.check.fingerprint", lambda _: b"all alike")
+    cv2.imwrite(str(folder / "images/5.png"), changed)
+    assert problems_of(folder, capsys) == []
+
+
+def test_only_suspects_are_opened_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    monkeypatch.setattr(duplicates, "read_image", lambda path: opened.append(path.name) or picture(0))
+    images = [str(folder / f"images/{number}.png") for number in range(6)]
+    found = list(same_pictures(images, [b"a", b"b", b"a", b"c", None, b"c"], {0, 1, 4}, processes=1))
+    assert found == [(images[2], images[0])] and opened == ["0.png", "2.png"]
+
+
+def test_what_is_no_data_set(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    for place, message in (("nowhere", "data set not found"), (".", "data set not recognised")):
+        assert main(["prepare", "check", str(tmp_path / place)]) == 2
+        assert f"error: {message}: {tmp_path}" in capsys.readouterr().err
+    assert main(["prepare", "check", str(folder), "--lists", str(tmp_path)]) == 2
+    assert f"error: no list in {tmp_path}: expected train.txt" in capsys.readouterr().err
