@@ -1,4 +1,4 @@
-"""The commands: `python -m furnace train|eval|demo-data --help`."""
+"""The commands: `python -m furnace train|eval|prepare|demo-data --help`."""
 
 import argparse
 import os
