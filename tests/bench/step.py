@@ -4,10 +4,10 @@
     python -m tests.bench.step --device cuda    # a GPU: the VOC recipe, ResNet-50, batch 8, crop 512, bf16
 
 The longhand step (tests/longhand.py) is what one writes first: all forwards, one backward of the whole loss, contiguous
-tensors, averages tensor by tensor, fp32. Both take one random batch, in turn in one process. Memory is the peak above
-weights, gradients and momentum, in a fresh process each. The last line is one JSON object: `step_time`, `step_memory`
-are ratios to the longhand step, `utilisation` is the step's FLOP/s over those of a large matrix product in the same
-precision, `ema_over_copy` the averages of both teachers over a copy of the same tensors.
+tensors, plain convolutions, averages tensor by tensor, fp32. Both take one random batch, in turn in one process. Memory
+is the peak above weights, gradients and momentum, in a fresh process each. The last line is one JSON object:
+`step_time` and `step_memory` are ratios to the longhand step, `utilisation` is the step's FLOP/s over those of a large
+matrix product in the same precision, `ema_over_copy` the averages of both teachers over a copy of the same tensors.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from furnace.batch import Batch
@@ -30,6 +30,7 @@ from furnace.engine.backend import prepare_backends
 from furnace.engine.distributed import World
 from furnace.experiment import read_experiment
 from furnace.learner import Learner
+from furnace.network.resnet import AtrousConv2d
 from furnace.semi.cutmix import cutmix_masks
 from tests.bench.measure import MEGABYTE, REPOSITORY, Times, in_turn, markdown, process_bytes
 from tests.longhand import longhand_ema, longhand_step
@@ -93,6 +94,10 @@ class LonghandStep:
 
     def __init__(self, device: torch.device, batch_size: int, crop: int) -> None:
         learner = build_learner(device, batch_size, crop, "precision=fp32", "channels_last=0")
+        for network in learner.ensemble.networks().values():
+            for module in network.modules():
+                if isinstance(module, AtrousConv2d):
+                    module.__class__ = nn.Conv2d  # with the taps that see padding alone
         self.students, self.teachers = learner.ensemble.students, learner.ensemble.teachers
         self.batch = random_batch(device, batch_size, crop, torch.contiguous_format)
         self.optimizers = [
