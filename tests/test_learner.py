@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from conftest import REPOSITORY
 from longhand import longhand_ema, longhand_step
 from test_cross_supervision import random_batch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from furnace.engine.distributed import World
 from furnace.experiment import read_experiment
@@ -56,3 +57,34 @@ def test_steps_equal_longhand_ones(learner: Learner) -> None:
     for ours, theirs in zip(learner.ensemble.networks().values(), slow.networks().values(), strict=True):
         for name, value in theirs.state_dict().items():
             torch.testing.assert_close(ours.state_dict()[name], value, rtol=1e-9, atol=1e-11, msg=name)
+
+
+class ReadBacks(TorchDispatchMode):
+    """Counts what would make a GPU's host wait: values that become Python numbers, sizes that depend on values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        if function.overloadpacket in (
+            torch.ops.aten._local_scalar_dense,
+            torch.ops.aten.nonzero,
+            torch.ops.aten.is_nonzero,
+        ):
+            self.found.append(str(function))
+        return function(*arguments, **(keywords or {}))
+
+
+@pytest.mark.parametrize(
+    "learner",
+    [{"method": "ema"}, {"method": "org"}, {"method": "ema", "ohem_threshold": "0.1", "ohem_min_kept": "100"}],
+    indirect=True,
+)
+def test_a_step_reads_nothing_back(learner: Learner) -> None:
+    batch = random_batch(size=33)
+    with ReadBacks() as read_backs:
+        losses = learner.step(batch, iteration=0).terms()
+        assert read_backs.found == []
+        losses["loss"].item()
+        assert len(read_backs.found) == 1  # it would be seen

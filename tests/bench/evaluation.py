@@ -10,7 +10,6 @@ object.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -183,9 +182,7 @@ MEASURES: dict[str, Callable[[Path], dict]] = {
 
 def in_fresh_process(name: str) -> dict:
     command = [sys.executable, "-m", "tests.bench.evaluation", name]
-    environment = {**os.environ, "TQDM_DISABLE": "1"}
-    output = subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, stdout=subprocess.PIPE).stdout
-    return json.loads(output)
+    return json.loads(subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def spread(values: Sequence[float], form: str = ".3f") -> str:

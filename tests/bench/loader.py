@@ -39,7 +39,7 @@ SCALES = (0.5, 0.75, 1, 1.5, 1.75, 2)
 TURNS = 40
 LENGTHS = (1, 2, 4, 8)
 WORKERS = (0, 1, 2)
-EPOCH, EPOCHS = 5, 30  # an odd number of iterations: two workers answer by turns
+EPOCH, EPOCHS = 5, 100  # an odd number of iterations: two workers answer by turns
 
 
 def write_pictures(folder: Path) -> list[Path]:

@@ -16,7 +16,9 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -35,8 +37,6 @@ from furnace.semi.cutmix import cutmix_masks
 from tests.bench.measure import MEGABYTE, REPOSITORY, Times, in_turn, markdown, process_bytes
 from tests.longhand import longhand_ema, longhand_step
 
-EXPERIMENT = REPOSITORY / "exp.voc/ensemble_teacher+cutmix"
-CLASSES = 21
 RUN_LENGTH = 1000  # iterations: one step's rate is as good as another's
 SMALL_CROP = 64  # of the step that warms up and makes momentum, before memory is looked at
 
@@ -57,57 +57,73 @@ SETUPS = {
 }
 
 
-def build_learner(device: torch.device, batch_size: int, crop: int, *settings: str) -> Learner:
+def build_learner(device: torch.device, *settings: str, experiment: str = "exp.voc") -> Learner:
     """What training uses, at its start, with random weights."""
     with tempfile.TemporaryDirectory() as folder:  # in place of a data set
-        values = [f"batch_size={batch_size}", f"image_size={crop}", "pretrained_model=none", f"dataset_path={folder}"]
-        experiment = read_experiment(EXPERIMENT, dict(pair.split("=") for pair in (*values, *settings)))
-    prepare_backends(deterministic=False, precision=experiment.settings.precision)
-    return Learner(experiment, World(device=device), RUN_LENGTH)
+        texts = dict(pair.split("=") for pair in ("pretrained_model=none", f"dataset_path={folder}", *settings))
+        described = read_experiment(REPOSITORY / experiment / "ensemble_teacher+cutmix", texts)
+    prepare_backends(deterministic=False, precision=described.settings.precision)
+    return Learner(described, World(device=device), RUN_LENGTH)
 
 
-def random_batch(device: torch.device, batch_size: int, crop: int, layout: torch.memory_format) -> Batch:
-    random = torch.Generator().manual_seed(0)
+def random_batch(learner: Learner, crop: int | None = None) -> Batch:
+    """Noise in a learner's size, layout and number of classes; `crop` in place of its own."""
+    settings, device = learner.settings, learner.world.device
+    count, side, random = settings.batch_size, crop or settings.image_size, torch.Generator().manual_seed(0)
+    classes = learner.ensemble.students[0].classifier.out_channels
+    layout = torch.channels_last if settings.channels_last else torch.contiguous_format
 
     def images() -> Tensor:
-        return torch.randn(batch_size, 3, crop, crop, generator=random).to(device, memory_format=layout)
+        return torch.randn(count, 3, side, side, generator=random).to(device, memory_format=layout)
 
-    label = torch.randint(CLASSES, (batch_size, crop, crop), generator=random, dtype=torch.uint8).to(device)
-    mask = torch.from_numpy(cutmix_masks(batch_size, (crop, crop), np.random.default_rng(0))).to(device)
+    label = torch.randint(classes, (count, side, side), generator=random, dtype=torch.uint8).to(device)
+    mask = torch.from_numpy(cutmix_masks(count, (side, side), np.random.default_rng(0))).to(device)
     return Batch(images(), label, (images(), images()), (images(), images()), mask)
 
 
 class Step:
     """Training's own step, again and again on one batch."""
 
-    def __init__(self, device: torch.device, batch_size: int, crop: int, *settings: str) -> None:
-        self.learner = build_learner(device, batch_size, crop, *settings)
-        layout = torch.channels_last if self.learner.settings.channels_last else torch.contiguous_format
-        self.batch = random_batch(device, batch_size, crop, layout)
+    def __init__(self, learner: Learner) -> None:
+        self.learner, self.batch = learner, random_batch(learner)
+        self.small = random_batch(learner, SMALL_CROP)
 
     def __call__(self) -> None:
         self.learner.step(self.batch, iteration=0)
 
+    def warm_up(self) -> None:
+        """Makes momentum, and what libraries keep, with little memory for anything else."""
+        self.learner.step(self.small, iteration=0)
+
 
 class LonghandStep:
-    """The same networks and the same step, written down without a thought for time or memory."""
+    """The same networks and the same step, written down without a thought for time or memory.
 
-    def __init__(self, device: torch.device, batch_size: int, crop: int) -> None:
-        learner = build_learner(device, batch_size, crop, "precision=fp32", "channels_last=0")
+    Args:
+        learner: in fp32 and contiguous memory.
+    """
+
+    def __init__(self, learner: Learner) -> None:
         for network in learner.ensemble.networks().values():
             for module in network.modules():
                 if isinstance(module, AtrousConv2d):
                     module.__class__ = nn.Conv2d  # with the taps that see padding alone
         self.students, self.teachers = learner.ensemble.students, learner.ensemble.teachers
-        self.batch = random_batch(device, batch_size, crop, torch.contiguous_format)
+        self.batch, self.small = random_batch(learner), random_batch(learner, SMALL_CROP)
         self.optimizers = [
             torch.optim.SGD(student.parameters(), learner.base_rate, momentum=0.9, weight_decay=2e-4, foreach=False)
             for student in self.students
         ]
 
     def __call__(self) -> None:
+        self._step(self.batch)
+
+    def warm_up(self) -> None:
+        self._step(self.small)
+
+    def _step(self, batch: Batch) -> None:
         supervised = partial(F.cross_entropy, ignore_index=255)
-        longhand_step(self.students, self.teachers, self.batch, "strong", 1.0, supervised)
+        longhand_step(self.students, self.teachers, batch, "strong", 1.0, supervised)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
@@ -115,7 +131,18 @@ class LonghandStep:
             longhand_ema(teacher, student, step=1, decay=0.999)
 
 
-STEPS = {"ours": Step, "longhand": LonghandStep}
+LONGHAND = ("precision=fp32", "channels_last=0")
+
+
+def steps(
+    device: torch.device, setup: Setup, crop: int, *settings: str
+) -> dict[str, Callable[[], "Step | LonghandStep"]]:
+    """How both are built, by name."""
+    size = (f"batch_size={setup.batch_size}", f"image_size={crop}")
+    return {
+        "ours": lambda: Step(build_learner(device, *size, *settings)),
+        "longhand": lambda: LonghandStep(build_learner(device, *size, *LONGHAND)),
+    }
 
 
 def flop_of(step: Step) -> int:
@@ -128,7 +155,7 @@ def flop_of(step: Step) -> int:
 def time_rows(device: torch.device, setup: Setup, turns: int) -> tuple[list[list[str]], dict[str, float]]:
     """The step, the longhand one and a matrix product in turn, then every variant beside the step."""
     finish = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    step, longhand = Step(device, setup.batch_size, setup.crop), LonghandStep(device, setup.batch_size, setup.crop)
+    step, longhand = (build() for build in steps(device, setup, setup.crop).values())
     matrix = torch.randn(setup.matrix, setup.matrix, device=device, dtype=step.learner.dtype)
     works = {"step": step, "longhand": longhand, "matrix": lambda: matrix @ matrix}
     times = in_turn(works, turns, finish)
@@ -147,7 +174,7 @@ def time_rows(device: torch.device, setup: Setup, turns: int) -> tuple[list[list
     ]
     del longhand, works
     for variant in setup.variants:
-        other = Step(device, setup.batch_size, setup.crop, variant)
+        other = steps(device, setup, setup.crop, variant)["ours"]()
         times = in_turn({"variant": other, "step": step}, turns, finish)
         name = f"step with {variant}, beside the step without"
         rows.append(_row(name, times["variant"], times["step"], times["variant"].median / times["step"].median))
@@ -161,7 +188,7 @@ def _row(name: str, ours: Times, other: Times, ratio: float) -> list[str]:
 def ema_row(device: torch.device, turns: int) -> tuple[list[str], float]:
     """Both averages, over a copy of both teachers' parameters."""
     finish = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    ensemble = build_learner(device, 2, SMALL_CROP).ensemble
+    ensemble = build_learner(device).ensemble
     parameters = [parameter.data for teacher in ensemble.teachers for parameter in teacher.parameters()]
     copies = [parameter.clone() for parameter in parameters]
     works = {
@@ -174,24 +201,21 @@ def ema_row(device: torch.device, turns: int) -> tuple[list[str], float]:
     return _row(f"EMA of {millions:.0f} million parameters, twice, beside a copy", *times.values(), ratio), ratio
 
 
-def peak_memory(device: torch.device, kind: str, setup: Setup, *settings: str) -> dict[str, int]:
-    """Bytes above weights, gradients and momentum at the worst moment of a step; and of everything."""
-    step = STEPS[kind](device, setup.batch_size, setup.memory_crop, *settings)
-    whole = step.batch
-    step.batch = random_batch(device, setup.batch_size, SMALL_CROP, torch.contiguous_format)
-    step()  # makes momentum, and what libraries keep
-    step.batch = whole
-    networks = step.learner.ensemble.students if kind == "ours" else step.students
+def peak_memory(step: "Step | LonghandStep", device: torch.device) -> dict[str, int]:
+    """Bytes above weights, gradients and momentum at the worst moment of a step; and of the whole process."""
+    step.warm_up()
+    networks = step.learner.ensemble.students if isinstance(step, Step) else step.students
     gradients = sum(4 * parameter.numel() for network in networks for parameter in network.parameters())
     if device.type == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         step()
-        peak = torch.cuda.max_memory_allocated()
-        return {"above": peak - before - gradients, "in_all": torch.cuda.max_memory_reserved()}
+        return {
+            "above": torch.cuda.max_memory_allocated() - before - gradients,
+            "in_all": torch.cuda.max_memory_reserved(),
+        }
     before = process_bytes("VmRSS")
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # the peak counts from here
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     step()
     peak = process_bytes("VmHWM")
     return {"above": peak - before - gradients, "in_all": peak}
@@ -207,7 +231,7 @@ def memory_in_fresh_process(device: str, kind: str, *settings: str) -> dict[str,
 
 
 def memory_rows(device: str, setup: Setup) -> tuple[list[list[str]], float]:
-    ours, longhand = (memory_in_fresh_process(device, kind) for kind in STEPS)
+    ours, longhand = (memory_in_fresh_process(device, kind) for kind in ("ours", "longhand"))
     ratio = ours["above"] / longhand["above"]
     cells = [f"{memory['above'] / MEGABYTE:,.0f} MB" for memory in (ours, longhand)]
     rows = [[f"peak memory above weights, gradients, momentum, crop {setup.memory_crop}", *cells, f"{ratio:.2f}"]]
@@ -223,12 +247,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=SETUPS, default="cpu")
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--memory-of", choices=STEPS, help="this alone, in bytes, as JSON")
+    parser.add_argument("--memory-of", choices=("ours", "longhand"), help="this alone, in bytes, as JSON")
     parser.add_argument("settings", nargs="*", metavar="NAME=VALUE")
     options = parser.parse_args()
     device, setup = torch.device(options.device), SETUPS[options.device]
     if options.memory_of:
-        print(json.dumps(peak_memory(device, options.memory_of, setup, *options.settings)))
+        build = steps(device, setup, setup.memory_crop, *options.settings)[options.memory_of]
+        print(json.dumps(peak_memory(build(), device)))
         return
     memory, memory_ratio = memory_rows(options.device, setup)
     ema, ema_ratio = ema_row(device, options.turns)
