@@ -10,6 +10,7 @@ from typing import NoReturn
 from furnace.errors import InputError
 
 EXIT_BAD_INPUT = 2
+EXIT_RESUBMIT = 75  # EX_TEMPFAIL: asked to stop, everything saved; the same command goes on
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -110,10 +111,10 @@ def _train(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     experiment = read_experiment(options.experiment, _texts(options.settings))
     check_training(experiment)
 
-    def work(world) -> None:
+    def work(world) -> int:
         from furnace.train import Trainer
 
-        Trainer(experiment, world).run()
+        return 0 if Trainer(experiment, world).run() else EXIT_RESUBMIT
 
     return _in_processes(experiment, arguments, work, split_batch=True)
 
@@ -125,10 +126,11 @@ def _evaluate(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if experiment.settings.eval_epochs == "none":
         return 0
 
-    def work(world) -> None:
+    def work(world) -> int:
         from furnace.evaluate import evaluate
 
         evaluate(experiment, world)
+        return 0
 
     return _in_processes(experiment, arguments, work, split_batch=False)
 
@@ -146,10 +148,10 @@ def _in_processes(experiment, arguments: Sequence[str], work, split_batch: bool)
             f"expected a multiple of {processes}; change batch_size or NGPUS"
         )
     if processes > 1 and not distributed.launched_by_torchrun():
-        return distributed.launch(arguments, processes_here=max(1, gpus))
+        return distributed.launch(arguments, processes_here=max(1, gpus), status_if_stopped=EXIT_RESUBMIT)
     world = distributed.join_world(gpus)
     try:
-        work(world)
+        status = work(world)
     except InputError as error:
         if world.size == 1:
             raise
@@ -157,8 +159,8 @@ def _in_processes(experiment, arguments: Sequence[str], work, split_batch: bool)
         _end_at_once(EXIT_BAD_INPUT)  # a clean exit would wait for processes that wait for this one
     distributed.leave_world()
     if world.size > 1:
-        _end_at_once(0)  # everything is written; gloo's threads can abort an interpreter that tidies up behind them
-    return 0
+        _end_at_once(status)  # all is written; gloo's threads can abort an interpreter that tidies up behind them
+    return status
 
 
 def _end_at_once(status: int) -> NoReturn:

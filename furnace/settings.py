@@ -88,6 +88,7 @@ class Settings:
         "auto", choice("auto", "never", "force"), "auto: go on where a run stopped; force: also with other settings"
     )
     snapshot_iter: int = _setting(1, integer(1), "epochs between snapshots")
+    snapshot_minutes: float = _setting(30.0, number(0), "minutes between saves within an epoch, to go on from; 0: none")
     keep_snapshots: int | str = _setting(
         3, word_or("all", integer(1)), "how many epochs' snapshots stay (two at least, to fall back on)"
     )

@@ -1,13 +1,14 @@
 """`python -m furnace train`: sets up a run, then a loop that names its steps."""
 
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from furnace.data.file_list import FileList
+from furnace.announcement import announce
 from furnace.data.loaders import to_device, training_batches
 from furnace.data.samples import Plan, TrainingSamples
 from furnace.engine.backend import loader_workers, prepare_backends
@@ -15,12 +16,14 @@ from furnace.engine.checkpoint import Snapshots
 from furnace.engine.distributed import World
 from furnace.engine.evaluator import IMAGENET_MEAN, IMAGENET_STD
 from furnace.engine.log import LossMeter, RunLogs, Stopwatch
+from furnace.engine.signals import StopRequest
 from furnace.errors import InputError
 from furnace.experiment import Experiment
 from furnace.learner import Learner
 from furnace.optimizer import iterations_per_epoch
-from furnace.record import settings_record, software_record, write_record
 from furnace.semi.cutmix import cutmix_masks
+
+GO_ON, SAVE, STOP = range(3)  # what processes agree on after each iteration; the most urgent wish counts
 
 
 class Trainer:
@@ -47,7 +50,9 @@ class Trainer:
             "labelled list": labeled.files.sha256(),
             "unlabelled list": unlabeled.files.sha256(),
         }
-        self.start = self._resume()
+        self.meter, self.stopwatch = LossMeter(), Stopwatch()
+        self.start = self.saved = self._resume()  # `saved`: the iteration that the newest resume file goes on from
+        self.saved_at = time.monotonic()
         world.require_same(self.start, "the iteration to start from: snapshot_dir must be one folder for all machines")
         plan = Plan(
             batch_size=settings.batch_size,
@@ -62,7 +67,6 @@ class Trainer:
         samples = TrainingSamples(
             labeled, unlabeled, plan, draw_mask=lambda size, random: cutmix_masks(1, size, random)[0]
         )
-        self.stopwatch = Stopwatch()
         self.workers = loader_workers(settings.num_workers, world.device)
         self.batches = self.stopwatch.waiting(
             training_batches(
@@ -74,55 +78,101 @@ class Trainer:
                 pin_memory=world.device.type == "cuda",
             )
         )
-        self.meter = LossMeter()
         self.mean = torch.tensor(IMAGENET_MEAN, device=world.device)
         self.std = torch.tensor(IMAGENET_STD, device=world.device)
         if world.is_main and self.start < self.iterations:
-            self._describe(labeled.files, unlabeled.files)
+            announce(experiment, self.learner, self.iterations_per_epoch, self.start)
 
-    def run(self) -> None:
-        """Trains from the first iteration that is not done yet to the last."""
+    def run(self) -> bool:
+        """Trains from the first iteration that is not done yet to the last; False if it was asked to stop before.
+
+        Either way everything is saved that going on needs.
+        """
         if self.start >= self.iterations:
             if self.world.is_main:
                 print(f"nothing to do: all {self.settings.nepochs} epochs are in {self.settings.snapshot_dir}")
-            return
+            return True
         logs = self._logs() if self.world.is_main else None
-        for iteration, raw in self._progress(enumerate(self.batches, self.start)):
-            batch = to_device(raw, self.world.device, self.mean, self.std, self.settings.channels_last)
-            losses = self.learner.step(batch, iteration)
-            self.meter.add(iteration, losses.terms(), batch.files)
-            if self.meter.due():
-                self._show(self.meter.read_back())
-            if (iteration + 1) % self.iterations_per_epoch == 0:
-                self._end_epoch((iteration + 1) // self.iterations_per_epoch, logs)
+        done = self.start
+        with StopRequest() as stop:
+            for iteration, raw in self._progress(enumerate(self.batches, self.start)):
+                batch = to_device(raw, self.world.device, self.mean, self.std, self.settings.channels_last)
+                losses = self.learner.step(batch, iteration)
+                self.meter.add(iteration, losses.terms(), batch.files)
+                if self.meter.due():
+                    self._show(self.meter.read_back())
+                done = iteration + 1
+                if done % self.iterations_per_epoch == 0:
+                    self._end_epoch(done // self.iterations_per_epoch, logs)
+                if self._agree(stop, done) == STOP:
+                    break
         if logs:
             logs.close()
+        return done == self.iterations
+
+    def _agree(self, stop: StopRequest, done: int) -> int:
+        """What all processes do after `done` iterations; saves if that is part of it."""
+        minutes = self.settings.snapshot_minutes
+        due = self.world.is_main and 0 < minutes < (time.monotonic() - self.saved_at) / 60
+        agreed = self.world.highest(STOP if stop else SAVE if due else GO_ON)
+        if agreed > GO_ON and done > self.saved:
+            self._save_within(done)
+        if agreed == STOP and self.world.is_main and done < self.iterations:
+            asked = f" ({stop.signal.name})" if stop else ""
+            tqdm.write(f"asked to stop{asked}: iteration {done} of {self.iterations} is saved; start again to go on")
+        return agreed
 
     def _end_epoch(self, epoch: int, logs: RunLogs | None) -> None:
         """Reads the losses back, writes the epoch's row, and a snapshot when one is due."""
-        local = self.meter.read_back()
+        losses = self._shared(self.meter.read_back())
         self.meter.reset()
-        shared = self.world.mean(torch.tensor(list(local.values()), dtype=torch.float64, device=self.world.device))
         iteration = epoch * self.iterations_per_epoch
         row = {
             "epoch": epoch,
             "iteration": iteration,
             "learning_rate": self.learner.learning_rate(iteration - 1),
             "cps_weight": self.learner.cps_weight(iteration - 1),
-            **dict(zip(local, shared.tolist(), strict=True)),
+            **losses,
             "seconds": self.stopwatch.seconds,
             "step_seconds": self.stopwatch.step_seconds,
             "data_seconds": self.stopwatch.data_seconds,
         }
         self.stopwatch.reset()
-        if not logs:
-            return
-        logs.add(row)
+        if logs:
+            logs.add(row)
         if epoch % self.settings.snapshot_iter == 0 or epoch == self.settings.nepochs:
-            self.learner.require_finite_weights(iteration)
+            self._save_epoch(epoch)
+
+    def _save_epoch(self, epoch: int) -> None:
+        """A snapshot to evaluate and to go on from."""
+        state = self._progress_state(epoch * self.iterations_per_epoch)
+        if self.world.is_main:
             keep = None if self.settings.keep_snapshots == "all" else self.settings.keep_snapshots
-            state = {**self.learner.state(), "iteration": iteration, "settings": self.identity}
             self.snapshots.save(epoch, self.learner.ensemble.networks(), state, keep)
+        self.saved, self.saved_at = state["iteration"], time.monotonic()
+
+    def _save_within(self, done: int) -> None:
+        """All that going on from the middle of an epoch needs."""
+        self.meter.read_back()  # losses that are not finite end the run before anything is saved
+        state = self._progress_state(done)
+        if self.world.is_main:
+            self.snapshots.save_within(done // self.iterations_per_epoch, self.learner.ensemble.networks(), state)
+        self.saved, self.saved_at = done, time.monotonic()
+
+    def _progress_state(self, done: int) -> dict:
+        """What a resume file holds beside the networks."""
+        self.learner.require_finite_weights(done)
+        return {
+            **self.learner.state(),
+            "iteration": done,
+            "settings": self.identity,
+            "epoch_so_far": {"losses": self._shared(self.meter.state()), "times": self.stopwatch.state()},
+        }
+
+    def _shared(self, values: dict[str, float]) -> dict[str, float]:
+        """Their means over all processes."""
+        means = self.world.mean(torch.tensor(list(values.values()), dtype=torch.float64, device=self.world.device))
+        return dict(zip(values, means.tolist(), strict=True))
 
     def _resume(self) -> int:
         """The first iteration to run: 0, or where the newest snapshot ended, with everything put back."""
@@ -148,53 +198,11 @@ class Trainer:
                 f"cannot resume with other settings: {'; '.join(changed)}; "
                 "set them back, choose another OUTPUT_PATH, or set resume=force"
             )
-        self.snapshots.load(state["epoch"], self.learner.ensemble.networks())
+        self.snapshots.restore(state, self.learner.ensemble.networks())
         self.learner.restore(state)
-        return state["epoch"] * self.iterations_per_epoch
-
-    def _describe(self, labeled: FileList, unlabeled: FileList) -> None:
-        """Prints what decides the result, and writes all of it to config.json."""
-        settings, world = self.settings, self.world
-        effective = {
-            "learning_rate": self.learner.base_rate,
-            "weight_decay": settings.weight_decay,
-            "processes": world.size,
-            "batch_size_per_process": settings.batch_size // world.size,
-            "iterations_per_epoch": self.iterations_per_epoch,
-            "iterations": self.iterations,
-            "precision": str(self.learner.dtype).removeprefix("torch."),
-            "device": str(world.device),
-        }
-        named = [labeled, unlabeled]
-        if settings.eval_epochs != "none":
-            named.append(self.experiment.split("val").files)
-        lists = {str(files.path): {"entries": len(files), "sha256": files.sha256()} for files in named}
-        start = {
-            "experiment": self.experiment.folder.name,
-            "dataset": self.experiment.dataset.name,
-            "classes": list(self.experiment.dataset.classes),
-            "settings": settings_record(settings),
-            **software_record(),
-            "weights": self.learner.weights,
-            "iteration": self.start,
-            "effective": effective,
-            "lists": lists,
-        }
-        write_record(settings.OUTPUT_PATH, start, goes_on=self.start > 0)
-        method = self.experiment.method
-        print(
-            f"{settings.method}: labellers {method.labellers}, view {method.view}, "
-            f"{settings.backbone} width {settings.width:g}\n"
-            f"weights: {self.learner.weights}\n"
-            f"1/{settings.labeled_ratio}: {len(labeled)} labelled, {len(unlabeled)} unlabelled images"
-            f"{_ratio_note(settings.labeled_ratio, len(labeled), len(unlabeled))}\n"
-            f"batch {settings.batch_size} = {world.size} x {effective['batch_size_per_process']}, "
-            f"effective learning rate {self.learner.base_rate:g}, weight decay {settings.weight_decay:g}\n"
-            f"{effective['precision']} on {world.device}\n"
-            f"{settings.nepochs} epochs of {self.iterations_per_epoch} iterations, from iteration {self.start}\n"
-            f"writing to {settings.OUTPUT_PATH}",
-            flush=True,
-        )
+        self.meter.restore(state["epoch_so_far"]["losses"])
+        self.stopwatch.reset(**state["epoch_so_far"]["times"])
+        return state["iteration"]
 
     def _logs(self) -> RunLogs:
         epochs_done = self.start // self.iterations_per_epoch
@@ -214,9 +222,3 @@ class Trainer:
 
     def _show(self, means: dict[str, float]) -> None:
         self._bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()}, refresh=False)
-
-
-def _ratio_note(ratio: int, labeled: int, unlabeled: int) -> str:
-    """What to say where the lists' lengths are not those that the ratio promises."""
-    found = (labeled + unlabeled) / labeled
-    return "" if 0.9 * ratio <= found <= 1.1 * ratio else f" (note: 1/{found:.1f}, not 1/{ratio}, of them is labelled)"

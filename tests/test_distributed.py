@@ -11,7 +11,7 @@ import torch
 import torch.multiprocessing as multiprocessing
 from conftest import REPOSITORY
 
-from furnace.__main__ import main
+from furnace.__main__ import EXIT_RESUBMIT, main
 from furnace.batch import Batch
 from furnace.engine.distributed import World, join_world, launch, leave_world
 from furnace.network.deeplabv3plus import DeepLabV3Plus
@@ -115,7 +115,7 @@ def launched(demo_data: Path, monkeypatch: pytest.MonkeyPatch):
     def call(processes: int, **changed: str) -> int:
         pairs = [f"{name}={value}" for name, value in {**settings, **changed}.items()]
         arguments = ["train", str(REPOSITORY / "exp.voc/ensemble_teacher+cutmix"), *pairs]
-        return launch(arguments, processes) if processes > 1 else main(arguments)
+        return launch(arguments, processes, EXIT_RESUBMIT) if processes > 1 else main(arguments)
 
     return call
 

@@ -19,7 +19,7 @@ from furnace.optimizer import iterations_per_epoch, parameter_groups, polynomial
 from furnace.pictures import colourize, panel
 from furnace.semi.ensemble import Ensemble
 
-PROGRESS = {"iteration": 0, "optimizers": [], "scaler": {}, "settings": {}}
+PROGRESS = {"iteration": 0, "optimizers": [], "scaler": {}, "epoch_so_far": {}, "settings": {}}
 
 
 def small_ensemble(with_teachers: bool = True, classes: int = 3) -> Ensemble:

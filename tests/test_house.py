@@ -7,7 +7,16 @@ import pytest
 from conftest import REPOSITORY
 
 FURNACE = REPOSITORY / "furnace"
-COMMANDS = ("experiment", "train", "learner", "evaluate", "validation", "evaluation_pictures", "score_report")
+COMMANDS = (
+    "experiment",
+    "train",
+    "learner",
+    "announcement",
+    "evaluate",
+    "validation",
+    "evaluation_pictures",
+    "score_report",
+)
 FORBIDDEN = {
     "semi": ("data", "engine", *COMMANDS),
     "data": ("semi", "network", "engine.checkpoint", "engine.distributed", *COMMANDS),

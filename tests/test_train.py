@@ -2,53 +2,18 @@
 
 import csv
 import json
-import shutil
 from pathlib import Path
 
 import cv2
 import pandas as pd
 import pytest
 import torch
-from conftest import REPOSITORY
 
-from furnace.__main__ import main
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.log import LossMeter, RunLogs
 from furnace.learner import Learner
 from furnace.semi.cross_supervision import Losses
 from furnace.semi.ensemble import PREDICTORS
-
-
-@pytest.fixture
-def experiment(tmp_path: Path) -> Path:
-    """A copy of exp.voc's experiment, so that its log_df.csv lies here."""
-    folder = tmp_path / "exp with space+plus"
-    folder.mkdir()
-    for name in ("config.py", "network.py"):
-        shutil.copy(REPOSITORY / "exp.voc/ensemble_teacher+cutmix" / name, folder)
-    return folder
-
-
-@pytest.fixture
-def run(experiment: Path, demo_data: Path, tmp_path: Path):
-    """Runs a command on a tiny network; returns its exit status."""
-
-    def call(command: str, *settings: str) -> int:
-        tiny = [
-            f"dataset_path={demo_data}",
-            "pretrained_model=none",
-            "backbone=resnet18_v1c",
-            "width=0.0625",
-            "image_size=32",
-            "nepochs=3",
-            "batch_size=4",
-            "learning_rate=0.02",
-            "NGPUS=0",
-            f"OUTPUT_PATH={tmp_path / 'run'}",
-        ]
-        return main([command, str(experiment), *tiny, *settings])
-
-    return call
 
 
 def test_ensemble_teacher_from_training_to_table(run, experiment: Path, tmp_path: Path) -> None:

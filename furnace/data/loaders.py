@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from furnace.batch import Batch
 from furnace.data.datasets import Split
 from furnace.data.samples import Plan, RawBatch, TrainingSamples
+from furnace.engine.signals import leave_to_parent
 from furnace.errors import InputError
 
 
@@ -39,6 +40,7 @@ class Places:
 
 def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)
+    leave_to_parent()
 
 
 def training_batches(

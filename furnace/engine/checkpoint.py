@@ -5,7 +5,8 @@
     resume.pth                              the rest that going on needs, and the digests of the files above
 
 They are written in this order, so that a file of students stands for a whole snapshot. Names and keys of the first two
-are the published ones. Published CPS runs named theirs `snapshot/epoch-{N}.pth`.
+are the published ones. Published CPS runs named theirs `snapshot/epoch-{N}.pth`. Within an epoch a run is saved in
+`resume.pth` alone, which then holds the networks too: nothing there is to be evaluated.
 """
 
 import os
@@ -20,7 +21,7 @@ from furnace.engine.files import sha256, write_atomically, write_text
 from furnace.errors import InputError
 from furnace.network.pretrained import fill, name_some, read_tensors, require_named
 
-RESUME_KEYS = ("epoch", "digests", "iteration", "optimizers", "scaler", "settings")
+RESUME_KEYS = ("epoch", "digests", "iteration", "optimizers", "scaler", "settings", "epoch_so_far")
 STUDENT_FILE = re.compile(r"(?:model_epoch|epoch-)(\d+)\.pth")
 
 
@@ -70,12 +71,13 @@ class Snapshots:
         written.append(self.folder / "snapshot" / f"model_epoch{epoch}.pth")
         _save(written[-1], {"model": students_state(networks)})
         digests = {str(path.relative_to(self.folder)): sha256(path) for path in written}
-        if self.resume_file.is_file() and not self._newest_is_damaged:
-            os.replace(self.resume_file, self.previous_resume_file)
-        _save(self.resume_file, {"epoch": epoch, "digests": digests, **progress})
-        self._newest_is_damaged = False
-        self.begun_marker.unlink(missing_ok=True)
+        self._write_resume_file({"epoch": epoch, "digests": digests, **progress})
         self._prune(keep)
+
+    def save_within(self, epochs_done: int, networks: Mapping[str, nn.Module], progress: dict) -> None:
+        """Writes all that going on needs in the middle of an epoch to `resume.pth`."""
+        states = {name: network.state_dict() for name, network in networks.items()}
+        self._write_resume_file({"epoch": epochs_done, "digests": {}, "networks": states, **progress})
 
     def newest(self) -> dict | None:
         """The content of the newest trustworthy resume file, None where there never was one.
@@ -100,6 +102,14 @@ class Snapshots:
             )
         return None
 
+    def restore(self, progress: Mapping, networks: Mapping[str, nn.Module]) -> None:
+        """Fills the networks with what `newest` found; InputError if they are of another kind."""
+        if "networks" not in progress:
+            self.load(progress["epoch"], networks)
+            return
+        for name, network in networks.items():
+            fill(network, require_named(progress["networks"].get(name), self.resume_file), self.resume_file)
+
     def load(self, epoch: int, networks: Mapping[str, nn.Module]) -> None:
         """Fills the networks given from one epoch's files.
 
@@ -118,6 +128,13 @@ class Snapshots:
         for name, path in self.teacher_files(epoch).items():
             if name in networks:
                 fill(networks[name], _model_state(path), path)
+
+    def _write_resume_file(self, content: dict) -> None:
+        if self.resume_file.is_file() and not self._newest_is_damaged:
+            os.replace(self.resume_file, self.previous_resume_file)
+        _save(self.resume_file, content)
+        self._newest_is_damaged = False
+        self.begun_marker.unlink(missing_ok=True)
 
     def _check(self, progress: dict, source: Path) -> None:
         """Raises InputError if a resume file lacks something, or a network's file is not what was written."""

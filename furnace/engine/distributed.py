@@ -5,6 +5,7 @@ Everything here works with one process and no process group.
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ class World:
     rank: int = 0
     size: int = 1
     device: torch.device = torch.device("cpu")
+    host_group: dist.ProcessGroup | None = None  # for what processes agree on without waiting for their GPUs
 
     @property
     def is_main(self) -> bool:
@@ -39,6 +41,14 @@ class World:
         tensor = tensor.clone()
         dist.all_reduce(tensor)
         return tensor
+
+    def highest(self, value: int) -> int:
+        """The largest of all processes' values. GPUs are not waited for."""
+        if self.size == 1:
+            return value
+        values = torch.tensor(value)
+        dist.all_reduce(values, dist.ReduceOp.MAX, group=self.host_group)
+        return int(values)
 
     def share_error(self, work: Callable[[], object]) -> None:
         """Runs `work` on rank 0 alone; after an InputError there the other ranks end quietly instead of waiting."""
@@ -89,9 +99,10 @@ def join_world(gpus: int) -> World:
     if gpus > 0:
         device = torch.device("cuda", _environment_integer("LOCAL_RANK", 0))
         torch.cuda.set_device(device)
-    if size > 1:
-        dist.init_process_group("nccl" if gpus > 0 else "gloo", device_id=device if gpus > 0 else None)
-    return World(rank, size, device)
+    if size == 1:
+        return World(rank, size, device)
+    dist.init_process_group("nccl" if gpus > 0 else "gloo", device_id=device if gpus > 0 else None)
+    return World(rank, size, device, dist.new_group(backend="gloo") if gpus > 0 else None)
 
 
 def leave_world() -> None:
@@ -129,10 +140,11 @@ def processes_in_all(gpus: int) -> int:
     return max(1, gpus) * _environment_integer("NNODES", 1, low=1)
 
 
-def launch(arguments: Sequence[str], processes_here: int) -> int:
+def launch(arguments: Sequence[str], processes_here: int, status_if_stopped: int) -> int:
     """Runs `python -m furnace` with `arguments` in `processes_here` processes on this machine, through torchrun.
 
-    Returns the exit status of the process that failed first, 0 if none did. NNODES, NODE_RANK, MASTER_ADDR and
+    Returns the exit status of the process that failed first, 0 if none did, and `status_if_stopped` after a signal that
+    asked for an end: it is passed on, and the processes have half a minute to save. NNODES, NODE_RANK, MASTER_ADDR and
     MASTER_PORT describe the other machines; with one machine torchrun picks a free port by itself.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -155,13 +167,14 @@ def launch(arguments: Sequence[str], processes_here: int) -> int:
     options += ["-m", "furnace", *arguments]
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the process itself says what happened
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # torchrun's own default, without its warning
+    signal.signal(signal.SIGUSR1, lambda *_: os.kill(os.getpid(), signal.SIGTERM))  # torchrun passes on that one
     try:
         run(get_args_parser().parse_args(options))
     except ChildFailedError as error:
         codes = [failure.exitcode for failure in error.failures.values()]
         return 2 if 2 in codes else error.get_first_failure()[1].exitcode  # the others fail because one did
-    except SignalException as error:
-        return 128 + error.sigval
+    except SignalException:
+        return status_if_stopped
     return 0
 
 

@@ -62,6 +62,14 @@ class LossMeter:
         self._sums.clear()
         self._count = 0
 
+    def state(self) -> dict[str, float]:
+        """The sums since the last `reset`, of what was read back, and under "" their count."""
+        return {**self._sums, "": float(self._count)}
+
+    def restore(self, state: dict[str, float]) -> None:
+        self._sums = dict(state)
+        self._count = int(self._sums.pop(""))
+
 
 class EpochTable:
     """`metrics.csv`: one row per epoch, whole at any moment.
@@ -148,10 +156,15 @@ class Stopwatch:
     def __init__(self) -> None:
         self.reset()
 
-    def reset(self) -> None:
-        self.data_seconds = 0.0
-        self._batches = 0
-        self._start = time.perf_counter()
+    def reset(self, seconds: float = 0.0, data_seconds: float = 0.0, batches: int = 0) -> None:
+        """Begins anew, or goes on from what an earlier process had measured."""
+        self.data_seconds = data_seconds
+        self.batches = batches
+        self._start = time.perf_counter() - seconds
+
+    def state(self) -> dict[str, float]:
+        """What `reset` takes to go on from here."""
+        return {"seconds": self.seconds, "data_seconds": self.data_seconds, "batches": self.batches}
 
     def waiting(self, batches: Iterable[T]) -> Iterator[T]:
         """The same batches; the time until each is there counts as data time."""
@@ -162,7 +175,7 @@ class Stopwatch:
             self.data_seconds += time.perf_counter() - asked
             if batch is None:
                 return
-            self._batches += 1
+            self.batches += 1
             yield batch
 
     @property
@@ -172,4 +185,4 @@ class Stopwatch:
     @property
     def step_seconds(self) -> float:
         """The mean of a step, waiting for data left out."""
-        return (self.seconds - self.data_seconds) / max(1, self._batches)
+        return (self.seconds - self.data_seconds) / max(1, self.batches)

@@ -135,8 +135,10 @@ def read_tensors(path: Path, lazily: bool = False) -> dict:
     Lazily, a tensor is read when it is used, if the file has the zip format (PyTorch 1.6 and later).
     """
     try:
-        mapped = lazily and zipfile.is_zipfile(path)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        zipped = zipfile.is_zipfile(path)
+        if zipped:
+            _require_checksums(path)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=lazily and zipped)
     except FileNotFoundError:
         raise InputError(f"file not found: {path}: expected a file of weights; name one that exists") from None
     except pickle.UnpicklingError as error:
@@ -153,6 +155,13 @@ def read_tensors(path: Path, lazily: bool = False) -> dict:
             f"{path} holds a {type(content).__name__}, expected a dictionary of tensors; name another file"
         )
     return content
+
+
+def _require_checksums(path: Path) -> None:
+    """BadZipFile if a tensor's bytes are not those that were written: torch.load itself does not look."""
+    with zipfile.ZipFile(path) as file:
+        if bad := file.testzip():
+            raise zipfile.BadZipFile(f"the checksum of {bad} differs")
 
 
 def require_named(state: object, source: str | Path) -> dict[str, Any]:

@@ -1,0 +1,39 @@
+"""Signals that ask a run to end: noticed at once, obeyed between two iterations."""
+
+import signal
+from types import FrameType
+
+ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # SIGUSR1: what schedulers send before they take a machine
+
+
+class StopRequest:
+    """Whether this process was asked to stop. A context: it listens inside, and ignores nothing afterwards.
+
+    The first signal only makes it true; a second SIGINT, from somebody who will not wait, is KeyboardInterrupt.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._before: dict[signal.Signals, object] = {}
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+    def __enter__(self) -> "StopRequest":
+        self._before = {number: signal.signal(number, self._notice) for number in ASKING}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _notice(self, number: int, _: FrameType | None) -> None:
+        if self and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = signal.Signals(number)
+
+
+def leave_to_parent() -> None:
+    """For helper processes: whoever started them decides when they end, so that signals to all do not stop it."""
+    for number in ASKING:
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,245 @@
+"""A run that ends anywhere goes on from there, and ends with the bits of one that never stopped."""
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPOSITORY
+
+from furnace.engine.signals import StopRequest
+from furnace.errors import InputError
+from furnace.learner import Learner
+from furnace.network.pretrained import read_tensors
+
+STOPPED = 75
+ITERATIONS = 21  # three epochs of seven
+
+
+class KilledError(Exception):
+    pass
+
+
+def final_state(output: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of the last snapshot, students and teachers."""
+    files = [*output.glob("snapshot/*epoch3.pth"), *output.glob("ema_snapshot/*epoch3.pth")]
+    states = {path.name: torch.load(path, weights_only=True)["model"] for path in files}
+    return {f"{name}:{key}": value for name, state in states.items() for key, value in state.items()}
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """The same weights, and the same table but for times."""
+    states = final_state(one), final_state(other)
+    assert states[0].keys() == states[1].keys() and states[0]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    tables = []
+    for output in (one, other):
+        with open(output / "metrics.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        tables.append([{name: cell for name, cell in row.items() if "seconds" not in name} for row in rows])
+    assert tables[0] == tables[1] and len(tables[0]) == 3
+
+
+@pytest.fixture
+def straight(run: Callable, tmp_path: Path) -> Callable[..., Path]:
+    """A run of these settings that nobody disturbs."""
+
+    def train(*settings: str) -> Path:
+        assert run("train", *settings, f"OUTPUT_PATH={tmp_path / 'straight'}") == 0
+        return tmp_path / "straight"
+
+    return train
+
+
+def before_step(monkeypatch: pytest.MonkeyPatch, actions: dict[int, Callable[[], None]]) -> None:
+    """Lets something happen at the beginning of some iterations, once each."""
+    step = Learner.step
+
+    def step_after_action(self: Learner, batch, iteration: int):
+        actions.pop(iteration, lambda: None)()
+        return step(self, batch, iteration)
+
+    monkeypatch.setattr(Learner, "step", step_after_action)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
+@pytest.mark.parametrize("settings", [["method=ema"], ["method=org", "snapshot_iter=2", "num_workers=1"]])
+def test_a_signal_ends_it_after_the_iteration_and_it_goes_on(
+    run: Callable,
+    straight: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    name: str,
+    settings: list[str],
+) -> None:
+    output = tmp_path / "run"
+    number = getattr(signal, name)
+    handler = signal.getsignal(number)
+    before_step(monkeypatch, dict.fromkeys((3, 6, 13), lambda: os.kill(os.getpid(), number)))
+    for iteration in (4, 7, 14):  # in the middle of an epoch, and at the ends of two
+        assert run("train", *settings) == STOPPED
+        assert f"asked to stop ({name}): iteration {iteration} of {ITERATIONS} is saved" in capsys.readouterr().out
+        assert signal.getsignal(number) is handler
+        assert torch.load(output / "resume.pth", weights_only=True)["iteration"] == iteration
+    assert run("train", *settings) == 0
+    assert_same_run(output, straight(*settings))
+    capsys.readouterr()
+    assert run("train", *settings) == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_signal_in_the_last_iteration_changes_nothing(
+    run: Callable, straight: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before_step(monkeypatch, {ITERATIONS - 1: lambda: os.kill(os.getpid(), signal.SIGTERM)})
+    assert run("train") == 0
+    assert_same_run(tmp_path / "run", straight())
+
+
+def test_who_presses_ctrl_c_twice_need_not_wait() -> None:
+    with pytest.raises(KeyboardInterrupt), StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop and stop.signal == signal.SIGINT
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_saves_within_an_epoch_are_enough_to_go_on_from(
+    run: Callable, straight: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed again and again without a warning; every iteration was saved before."""
+
+    def die() -> None:
+        raise KilledError
+
+    before_step(monkeypatch, dict.fromkeys((1, 2, 8, 15, 20), die))
+    for _ in range(5):
+        with pytest.raises(KilledError):
+            run("train", "snapshot_minutes=1e-9", "cps_ramp=0.2,0.5")
+    assert run("train", "cps_ramp=0.2,0.5") == 0  # how often is saved may change
+    assert_same_run(tmp_path / "run", straight("cps_ramp=0.2,0.5"))
+
+
+def test_a_damaged_save_within_an_epoch_leads_back_to_the_one_before(
+    run: Callable, straight: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "run"
+    before_step(monkeypatch, {11: lambda: os.kill(os.getpid(), signal.SIGTERM)})
+    assert run("train") == STOPPED
+    content = bytearray((output / "resume.pth").read_bytes())
+    content[len(content) // 2] ^= 1
+    (output / "resume.pth").write_bytes(content)
+    assert run("train") == 0
+    assert_same_run(output, straight())
+
+
+def test_no_changed_byte_goes_unnoticed(tmp_path: Path) -> None:
+    """Wherever a file is changed or cut, it is refused, or holds what was written."""
+    path, random = tmp_path / "state.pth", np.random.default_rng(0)
+    state = {"model": {f"layer{number}.weight": torch.randn(50, 3) for number in range(6)}}
+    torch.save(state, path)
+    whole = path.read_bytes()
+    refused = 0
+    for place in [*random.integers(len(whole), size=300).tolist(), *range(0, len(whole), len(whole) // 20)]:
+        cut = place % 2 == 0 and place > 0
+        path.write_bytes(whole[:place] if cut else whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
+        try:
+            found = read_tensors(path)
+        except InputError as error:
+            assert str(path) in str(error)
+            refused += 1
+        else:
+            assert not cut
+            assert all(torch.equal(found["model"][name], value) for name, value in state["model"].items())
+    assert refused > 200
+
+
+def start(*command: str, **settings: str) -> subprocess.Popen:
+    """A command in a process group of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", **settings}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    limit = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None and time.monotonic() < limit
+        time.sleep(0.02)
+
+
+def test_a_scheduler_signals_the_whole_group(
+    experiment: Path, tiny: list[str], straight: Callable, tmp_path: Path
+) -> None:
+    """Workers, too, get the signal; the run saves and says that it is to be started again."""
+    command = [
+        sys.executable,
+        "-m",
+        "furnace",
+        "train",
+        str(experiment),
+        *tiny,
+        "num_workers=2",
+        "snapshot_minutes=1e-9",
+    ]
+    process = start(*command)
+    wait_for(tmp_path / "run/resume.pth", process)
+    os.killpg(process.pid, signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == STOPPED, output
+    assert "asked to stop (SIGTERM)" in output and "Traceback" not in output
+    done = torch.load(tmp_path / "run/resume.pth", weights_only=True)["iteration"]
+    assert 0 < done < ITERATIONS
+    process = start(*command)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert_same_run(tmp_path / "run", straight())
+
+
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGTERM"])
+def test_the_script_waits_for_what_the_signal_asked_for(tiny: list[str], tmp_path: Path, name: str) -> None:
+    """`train_ema.sh` gets it with all that it started; it ends with the training's status and evaluates nothing."""
+    folder = tmp_path / "exp/ensemble_teacher+cutmix"
+    shutil.copytree(REPOSITORY / "exp.voc/ensemble_teacher+cutmix", folder)
+    settings = dict(pair.split("=") for pair in [*tiny, "snapshot_minutes=1e-9"])
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    process = start("bash", str(folder / "train_ema.sh"), **settings, volna=str(REPOSITORY), PATH=path)
+    wait_for(tmp_path / "run/resume.pth", process)
+    os.killpg(process.pid, getattr(signal, name))
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == STOPPED, output
+    assert f"asked to stop ({name})" in output and "Traceback" not in output
+    assert not (folder / "log_df.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGTERM"])
+def test_two_processes_stop_together_and_go_on_as_if_nothing_had_been(
+    tiny: list[str], tmp_path: Path, name: str
+) -> None:
+    """The signal reaches torchrun's process alone, which passes it on."""
+    outputs = tmp_path / "stopped", tmp_path / "straight"
+    code = "import sys; from furnace.engine.distributed import launch; sys.exit(launch(sys.argv[1:], 2, 75))"
+    for output, statuses in zip(outputs, ((STOPPED, 0), (0,)), strict=True):
+        settings = [*tiny[:-1], f"OUTPUT_PATH={output}", "snapshot_minutes=1e-9"]
+        command = [sys.executable, "-c", code, "train", str(REPOSITORY / "exp.voc/ensemble_teacher+cutmix"), *settings]
+        for status in statuses:
+            process = start(*command)
+            if status == STOPPED:
+                wait_for(output / "resume.pth", process)
+                os.kill(process.pid, getattr(signal, name))
+            text, _ = process.communicate(timeout=120)
+            assert process.returncode == status, text
+            assert "Traceback" not in text
+    assert torch.load(outputs[0] / "resume.pth", weights_only=True)["iteration"] == ITERATIONS
+    assert_same_run(*outputs)
