@@ -15,6 +15,7 @@ from furnace.engine.backend import loader_workers, prepare_backends
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.distributed import World
 from furnace.engine.evaluator import IMAGENET_MEAN, IMAGENET_STD
+from furnace.engine.files import remove_leftovers
 from furnace.engine.log import LossMeter, RunLogs, Stopwatch
 from furnace.engine.signals import StopRequest
 from furnace.errors import InputError
@@ -177,6 +178,10 @@ class Trainer:
     def _resume(self) -> int:
         """The first iteration to run: 0, or where the newest snapshot ended, with everything put back."""
         settings = self.settings
+        if self.world.is_main:
+            self.snapshots.remove_leftovers()
+            for name in ("metrics.csv", "config.json"):
+                remove_leftovers(settings.OUTPUT_PATH, name)
         state = None if settings.resume == "never" else self.snapshots.newest()
         if state is None and self.snapshots.of_another_run():
             remedy = "" if settings.resume != "never" else ", or set resume=auto to go on"

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from furnace.engine.files import sha256, write_atomically, write_text
+from furnace.engine.files import remove_leftovers, sha256, write_atomically, write_text
 from furnace.errors import InputError
 from furnace.network.pretrained import fill, name_some, read_tensors, require_named
 
@@ -56,6 +56,11 @@ class Snapshots:
     def of_another_run(self) -> bool:
         """Whether there are snapshots without a way to go on from them, which a new run would overwrite."""
         return bool(self.epochs()) and not self.begun_marker.is_file()
+
+    def remove_leftovers(self) -> None:
+        """Removes what a process that was killed while it saved had written so far."""
+        for folder in (self.folder, self.folder / "snapshot", self.folder / "ema_snapshot"):
+            remove_leftovers(folder, "*.pth")
 
     def begin(self) -> None:
         """Marks the folder as a new run's, so that a first snapshot cut short is not taken for another run's."""

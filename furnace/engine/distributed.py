@@ -197,13 +197,15 @@ class CpuSyncBatchNorm(nn.BatchNorm2d):
         dtype = feature.dtype
         if dtype in (torch.float16, torch.bfloat16):
             feature = feature.float()
-        total = _all_sum(
-            torch.cat([feature.sum(dim=(0, 2, 3)), feature.new_tensor([feature.numel() / feature.shape[1]])])
-        )
+        # One exchange for both moments; taken about the running mean, their difference loses no digits.
+        shifted = feature - self.running_mean[:, None, None]
+        channels = feature.shape[1]
+        sums = (shifted.sum(dim=(0, 2, 3)), shifted.square().sum(dim=(0, 2, 3)))
+        total = _all_sum(torch.cat([*sums, feature.new_tensor([feature.numel() / channels])]))
         count = total[-1].detach()
-        mean = total[:-1] / count
-        centred = feature - mean[:, None, None]
-        variance = _all_sum(centred.square().sum(dim=(0, 2, 3))) / count
+        offset, square = total[:-1].div(count).split(channels)
+        mean, variance = self.running_mean + offset, square - offset.square()
+        centred = shifted - offset[:, None, None]
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)

@@ -43,6 +43,12 @@ def writing(path: Path) -> Iterator[None]:
         ) from None
 
 
+def remove_leftovers(folder: Path, names: str) -> None:
+    """Removes what killed processes left of files called `names`, a pattern: half of each, under another name."""
+    for path in folder.glob(f".{names}.*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text atomically."""
     write_atomically(path, lambda file: file.write(text.encode("utf-8")))
