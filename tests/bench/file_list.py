@@ -13,7 +13,6 @@ import multiprocessing
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -21,8 +20,8 @@ from statistics import median
 import numpy as np
 
 from furnace.data.file_list import FileList, Shuffled
+from tests.bench.measure import MEGABYTE, REPOSITORY, markdown, process_bytes, seconds
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 LONG_NAME = "train/image/a_city_somewhere__{:010d}_left.jpg\n"  # 50 bytes a line
 SHORT_NAME = "{:011d}\n"  # 12 bytes
 LISTS = {
@@ -37,7 +36,6 @@ TURNS = 15
 READINGS = 2_000  # in each turn
 BATCH, STREAMS = 8, 3
 WORKERS, READ_BY_WORKER = 4, 1_000
-MEGABYTE = 1e6
 
 
 def write_list(path: Path, count: int, line: str) -> Path:
@@ -45,12 +43,6 @@ def write_list(path: Path, count: int, line: str) -> Path:
         for first in range(0, count, 100_000):
             file.write("".join(line.format(number) for number in range(first, min(count, first + 100_000))))
     return path
-
-
-def seconds(work: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
 
 
 def opening(path: Path) -> dict[str, float]:
@@ -62,9 +54,9 @@ def opening(path: Path) -> dict[str, float]:
 
 def memory(path: Path) -> dict[str, float]:
     """Bytes that this process grew by: while the list was opened at most, and afterwards."""
-    before = _process_bytes("status", "VmRSS")
+    before = process_bytes("VmRSS")
     files = FileList(path)
-    after, peak = _process_bytes("status", "VmRSS"), _process_bytes("status", "VmHWM")
+    after, peak = process_bytes("VmRSS"), process_bytes("VmHWM")
     return {"memory": after - before, "peak": peak - before, "entries": len(files)}
 
 
@@ -101,8 +93,8 @@ def workers(path: Path) -> dict[str, float]:
         for place in range(READ_BY_WORKER):
             files[orders[place % STREAMS](0, worker * READ_BY_WORKER + place)]
         together.wait()  # pages that nobody else has read would count as private
-        private = sum(_process_bytes("smaps_rollup", f"Private_{kind}") for kind in ("Clean", "Dirty"))
-        answers.put((private, _process_bytes("smaps_rollup", "Pss")))
+        private = sum(process_bytes(f"Private_{kind}", "smaps_rollup") for kind in ("Clean", "Dirty"))
+        answers.put((private, process_bytes("Pss", "smaps_rollup")))
         together.wait()
 
     processes = [context.Process(target=work, args=(worker,)) for worker in range(WORKERS)]
@@ -112,12 +104,6 @@ def workers(path: Path) -> dict[str, float]:
     for process in processes:
         process.join()
     return {"private": sum(private) / WORKERS, "proportional": sum(proportional) / WORKERS}
-
-
-def _process_bytes(table: str, name: str) -> int:
-    """One line of this process's table under /proc."""
-    lines = Path("/proc/self", table).read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
 MEASURES = {measure.__name__: measure for measure in (opening, memory, reading, workers)}
@@ -141,11 +127,20 @@ def measure_all(folder: Path) -> dict[str, dict[str, float]]:
 
 
 def table(found: dict[str, dict[str, float]]) -> str:
-    lines = [
-        "| lines | file MB | read once, ms | open, ms | open / read | memory / file | peak / file | entry, us "
-        "| shuffled place, us | first batch of an epoch, ms | private MB a worker |",
-        "|" + " --- |" * 11,
+    header = [
+        "lines",
+        "file MB",
+        "read once, ms",
+        "open, ms",
+        "open / read",
+        "memory / file",
+        "peak / file",
+        "entry, us",
+        "shuffled place, us",
+        "first batch of an epoch, ms",
+        "private MB a worker",
     ]
+    rows = []
     for name, row in found.items():
         size = row["size"]
         large = size > 10 * MEGABYTE  # below, what Python itself takes decides
@@ -162,8 +157,8 @@ def table(found: dict[str, dict[str, float]]) -> str:
             f"{1e3 * row['first_batch']:.2f}",
             f"{row['private'] / MEGABYTE:.1f}",
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown(header, rows)
 
 
 def ratios(found: dict[str, dict[str, float]]) -> dict[str, float]:
