@@ -37,6 +37,8 @@ class AtrousConv2d(nn.Conv2d):
         if torch.compiler.is_compiling() or torch.jit.is_tracing():  # such a graph must hold for every size
             return super().forward(feature)
         blind = [rate >= side for rate, side in zip(self.dilation, feature.shape[2:], strict=True)]
+        if not any(blind):
+            return super().forward(feature)
         rows, columns = (slice(1, 2) if alone else slice(None) for alone in blind)
         padding = [0 if alone else rate for alone, rate in zip(blind, self.dilation, strict=True)]
         return F.conv2d(feature, self.weight[:, :, rows, columns], None, self.stride, padding, self.dilation)
