@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from furnace.engine.files import write_text
+from furnace.engine.files import json_text, write_text
 from furnace.errors import InputError
 from furnace.settings import Settings
 
@@ -44,7 +44,7 @@ def write_record(output: Path, start: dict[str, Any], goes_on: bool) -> None:
     """Writes `start` to config.json; where a run goes on, its beginning stays on top and `resumed` lists the others."""
     before = read_record(output) if goes_on else {}
     record = {**before, "resumed": [*before.get("resumed", []), start]} if before else start
-    write_text(output / "config.json", json.dumps(record, indent=2) + "\n")
+    write_text(output / "config.json", json_text(record))
 
 
 def read_record(output: Path) -> dict[str, Any]:

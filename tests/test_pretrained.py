@@ -196,6 +196,16 @@ def test_a_file_fills_the_backbone(tmp_path: Path, name: str, zipped: bool) -> N
     assert all(torch.equal(target.state_dict()[key], value) for key, value in state.items())
 
 
+def test_a_changed_byte_is_found_before_training(tmp_path: Path) -> None:
+    source = saved(tmp_path / "weights.pth", small().state_dict())
+    check_weights(source, "resnet18_v1c", 0.125)
+    content = bytearray(Path(source).read_bytes())
+    content[len(content) // 2] ^= 1
+    Path(source).write_bytes(content)
+    with pytest.raises(InputError, match=f"damaged file: {source}: the checksum of"):
+        check_weights(source, "resnet18_v1c", 0.125)
+
+
 def test_students_give_the_first_ones_backbone(tmp_path: Path) -> None:
     first, second = DeepLabV3Plus("resnet18_v1c", 3, 0.0625), DeepLabV3Plus("resnet18_v1c", 3, 0.0625)
     state = {f"branch{number}.{name}": value for number, student in ((2, second), (1, first))

@@ -47,7 +47,7 @@ def check_weights(pretrained: str, backbone: str, width: float) -> None:
     """
     if pretrained == "none":
         return
-    weights = read_weights(pretrained)
+    weights = read_weights(pretrained, lazily=False)  # all of it once, so that damage is found before training
     wrong = {}
     if weights.backbone != backbone:
         wrong["backbone"] = (backbone, weights.backbone)
@@ -74,14 +74,14 @@ def load_backbone(backbone: nn.Module, pretrained: str) -> str:
     return f"{f'{pretrained} ({file})' if pretrained.startswith(TORCHVISION) else file}: {weights.words}"
 
 
-def read_weights(pretrained: str) -> Weights:
-    """What a file or torchvision's weights hold; of a file, only what is then used is read.
+def read_weights(pretrained: str, lazily: bool = True) -> Weights:
+    """What a file or torchvision's weights hold; lazily, only what is then used is read.
 
     Raises:
         InputError: the file is missing or damaged, or no backbone is recognised in it.
     """
     path = weights_path(pretrained)
-    state = read_tensors(path, lazily=True)
+    state = read_tensors(path, lazily)
     for nested in ("state_dict", "model"):
         state = require_named(state.get(nested, state), path)
     return recognize(state, path)
@@ -132,11 +132,12 @@ def _torchvision_file(pretrained: str) -> Path:
 def read_tensors(path: Path, lazily: bool = False) -> dict:
     """A `torch.save` file of tensors and plain values, on the CPU; InputError if it is anything else.
 
-    Lazily, a tensor is read when it is used, if the file has the zip format (PyTorch 1.6 and later).
+    Lazily, a tensor is read when it is used, if the file has the zip format (PyTorch 1.6 and later); its checksum is
+    not looked at.
     """
     try:
         zipped = zipfile.is_zipfile(path)
-        if zipped:
+        if zipped and not lazily:
             _require_checksums(path)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=lazily and zipped)
     except FileNotFoundError:
