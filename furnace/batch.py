@@ -18,4 +18,3 @@ class Batch:
     weak: tuple[Tensor, Tensor] | None = None  # two of (B, 3, H, W)
     strong: tuple[Tensor, Tensor] | None = None  # the same crops, changed photometrically
     mask: Tensor | None = None  # (B, 1, H, W) of 0 and 1, CutMix
-    files: tuple[str, ...] = ()  # every image file read for this batch

@@ -1,10 +1,13 @@
 """What learns: the networks of a run, their optimizers, and one training step; no data and no files."""
 
 from bisect import bisect_right
+from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from furnace.batch import Batch
 from furnace.engine.backend import autocast, training_dtype
@@ -14,7 +17,7 @@ from furnace.experiment import Experiment
 from furnace.losses import PixelLoss, cross_entropy, ohem_cross_entropy
 from furnace.network.pretrained import load_backbone
 from furnace.optimizer import build_optimizer, polynomial_rate, ramp, set_learning_rate
-from furnace.semi.cross_supervision import CrossSupervision, Losses
+from furnace.semi.cross_supervision import CrossSupervision
 from furnace.semi.ensemble import Ensemble
 from furnace.settings import Settings
 
@@ -38,13 +41,21 @@ class Learner:
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.dtype == torch.float16)
         self.algorithm = self._algorithm()
 
-    def step(self, batch: Batch, iteration: int) -> Losses:
-        """Takes training step `iteration`, counted from 0: gradients of L, both students, both teachers."""
+    def step(self, batch: Batch, iteration: int) -> dict[str, Tensor]:
+        """Takes training step `iteration`, counted from 0: gradients of L, both students, both teachers.
+
+        Returns the loss terms and the norms of both gradients by name, as scalars on the device; in fp16 the losses
+        alone, for there the scaler looks after the gradients.
+        """
         cps_weight = self.cps_weight(iteration)
-        losses = self.algorithm.accumulate_gradients(batch, cps_weight)
+        buffers = self._copied_buffers() if self.settings.skip_nonfinite else []
+        terms = self.algorithm.accumulate_gradients(batch, cps_weight).terms()
+        norms = self._gradient_norms()
+        if buffers:
+            self._skip_if_not_finite(norms, buffers)
         self._move_students(self.learning_rate(iteration))
         self._move_teachers(iteration + 1, cps_weight)
-        return losses
+        return terms if self.scaler.is_enabled() else terms | norms
 
     def learning_rate(self, iteration: int) -> float:
         return polynomial_rate(self.base_rate, iteration, self.iterations)
@@ -83,6 +94,32 @@ class Learner:
                 group["weight_decay"] = decay
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
+
+    def _gradient_norms(self) -> dict[str, Tensor]:
+        """The Euclidean norm of each student's gradient."""
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
+        return {
+            f"gradient_norm_{number}": get_total_norm([parameter.grad for parameter in student.parameters()])
+            for number, student in enumerate(self.ensemble.students, 1)
+        }
+
+    def _copied_buffers(self) -> list[Tensor]:
+        return [buffer.clone() for buffer in self._buffers()]
+
+    def _buffers(self) -> Iterator[Tensor]:
+        return chain.from_iterable(network.buffers() for network in self.ensemble.networks().values())
+
+    def _skip_if_not_finite(self, norms: dict[str, Tensor], buffers_before: list[Tensor]) -> None:
+        """Lets the next step of the optimizers do nothing, and takes statistics back, without waiting for the device.
+
+        The gradients are those of all processes, so that these agree.
+        """
+        skipped = torch.stack(list(norms.values())).isfinite().logical_not().any()
+        for buffer, before in zip(self._buffers(), buffers_before, strict=True):
+            buffer.copy_(torch.where(skipped, before, buffer))
+        for optimizer in self.optimizers:
+            optimizer.found_inf = skipped.float()  # what a GradScaler tells fused optimizers
 
     def _move_students(self, learning_rate: float) -> None:
         for optimizer in self.optimizers:

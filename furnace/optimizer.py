@@ -19,7 +19,11 @@ def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict]:
 
 def build_optimizer(network: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.SGD:
     """One student's optimizer: SGD with momentum 0.9, in one pass over its tensors."""
-    return torch.optim.SGD(parameter_groups(network, weight_decay), lr=learning_rate, momentum=MOMENTUM, fused=True)
+    groups = parameter_groups(network, weight_decay)
+    optimizer = torch.optim.SGD(groups, lr=learning_rate, momentum=MOMENTUM, fused=True)
+    for parameter in network.parameters():  # else the first step makes them, with anything in them if it is left out
+        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

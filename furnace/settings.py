@@ -84,6 +84,9 @@ class Settings:
         "all", word_or("all", integer(0)), "processes on this machine; 0: one process on the CPU"
     )
     num_workers: int | str = _setting("auto", word_or("auto", integer(0)), "data-loading workers per process")
+    skip_nonfinite: int = _setting(
+        0, integer(0), "steps whose loss or gradient is not finite that are left out; one more ends the run"
+    )
     resume: str = _setting(
         "auto", choice("auto", "never", "force"), "auto: go on where a run stopped; force: also with other settings"
     )

@@ -52,6 +52,7 @@ class Trainer:
             "unlabelled list": unlabeled.files.sha256(),
         }
         self.meter, self.stopwatch = LossMeter(), Stopwatch()
+        self.skipped = 0  # steps that were not finite, since the run began
         self.start = self.saved = self._resume()  # `saved`: the iteration that the newest resume file goes on from
         self.saved_at = time.monotonic()
         world.require_same(self.start, "the iteration to start from: snapshot_dir must be one folder for all machines")
@@ -65,13 +66,13 @@ class Trainer:
             with_strong=experiment.method.view == "strong",
             seed=settings.seed,
         )
-        samples = TrainingSamples(
+        self.samples = TrainingSamples(
             labeled, unlabeled, plan, draw_mask=lambda size, random: cutmix_masks(1, size, random)[0]
         )
         self.workers = loader_workers(settings.num_workers, world.device)
         self.batches = self.stopwatch.waiting(
             training_batches(
-                samples,
+                self.samples,
                 self.start,
                 world.rank,
                 world.size,
@@ -98,10 +99,9 @@ class Trainer:
         with StopRequest() as stop:
             for iteration, raw in self._progress(enumerate(self.batches, self.start)):
                 batch = to_device(raw, self.world.device, self.mean, self.std, self.settings.channels_last)
-                losses = self.learner.step(batch, iteration)
-                self.meter.add(iteration, losses.terms(), batch.files)
+                self.meter.add(iteration, self.learner.step(batch, iteration))
                 if self.meter.due():
-                    self._show(self.meter.read_back())
+                    self._read_back()
                 done = iteration + 1
                 if done % self.iterations_per_epoch == 0:
                     self._end_epoch(done // self.iterations_per_epoch, logs)
@@ -125,7 +125,8 @@ class Trainer:
 
     def _end_epoch(self, epoch: int, logs: RunLogs | None) -> None:
         """Reads the losses back, writes the epoch's row, and a snapshot when one is due."""
-        losses = self._shared(self.meter.read_back())
+        self._read_back()
+        losses = self._shared(self.meter.means())
         self.meter.reset()
         iteration = epoch * self.iterations_per_epoch
         row = {
@@ -154,7 +155,7 @@ class Trainer:
 
     def _save_within(self, done: int) -> None:
         """All that going on from the middle of an epoch needs."""
-        self.meter.read_back()  # losses that are not finite end the run before anything is saved
+        self._read_back()
         state = self._progress_state(done)
         if self.world.is_main:
             self.snapshots.save_within(done // self.iterations_per_epoch, self.learner.ensemble.networks(), state)
@@ -167,7 +168,11 @@ class Trainer:
             **self.learner.state(),
             "iteration": done,
             "settings": self.identity,
-            "epoch_so_far": {"losses": self._shared(self.meter.state()), "times": self.stopwatch.state()},
+            "counters": {
+                "losses": self._shared(self.meter.state()),
+                "times": self.stopwatch.state(),
+                "skipped": self.skipped,
+            },
         }
 
     def _shared(self, values: dict[str, float]) -> dict[str, float]:
@@ -205,8 +210,10 @@ class Trainer:
             )
         self.snapshots.restore(state, self.learner.ensemble.networks())
         self.learner.restore(state)
-        self.meter.restore(state["epoch_so_far"]["losses"])
-        self.stopwatch.reset(**state["epoch_so_far"]["times"])
+        counters = state["counters"]
+        self.meter.restore(counters["losses"])
+        self.stopwatch.reset(**counters["times"])
+        self.skipped = counters["skipped"]
         return state["iteration"]
 
     def _logs(self) -> RunLogs:
@@ -225,5 +232,24 @@ class Trainer:
         )
         return self._bar
 
-    def _show(self, means: dict[str, float]) -> None:
-        self._bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()}, refresh=False)
+    def _read_back(self) -> None:
+        """Takes the terms of the last steps in and shows their means; nothing is saved before.
+
+        Raises:
+            InputError: one more step is not finite than `skip_nonfinite` allows.
+        """
+        for bad in self.meter.read_back():
+            self.skipped += 1
+            epoch = bad.iteration // self.iterations_per_epoch + 1
+            files = ", ".join(self.samples.files(self.samples.plan.indices(bad.iteration)))
+            found = f"{bad.term} is {bad.value} at iteration {bad.iteration}, epoch {epoch}"
+            allowed = self.settings.skip_nonfinite
+            if self.skipped > allowed:
+                raise InputError(
+                    f"{found}; the last snapshot is kept; lower learning_rate, look at the files of that batch, "
+                    f"or set skip_nonfinite={allowed + 1} or more to leave such steps out: {files}"
+                )
+            if self.world.is_main:
+                tqdm.write(f"note: {found}: step left out, {self.skipped} of {allowed} allowed; files: {files}")
+        losses = {name: f"{value:.3f}" for name, value in self.meter.means().items() if name.startswith("loss")}
+        self._bar.set_postfix(losses, refresh=False)

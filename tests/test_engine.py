@@ -10,7 +10,7 @@ import torch
 
 from furnace.engine.checkpoint import Snapshots, students_state
 from furnace.engine.files import write_atomically, write_text
-from furnace.engine.log import EpochTable, LossMeter, RunLogs, Stopwatch, waiting_advice
+from furnace.engine.log import EpochTable, LossMeter, NotFinite, RunLogs, Stopwatch, waiting_advice
 from furnace.engine.results import PUBLISHED_COLUMNS, append_rows, score_columns
 from furnace.errors import InputError
 from furnace.metrics import Scores, confusion_matrix
@@ -19,7 +19,7 @@ from furnace.optimizer import iterations_per_epoch, parameter_groups, polynomial
 from furnace.pictures import colourize, panel
 from furnace.semi.ensemble import Ensemble
 
-PROGRESS = {"iteration": 0, "optimizers": [], "scaler": {}, "epoch_so_far": {}, "settings": {}}
+PROGRESS = {"iteration": 0, "optimizers": [], "scaler": {}, "counters": {}, "settings": {}}
 
 
 def small_ensemble(with_teachers: bool = True, classes: int = 3) -> Ensemble:
@@ -206,14 +206,27 @@ def test_scores_by_hand() -> None:
     assert score_columns(scores, "abcd")["IoU_d"] == "" and score_columns(scores, "abcd")["IoU_a"] == "50.000"
 
 
-def test_loss_meter_names_the_first_bad_loss() -> None:
-    meter = LossMeter()
-    meter.add(4, {"loss": torch.tensor(3.0), "loss_sup_1": torch.tensor(1.0)}, ("a.jpg",))
-    meter.add(5, {"loss": torch.tensor(5.0), "loss_sup_1": torch.tensor(3.0)}, ("b.jpg",))
-    assert meter.read_back() == {"loss": 4.0, "loss_sup_1": 2.0}
-    meter.add(6, {"loss": torch.tensor(float("nan")), "loss_sup_1": torch.tensor(float("nan"))}, ("c.jpg", "d.jpg"))
-    with pytest.raises(InputError, match=r"loss_sup_1 is nan at iteration 6.*c\.jpg, d\.jpg"):
-        meter.read_back()
+def test_loss_meter_leaves_out_what_is_not_finite() -> None:
+    def step(meter: LossMeter, iteration: int, loss: float, norm: float) -> None:
+        meter.add(iteration, {"loss": torch.tensor(loss), "loss_sup_1": torch.tensor(loss), "norm": torch.tensor(norm)})
+
+    meter, again = LossMeter(), LossMeter()
+    for iteration, loss in ((4, 1.0), (5, 3.0)):
+        step(meter, iteration, loss, norm=2.0)
+    assert meter.read_back() == [] and meter.read_back() == []
+    assert meter.means() == {"loss": 2.0, "loss_sup_1": 2.0, "norm": 2.0, "skipped_steps": 0}
+    step(meter, 6, float("inf"), norm=float("nan"))
+    step(meter, 7, 8.0, norm=5.0)
+    step(meter, 8, 9.0, norm=float("-inf"))
+    found = meter.read_back()
+    assert found == [NotFinite(6, "loss_sup_1", float("inf")), NotFinite(8, "norm", float("-inf"))]
+    expected = {"loss": 4.0, "loss_sup_1": 4.0, "norm": 3.0, "skipped_steps": 2}
+    again.restore(meter.state())
+    assert meter.means() == again.means() == expected
+    meter.reset()
+    step(meter, 9, float("nan"), norm=1.0)
+    meter.read_back()
+    assert np.isnan(meter.means()["loss"]) and meter.means()["skipped_steps"] == 1
 
 
 def test_epoch_table_drops_rows_after_the_resumed_epoch(tmp_path: Path) -> None:

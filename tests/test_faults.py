@@ -2,28 +2,19 @@
 
 import random
 
-import pytest
 from faults import campaign
 
 
-def shortened(monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
-    monkeypatch.setattr(campaign, "EPOCHS", epochs)
-    monkeypatch.setattr(campaign, "SETTINGS", (*campaign.SETTINGS, f"nepochs={epochs}"))
-    monkeypatch.setattr(campaign, "LIFE", (2.0, 6.0))
-
-
-def test_killed_runs_end_as_if_undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
-    shortened(monkeypatch, epochs=12)
+def test_killed_runs_end_as_if_undisturbed() -> None:
     with campaign.workplace() as folder:
-        tally = campaign.kill_one_process(folder, 3, random.Random(1))
+        tally = campaign.kill_one_process(folder, 3, random.Random(1), campaign.Plan(epochs=12, life=(2.0, 6.0)))
     assert tally.kills == 3 and tally.runs >= 1
     assert tally.faults == []
 
 
-def test_when_one_of_two_is_killed_both_begin_anew_and_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    shortened(monkeypatch, epochs=3)
+def test_when_one_of_two_is_killed_both_begin_anew_and_go_on() -> None:
     with campaign.workplace() as folder:
-        tally = campaign.kill_one_of_two(folder, 1, random.Random(1))
+        tally = campaign.kill_one_of_two(folder, 1, random.Random(1), campaign.Plan(epochs=3, life=(2.0, 6.0)))
     assert tally.kills >= 1 and tally.slowest_end < campaign.PATIENCE
     assert tally.faults == []
 
@@ -35,15 +26,18 @@ def test_a_fault_would_be_found(tmp_path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     for output, weight in ((one, 1.0), (other, 1.0)):
         (output / "snapshot").mkdir(parents=True)
-        torch.save({"model": {"w": torch.tensor(weight)}}, output / f"snapshot/model_epoch{campaign.EPOCHS}.pth")
+        torch.save({"model": {"w": torch.tensor(weight)}}, output / "snapshot/model_epoch7.pth")
         (output / "metrics.csv").write_text("epoch,loss,seconds\n1,0.5,3\n2,0.4,4\n")
-    assert list(campaign.differences(one, other)) == [] and list(campaign.half_written(one)) == []
+    assert list(campaign.differences(one, other, epochs=7)) == [] and list(campaign.half_written(one)) == []
     (one / "snapshot/.model_epoch1.pth.17.tmp").write_bytes(b"half")
     (one / "metrics.csv").write_text("epoch,loss,seconds\n1,0.5,3\n1,0.4,4\n")
-    assert list(campaign.differences(one, other)) == ["metrics.csv differs", "left behind: .model_epoch1.pth.17.tmp"]
+    assert list(campaign.differences(one, other, epochs=7)) == [
+        "metrics.csv differs",
+        "left behind: .model_epoch1.pth.17.tmp",
+    ]
     assert list(campaign.half_written(one)) == ["metrics.csv has the epochs [1, 1]"]
-    path = one / f"snapshot/model_epoch{campaign.EPOCHS}.pth"
+    path = one / "snapshot/model_epoch7.pth"
     torch.save({"model": {"w": torch.tensor(2.0)}}, path)
-    assert next(campaign.differences(one, other)) == f"{path.name}: w differs"
+    assert next(campaign.differences(one, other, epochs=7)) == f"{path.name}: w differs"
     path.write_bytes(path.read_bytes()[:-40])
     assert next(campaign.half_written(one)).startswith(f"{path.name}: damaged file")

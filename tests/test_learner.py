@@ -25,12 +25,19 @@ def learner(tmp_path: Path, request: pytest.FixtureRequest) -> Learner:
     experiment = read_experiment(REPOSITORY / "exp.voc/ensemble_teacher+cutmix", texts | request.param)
     found = Learner(experiment, World(), ITERATIONS)
     found.ensemble.map(lambda network: network.double())
+    for optimizer in found.optimizers:
+        for state in optimizer.state.values():
+            state["momentum_buffer"] = state["momentum_buffer"].double()
     return found
 
 
 @pytest.mark.parametrize(
     "learner",
-    [{"method": "ema"}, {"method": "org"}, {"method": "ema", "channels_last": "0", "learning_rate": "0.1"}],
+    [
+        {"method": "ema"},
+        {"method": "org", "skip_nonfinite": "1"},
+        {"method": "ema", "channels_last": "0", "learning_rate": "0.1"},
+    ],
     indirect=True,
 )
 def test_steps_equal_longhand_ones(learner: Learner) -> None:
@@ -41,10 +48,13 @@ def test_steps_equal_longhand_ones(learner: Learner) -> None:
     supervised = partial(F.cross_entropy, ignore_index=255)
     for iteration in range(3):
         batch = random_batch(size=49)
-        losses = learner.step(batch, iteration).terms()
+        terms = learner.step(batch, iteration)
         expected = longhand_step(slow.students, labellers, batch, learner.method.view, 1.0, supervised)
         for name, value in expected.items():
-            assert losses[name].item() == pytest.approx(value.item(), rel=1e-9)
+            assert terms[name].item() == pytest.approx(value.item(), rel=1e-9)
+        for number, student in enumerate(slow.students, 1):
+            norm = sum((weight.grad**2).sum() for weight in student.parameters()) ** 0.5
+            assert terms[f"gradient_norm_{number}"].item() == pytest.approx(norm.item(), rel=1e-9)
         rate = settings.learning_rate * (1 - iteration / ITERATIONS) ** 0.9
         for student, velocities in momentum.items():
             for weight, velocity in zip(student.parameters(), velocities, strict=True):
@@ -57,6 +67,53 @@ def test_steps_equal_longhand_ones(learner: Learner) -> None:
     for ours, theirs in zip(learner.ensemble.networks().values(), slow.networks().values(), strict=True):
         for name, value in theirs.state_dict().items():
             torch.testing.assert_close(ours.state_dict()[name], value, rtol=1e-9, atol=1e-11, msg=name)
+
+
+@pytest.mark.parametrize(
+    "learner",
+    [{"skip_nonfinite": "1"}, {"skip_nonfinite": "1", "teacher_norm": "running"}, {"skip_nonfinite": "0"}],
+    indirect=True,
+)
+@pytest.mark.parametrize("iteration", [0, 1], ids=["first", "second"])
+@pytest.mark.parametrize("broken", ["gradient", "input"])
+def test_a_step_that_is_not_finite_changes_nothing_where_it_may_be_skipped(
+    learner: Learner, iteration: int, broken: str
+) -> None:
+    """Not the students, their momentum, nor any statistics; the teachers move towards students, as ever."""
+    for done in range(iteration):
+        learner.step(random_batch(size=33), done)
+    expected = copy.deepcopy(learner.ensemble)
+    momentum = [copy.deepcopy(optimizer.state_dict()["state"]) for optimizer in learner.optimizers]
+    for teacher, student in zip(expected.teachers, expected.students, strict=True):
+        alpha = min(1 - 1 / (iteration + 2), 0.999)
+        for weight, target in zip(teacher.parameters(), student.parameters(), strict=True):
+            weight.data.mul_(alpha).add_((1 - alpha) * target.data)
+        if learner.settings.teacher_norm == "running":
+            for statistic, target in zip(teacher.buffers(), student.buffers(), strict=True):
+                statistic.copy_(alpha * statistic + (1 - alpha) * target if statistic.is_floating_point() else target)
+    batch, weight = random_batch(size=33), learner.ensemble.students[1].classifier.weight
+    if broken == "gradient":
+        hook = weight.register_hook(lambda gradient: gradient.fill_(float("inf")))
+    else:
+        batch.image[0, 0, 3, 3] = float("nan")
+    terms = learner.step(batch, iteration)
+    assert not terms["gradient_norm_2"].isfinite()
+    assert terms["gradient_norm_1"].isfinite() == (broken == "gradient")
+    state = {name: network.state_dict() for name, network in learner.ensemble.networks().items()}
+    if learner.settings.skip_nonfinite == 0:
+        assert not all(value.isfinite().all() for value in state["student_2"].values())
+        return
+    for name, network in expected.networks().items():
+        for key, value in network.state_dict().items():
+            torch.testing.assert_close(state[name][key], value, rtol=1e-12, atol=1e-14, msg=f"{name} {key}")
+    for optimizer, before in zip(learner.optimizers, momentum, strict=True):
+        for number, found in optimizer.state_dict()["state"].items():
+            assert torch.equal(found["momentum_buffer"], before[number]["momentum_buffer"])
+    if broken == "gradient":
+        hook.remove()
+    learner.step(random_batch(size=33), iteration + 1)  # the next one is taken
+    assert all(value.isfinite().all() for value in weight)
+    assert not torch.equal(weight, expected.students[1].classifier.weight)
 
 
 class ReadBacks(TorchDispatchMode):
@@ -78,13 +135,17 @@ class ReadBacks(TorchDispatchMode):
 
 @pytest.mark.parametrize(
     "learner",
-    [{"method": "ema"}, {"method": "org"}, {"method": "ema", "ohem_threshold": "0.1", "ohem_min_kept": "100"}],
+    [
+        {"method": "ema"},
+        {"method": "org", "skip_nonfinite": "3"},
+        {"method": "ema", "ohem_threshold": "0.1", "ohem_min_kept": "100"},
+    ],
     indirect=True,
 )
 def test_a_step_reads_nothing_back(learner: Learner) -> None:
     batch = random_batch(size=33)
     with ReadBacks() as read_backs:
-        losses = learner.step(batch, iteration=0).terms()
+        terms = learner.step(batch, iteration=0)
         assert read_backs.found == []
-        losses["loss"].item()
+        terms["loss"].item()
         assert len(read_backs.found) == 1  # it would be seen

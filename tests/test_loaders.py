@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -50,11 +51,20 @@ def make_split(root: Path, count: int, with_labels: bool = False) -> Split:
     return Split(VOC, root, FileList(root / "list.txt"), "train_aug")
 
 
+def samples_of(splits: tuple[Split, Split], plan: Plan) -> TrainingSamples:
+    return TrainingSamples(*splits, plan, draw_mask=lambda size, random: cutmix_masks(1, size, random)[0])
+
+
 def batches(
     splits: tuple[Split, Split], plan: Plan = PLAN, start: int = 0, rank: int = 0, processes: int = 1, workers: int = 0
 ) -> list[RawBatch]:
-    made = TrainingSamples(*splits, plan, draw_mask=lambda size, random: cutmix_masks(1, size, random)[0])
-    return list(training_batches(made, start, rank, processes, workers, pin_memory=False))
+    return list(training_batches(samples_of(splits, plan), start, rank, processes, workers, pin_memory=False))
+
+
+def files(splits: tuple[Split, Split], plan: Plan = PLAN) -> list[list[str]]:
+    """Those of each iteration."""
+    made = samples_of(splits, plan)
+    return [made.files(plan.indices(iteration)) for iteration in range(plan.iterations)]
 
 
 def tensors(batch: RawBatch) -> list[torch.Tensor]:
@@ -64,13 +74,12 @@ def tensors(batch: RawBatch) -> list[torch.Tensor]:
 
 def assert_same(found: Iterable[RawBatch], expected: Iterable[RawBatch]) -> None:
     for ours, theirs in zip(found, expected, strict=True):
-        assert ours.files == theirs.files
         assert all(torch.equal(a, b) for a, b in zip(tensors(ours), tensors(theirs), strict=True))
 
 
-def numbers(batch: RawBatch, stream: int) -> list[int]:
-    """Which images of one stream (0 labelled, 1 and 2 unlabelled) a batch with pairs shows."""
-    return [int(Path(file).stem) for file in batch.files[stream::3]]
+def numbers(splits: tuple[Split, Split], plan: Plan, stream: int) -> list[list[int]]:
+    """Which images of one stream (0 labelled, 1 and 2 unlabelled) each iteration shows."""
+    return [[int(Path(file).stem) for file in names[stream::3]] for names in files(splits, plan)]
 
 
 def test_batches_are_stacked_samples(splits) -> None:
@@ -80,7 +89,6 @@ def test_batches_are_stacked_samples(splits) -> None:
     boxes, masks = [(BATCH, 4)] * 2, [(BATCH, 1, 24, 24)]
     assert shapes == [images[0], boxes[0], (BATCH, 24, 24), *images, *images, *boxes, *masks]
     assert all(tensor.dtype == torch.uint8 for tensor in tensors(batch) if tensor.shape[-1] != 4)
-    assert len(batch.files) == 3 * BATCH
 
 
 def longhand_views(
@@ -110,17 +118,15 @@ def longhand_views(
 def test_batches_equal_longhand(splits, crop: int) -> None:
     """What is painted straight into a batch is what reading, cutting, resizing and padding give one after the other."""
     plan = replace(PLAN, crop=crop, scales=(0.5, 0.75, 1, 1.5, 1.75, 2))
-    for iteration, batch in enumerate(batches(splits, plan)):
+    for iteration, (batch, names) in enumerate(zip(batches(splits, plan), files(splits, plan), strict=True)):
         epoch, first = plan.place(iteration * BATCH)
         for row in range(BATCH):
             randoms = [np.random.default_rng([plan.seed, stream, epoch, first + row]) for stream in range(4)]
-            files = [Path(file) for file in batch.files[3 * row : 3 * row + 3]]
-            label = cv2.imread(str(files[0]).replace(".png", "_label.png"), cv2.IMREAD_UNCHANGED)
-            expected_image, expected_label = longhand_views(files[0], randoms[0], plan, label)
+            image, *pair = map(Path, names[3 * row : 3 * row + 3])
+            label = cv2.imread(str(image).replace(".png", "_label.png"), cv2.IMREAD_UNCHANGED)
+            expected_image, expected_label = longhand_views(image, randoms[0], plan, label)
             assert np.array_equal(batch.image[row], expected_image) and np.array_equal(batch.label[row], expected_label)
-            for weak, strong, file, random in zip(
-                batch.pair_weak, batch.pair_strong, files[1:], randoms[1:3], strict=True
-            ):
+            for weak, strong, file, random in zip(batch.pair_weak, batch.pair_strong, pair, randoms[1:3], strict=True):
                 expected_weak, expected_strong = longhand_views(file, random, plan)
                 assert np.array_equal(weak[row], expected_weak) and np.array_equal(strong[row], expected_strong)
             assert np.array_equal(batch.mask[0][row], cutmix_masks(1, (crop, crop), randoms[3])[0])
@@ -130,7 +136,8 @@ def test_each_file_is_read_once_an_iteration(splits, monkeypatch: pytest.MonkeyP
     read = []
     for module in (datasets, samples):
         monkeypatch.setattr(module, "read_image", lambda path: read.append(str(path)) or read_image(path))
-    assert Counter(file for batch in batches(splits) for file in batch.files) == Counter(read)
+    batches(splits)
+    assert Counter(file for names in files(splits) for file in names) == Counter(read)
 
 
 def test_a_worker_keeps_to_one_thread_and_lasts_for_the_run(splits) -> None:
@@ -152,7 +159,6 @@ def test_workers_change_nothing(splits) -> None:
 def test_processes_share_one_batch(splits, processes: int) -> None:
     shares = [batches(splits, rank=rank, processes=processes) for rank in range(processes)]
     for whole, *parts in zip(batches(splits), *shares, strict=True):
-        assert whole.files == tuple(file for part in parts for file in part.files)
         for expected, *found in zip(tensors(whole), *map(tensors, parts), strict=True):
             assert torch.equal(expected, torch.cat(found))
 
@@ -169,17 +175,18 @@ def test_a_start_at_the_end_gives_nothing(splits) -> None:
 
 def test_seed_changes_order_and_views(splits) -> None:
     ours, theirs = batches(splits)[0], batches(splits, replace(PLAN, seed=4))[0]
-    assert ours.files != theirs.files
+    assert files(splits)[0] != files(splits, replace(PLAN, seed=4))[0]
     assert all(not torch.equal(a, b) for a, b in zip(tensors(ours), tensors(theirs), strict=True))
 
 
 def test_pairs_are_absent_before_they_are_used_and_the_same_afterwards(splits) -> None:
-    full, late = batches(splits), batches(splits, replace(PLAN, pairs_from=2))
+    late_plan = replace(PLAN, pairs_from=2)
+    full, late = batches(splits), batches(splits, late_plan)
     assert_same(late[2:], full[2:])
+    assert files(splits, late_plan) == [names[::3] for names in files(splits)[:2]] + files(splits)[2:]
     for early, whole in zip(late[:2], full[:2], strict=True):
         assert early.pair_weak == early.pair_strong == early.pair_box == early.mask == []
         assert torch.equal(early.image, whole.image) and torch.equal(early.label, whole.label)
-        assert early.files == whole.files[::3]  # unlabelled files are not even read
 
 
 def test_without_strong_view_the_rest_is_the_same(splits) -> None:
@@ -212,8 +219,7 @@ def test_image_and_label_of_a_sample_fit(splits) -> None:
 
 
 def test_the_two_unlabelled_streams_differ(splits) -> None:
-    found = batches(splits)
-    assert [numbers(batch, 1) for batch in found] != [numbers(batch, 2) for batch in found]
+    assert numbers(splits, PLAN, stream=1) != numbers(splits, PLAN, stream=2)
     one = splits[0], make_split(splits[0].root / "one", 1)
     for batch in batches(one, replace(PLAN, crop=8)):  # of one image, two different views
         assert not torch.equal(batch.pair_weak[0], batch.pair_weak[1])
@@ -227,8 +233,9 @@ def test_masks_differ_between_samples(splits) -> None:
 
 def test_views_of_one_image_differ_from_epoch_to_epoch(splits) -> None:
     shown = Counter()
-    for batch in batches(splits, replace(PLAN, iterations=12, crop=8)):
-        for number, image in zip(numbers(batch, 0), batch.image, strict=True):
+    plan = replace(PLAN, iterations=12, crop=8)
+    for batch, shows in zip(batches(splits, plan), numbers(splits, plan, stream=0), strict=True):
+        for number, image in zip(shows, batch.image, strict=True):
             shown[number, image.numpy().tobytes()] += 1
     assert max(shown.values()) == 1
 
@@ -236,11 +243,10 @@ def test_views_of_one_image_differ_from_epoch_to_epoch(splits) -> None:
 @pytest.mark.parametrize(("labeled", "unlabeled"), [(6, 12), (12, 6), (12, 12), (4, 12), (1, 12)])
 def test_an_epoch_goes_once_through_the_longer_list(tmp_path: Path, labeled: int, unlabeled: int) -> None:
     lists = make_split(tmp_path / "l", labeled, with_labels=True), make_split(tmp_path / "u", unlabeled)
-    found = batches(lists, replace(PLAN, with_strong=False))
     orders = []
-    for epoch in (found[:3], found[3:]):
+    for epoch in (slice(0, 3), slice(3, 6)):
         for stream, length in enumerate((labeled, unlabeled, unlabeled)):
-            order = [number for batch in epoch for number in numbers(batch, stream)]
+            order = list(chain.from_iterable(numbers(lists, PLAN, stream)[epoch]))
             assert Counter(order) == dict.fromkeys(range(length), 12 // length)  # the shorter list: evenly
             for first in range(0, 12, length):  # each pass is complete before the next begins
                 assert sorted(order[first : first + length]) == list(range(length))
@@ -314,4 +320,4 @@ def test_to_device_normalizes_every_view(splits, channels_last: bool) -> None:
     assert len(views) == 5
     for found, raw, box in views:
         assert torch.equal(found, normalize(raw, mean, std, box)) and found.is_contiguous(memory_format=layout)
-    assert torch.equal(batch.label, last.label) and torch.equal(batch.mask, last.mask[0]) and batch.files == last.files
+    assert torch.equal(batch.label, last.label) and torch.equal(batch.mask, last.mask[0])

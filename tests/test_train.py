@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -9,10 +11,10 @@ import pandas as pd
 import pytest
 import torch
 
+from furnace.batch import Batch
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.log import LossMeter, RunLogs
 from furnace.learner import Learner
-from furnace.semi.cross_supervision import Losses
 from furnace.semi.ensemble import PREDICTORS
 
 
@@ -135,17 +137,67 @@ def test_weights_that_are_not_finite_are_not_saved(run, tmp_path: Path, monkeypa
     """The losses of an epoch are taken before its last step; what that step breaks must not become a snapshot."""
     step = Learner.step
 
-    def breaking_step(self: Learner, *arguments) -> Losses:
-        losses = step(self, *arguments)
+    def breaking_step(self: Learner, *arguments) -> dict[str, torch.Tensor]:
+        terms = step(self, *arguments)
         self.ensemble.students[0].classifier.bias.data[0] = float("nan")
-        return losses
+        return terms
 
     monkeypatch.setattr(Learner, "step", breaking_step)
-    monkeypatch.setattr(LossMeter, "read_back", lambda self: {"loss": 0.0})
+    monkeypatch.setattr(LossMeter, "read_back", lambda self: [])
     output = tmp_path / "broken"
     monkeypatch.setattr(RunLogs, "add", lambda self, row: None)
     assert run("train", "nepochs=1", f"OUTPUT_PATH={output}") == 2
     assert not (output / "snapshot").exists()
+
+
+@pytest.fixture
+def breaking(monkeypatch: pytest.MonkeyPatch) -> Callable[[set[int]], None]:
+    """Gives the gradient of the second student an infinite value in some iterations."""
+
+    def begin(iterations: set[int]) -> None:
+        step = Learner.step
+
+        def breaking_step(self: Learner, batch: Batch, iteration: int) -> dict[str, torch.Tensor]:
+            weight = self.ensemble.students[1].classifier.weight
+            hooks = [weight.register_hook(lambda gradient: gradient / 0)] if iteration in iterations else []
+            terms = step(self, batch, iteration)
+            for hook in hooks:
+                hook.remove()
+            return terms
+
+        monkeypatch.setattr(Learner, "step", breaking_step)
+
+    return begin
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run_with_all_there_is_to_know(
+    run, breaking, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    breaking({9})  # the second epoch's third
+    assert run("train") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert re.match(r"error: gradient_norm_2 is (nan|inf) at iteration 9, epoch 2; the last snapshot is kept; ", error)
+    assert "set skip_nonfinite=1 or more" in error
+    files = error.rpartition(": ")[2].split(", ")
+    assert len(files) == 3 * 4 and all(Path(file).is_file() for file in files)
+    assert torch.load(tmp_path / "run/resume.pth", weights_only=True)["iteration"] == 7
+    assert len(pd.read_csv(tmp_path / "run/metrics.csv")) == 1
+
+
+def test_as_many_bad_steps_as_allowed_are_left_out_and_counted(
+    run, breaking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    breaking({2, 9, 10})
+    assert run("train", "skip_nonfinite=2") == 2  # the first is still counted in the second epoch
+    captured = capsys.readouterr()
+    assert "note: gradient_norm_2 is" in captured.out and "step left out, 1 of 2 allowed; files: " in captured.out
+    assert "at iteration 10, epoch 2" in captured.err
+    assert run("train", "skip_nonfinite=2") == 2  # and in a run that goes on
+    assert "at iteration 10, epoch 2" in capsys.readouterr().err
+    assert run("train", "skip_nonfinite=3") == 0
+    assert pd.read_csv(tmp_path / "run/metrics.csv")["skipped_steps"].tolist() == [1, 2, 0]
+    state = torch.load(tmp_path / "run/snapshot/model_epoch3.pth", weights_only=True)["model"]
+    assert all(value.isfinite().all() for value in state.values())
 
 
 def test_running_teachers_follow_the_students_statistics(run, tmp_path: Path) -> None:

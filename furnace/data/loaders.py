@@ -34,8 +34,7 @@ class Places:
     def __iter__(self) -> Iterator[range]:
         share = self.plan.batch_size // self.processes
         for iteration in range(self.start, self.plan.iterations):
-            first = iteration * self.plan.batch_size + self.rank * share
-            yield range(first, first + share)
+            yield self.plan.indices(iteration)[self.rank * share : (self.rank + 1) * share]
 
 
 def _start_worker(_: int) -> None:
@@ -96,7 +95,6 @@ def to_device(raw: RawBatch, device: torch.device, mean: Tensor, std: Tensor, ch
         weak=weak or None,
         strong=strong or None,
         mask=raw.mask[0].to(device, non_blocking=True) if raw.mask else None,
-        files=raw.files,
     )
 
 

@@ -6,7 +6,6 @@ depends on the seed, the stream, the epoch and the position in it, never on work
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -27,12 +26,11 @@ DrawMask = Callable[[tuple[int, int], np.random.Generator], np.ndarray]
 
 
 class Views(NamedTuple):
-    """One stream's share of a batch: views (uint8 RGB), the parts of the crops that they fill, and their files."""
+    """One stream's share of a batch: views (uint8 RGB), and the parts of the crops that they fill."""
 
     weak: Tensor  # (B, S, S, 3)
     strong: Tensor | None  # (B, S, S, 3)
     box: Tensor  # (B, 4)
-    files: list[str]
 
 
 class RawBatch(NamedTuple):
@@ -45,7 +43,6 @@ class RawBatch(NamedTuple):
     pair_strong: list[Tensor]
     pair_box: list[Tensor]
     mask: list[Tensor]  # one or none of (B, 1, S, S)
-    files: tuple[str, ...]  # of each sample: the labelled image, and the pair where there is one
 
 
 @dataclass(frozen=True)
@@ -60,6 +57,10 @@ class Plan:
     scales: tuple[float, ...]
     with_strong: bool
     seed: int
+
+    def indices(self, iteration: int) -> range:
+        """The samples of one iteration, over all processes."""
+        return range(iteration * self.batch_size, (iteration + 1) * self.batch_size)
 
     def place(self, index: int) -> Place:
         return divmod(index, self.iterations_per_epoch * self.batch_size)
@@ -91,7 +92,7 @@ class TrainingSamples(Dataset):
     def _batch(self, indices: Sequence[int]) -> RawBatch:
         places = [self.plan.place(index) for index in indices]
         labeled, label = self.labeled(places)
-        with_pairs = indices[0] // self.plan.batch_size >= self.plan.pairs_from
+        with_pairs = self._with_pairs(indices)
         pair = [self.unlabeled(stream, places) for stream in (UNLABELED_0, UNLABELED_1)] if with_pairs else []
         return RawBatch(
             image=labeled.weak,
@@ -101,8 +102,18 @@ class TrainingSamples(Dataset):
             pair_strong=[views.strong for views in pair] if self.plan.with_strong else [],
             pair_box=[views.box for views in pair],
             mask=[self._masks(places)] if with_pairs else [],
-            files=tuple(chain.from_iterable(zip(*(views.files for views in (labeled, *pair)), strict=True))),
         )
+
+    def files(self, indices: Sequence[int]) -> list[str]:
+        """The image files of these samples, one after the other: the labelled one, then the pair where there is one."""
+        streams = (LABELED, UNLABELED_0, UNLABELED_1) if self._with_pairs(indices) else (LABELED,)
+        places = [self.plan.place(index) for index in indices]
+        return [
+            str(self.streams[stream].image_path(self.orders[stream](*place))) for place in places for stream in streams
+        ]
+
+    def _with_pairs(self, indices: Sequence[int]) -> bool:
+        return indices[0] // self.plan.batch_size >= self.plan.pairs_from
 
     def labeled(self, places: Sequence[Place]) -> tuple[Views, Tensor]:
         """Weak views of labelled images, and their labels (B, S, S)."""
@@ -114,8 +125,7 @@ class TrainingSamples(Dataset):
             view = draw_weak_view(random, label.shape, plan.crop, plan.scales)
             view.paint_label(label, label_canvas)
             boxes.append(view.paint_image(image, image_canvas))
-        files = [str(split.image_path(entry)) for entry in entries]
-        return Views(torch.from_numpy(weak), None, torch.tensor(boxes), files), torch.from_numpy(labels)
+        return Views(torch.from_numpy(weak), None, torch.tensor(boxes)), torch.from_numpy(labels)
 
     def unlabeled(self, stream: int, places: Sequence[Place]) -> Views:
         """Views of one stream's unlabelled images, each decoded once."""
@@ -136,7 +146,6 @@ class TrainingSamples(Dataset):
             weak=torch.from_numpy(weak),
             strong=torch.from_numpy(strong) if plan.with_strong else None,
             box=torch.tensor(boxes),
-            files=[str(path) for path in paths],
         )
 
     def _masks(self, places: Sequence[Place]) -> Tensor:

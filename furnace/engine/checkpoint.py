@@ -21,7 +21,7 @@ from furnace.engine.files import remove_leftovers, sha256, write_atomically, wri
 from furnace.errors import InputError
 from furnace.network.pretrained import fill, name_some, read_tensors, require_named
 
-RESUME_KEYS = ("epoch", "digests", "iteration", "optimizers", "scaler", "settings", "epoch_so_far")
+RESUME_KEYS = ("epoch", "digests", "iteration", "optimizers", "scaler", "settings", "counters")
 STUDENT_FILE = re.compile(r"(?:model_epoch|epoch-)(\d+)\.pth")
 
 

@@ -5,8 +5,9 @@ import io
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,49 +27,67 @@ READ_BACK_EVERY = 20  # iterations between two readings of the losses from the d
 LONG_WAIT = 1 / 3  # of an epoch's time: waiting so much for data is worth a word
 
 
-@dataclass
+@dataclass(frozen=True)
+class NotFinite:
+    """A step with a term that is not finite: the first of them, and its value."""
+
+    iteration: int
+    term: str
+    value: float
+
+
 class LossMeter:
-    """Collects losses on the device and reads them back together, so that the loop never waits for one number."""
+    """Collects what steps tell on the device and reads it back together, so that the loop never waits for one number.
 
-    _pending: list[tuple[int, dict[str, Tensor], tuple[str, ...]]] = field(default_factory=list)
-    _sums: dict[str, float] = field(default_factory=dict)
-    _count: int = 0
+    Steps with a term that is not finite are counted, and left out of the means.
+    """
 
-    def add(self, iteration: int, terms: dict[str, Tensor], files: tuple[str, ...]) -> None:
-        """Takes one iteration's loss terms and the files they were made of."""
-        self._pending.append((iteration, terms, files))
+    def __init__(self) -> None:
+        self._pending: list[tuple[int, dict[str, Tensor]]] = []
+        self.reset()
+
+    def add(self, iteration: int, terms: dict[str, Tensor]) -> None:
+        """Takes one iteration's terms, scalars by name; `loss` is the sum of others."""
+        self._pending.append((iteration, terms))
 
     def due(self) -> bool:
         return len(self._pending) >= READ_BACK_EVERY
 
-    def read_back(self) -> dict[str, float]:
-        """The means since the last `reset`; InputError names the first loss that is not finite."""
-        if self._pending:
-            names = list(self._pending[0][1])
-            values = torch.stack([torch.stack([terms[name] for name in names]) for _, terms, _ in self._pending])
-            for (iteration, _, files), row in zip(self._pending, values.tolist(), strict=True):
-                for name, value in zip(names, row, strict=True):
-                    if name != "loss" and not abs(value) < float("inf"):
-                        raise InputError(
-                            f"{name} is {value} at iteration {iteration}; the last snapshot is kept; "
-                            f"lower learning_rate or look at the files of that batch: {', '.join(files)}"
-                        )
-                    self._sums[name] = self._sums.get(name, 0.0) + value
-            self._count += len(self._pending)
-            self._pending.clear()
-        return {name: total / self._count for name, total in self._sums.items()}
+    def read_back(self) -> list[NotFinite]:
+        """Waits for what was added; returns the steps that are not finite."""
+        if not self._pending:
+            return []
+        names = list(self._pending[0][1])
+        values = torch.stack([torch.stack([terms[name] for name in names]) for _, terms in self._pending])
+        bad = []
+        for (iteration, _), row in zip(self._pending, values.tolist(), strict=True):
+            step = dict(zip(names, row, strict=True))
+            broken = [name for name, value in step.items() if name != "loss" and not isfinite(value)]
+            if broken:
+                bad.append(NotFinite(iteration, broken[0], step[broken[0]]))
+            for name, value in step.items():
+                self._sums[name] = self._sums.get(name, 0.0) + (0.0 if broken else value)
+        self._steps += len(self._pending) - len(bad)
+        self._skipped += len(bad)
+        self._pending.clear()
+        return bad
+
+    def means(self) -> dict[str, float]:
+        """Of the steps read back since the last `reset` that are finite, nan without any; and how many are not."""
+        means = {name: total / self._steps if self._steps else nan for name, total in self._sums.items()}
+        return {**means, "skipped_steps": float(self._skipped)}
 
     def reset(self) -> None:
-        self._sums.clear()
-        self._count = 0
+        self._sums: dict[str, float] = {}
+        self._steps = self._skipped = 0
 
     def state(self) -> dict[str, float]:
-        """The sums since the last `reset`, of what was read back, and under "" their count."""
-        return {**self._sums, "": float(self._count)}
+        """What `restore` takes to go on from what was read back since the last `reset`."""
+        return {**self._sums, "steps": float(self._steps), "skipped_steps": float(self._skipped)}
 
     def restore(self, state: dict[str, float]) -> None:
         self._sums = dict(state)
-        self._count = int(self._sums.pop(""))
+        self._steps, self._skipped = int(self._sums.pop("steps")), int(self._sums.pop("skipped_steps"))
 
 
 class EpochTable:

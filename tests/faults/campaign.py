@@ -34,7 +34,6 @@ from furnace.data.synthetic import write_voc_layout  # noqa: E402
 from furnace.network.pretrained import read_tensors  # noqa: E402
 
 EXPERIMENT = REPOSITORY / "exp.voc/ensemble_teacher+cutmix"
-EPOCHS = 40
 SETTINGS = (
     "NGPUS=0",
     "pretrained_model=none",
@@ -45,10 +44,20 @@ SETTINGS = (
     "cps_ramp=0.2,0.5",
     "snapshot_minutes=0.002",
     "snapshot_iter=3",
-    f"nepochs={EPOCHS}",
 )
 PATIENCE = 30  # seconds in which all processes end after one was killed
-LIFE = (1.0, 7.0)  # seconds from a start, or from the last kill, to a kill: about three pass before the first iteration
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a run is, and when it is killed."""
+
+    epochs: int
+    life: tuple[float, float]  # seconds from a start, or from the last kill, to a kill
+
+
+ONE = Plan(epochs=40, life=(1.0, 7.0))  # about three seconds pass before the first iteration, with two processes five,
+TWO = Plan(epochs=8, life=(2.0, 20.0))  # whose iterations take six times as long
 
 
 @dataclass
@@ -62,8 +71,8 @@ class Tally:
     faults: list[str] = field(default_factory=list)
 
 
-def command(folder: Path, output: Path, *launcher: str) -> list[str]:
-    settings = [*SETTINGS, f"dataset_path={folder / 'data'}", f"OUTPUT_PATH={output}"]
+def command(folder: Path, output: Path, epochs: int, *launcher: str) -> list[str]:
+    settings = [*SETTINGS, f"nepochs={epochs}", f"dataset_path={folder / 'data'}", f"OUTPUT_PATH={output}"]
     return [sys.executable, *launcher, "-m", "furnace", "train", str(EXPERIMENT), *settings]
 
 
@@ -78,9 +87,9 @@ def torchrun(restarts: int) -> tuple[str, ...]:
     return ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", f"--max-restarts={restarts}")
 
 
-def final_tensors(output: Path) -> dict[str, torch.Tensor]:
+def final_tensors(output: Path, epoch: int) -> dict[str, torch.Tensor]:
     """Every tensor of the last epoch's students and teachers."""
-    paths = sorted(output.glob(f"*snapshot/*epoch{EPOCHS}.pth"))
+    paths = sorted(output.glob(f"*snapshot/*epoch{epoch}.pth"))
     states = {path.name: read_tensors(path)["model"] for path in paths}
     return {f"{name}: {key}": value for name, state in states.items() for key, value in state.items()}
 
@@ -108,9 +117,9 @@ def half_written(output: Path) -> Iterator[str]:
         json.loads((output / "config.json").read_text())
 
 
-def differences(output: Path, expected: Path) -> Iterator[str]:
+def differences(output: Path, expected: Path, epochs: int) -> Iterator[str]:
     """How a finished run differs from an undisturbed one."""
-    found, right = final_tensors(output), final_tensors(expected)
+    found, right = final_tensors(output, epochs), final_tensors(expected, epochs)
     if found.keys() != right.keys() or not right:
         yield f"tensors missing: {len(found)} of {len(right)}"
     else:
@@ -120,17 +129,17 @@ def differences(output: Path, expected: Path) -> Iterator[str]:
     yield from (f"left behind: {path.name}" for path in output.rglob(".*.tmp"))
 
 
-def kill_one_process(folder: Path, kills: int, dice: random.Random) -> Tally:
+def kill_one_process(folder: Path, kills: int, dice: random.Random, plan: Plan = ONE) -> Tally:
     """Kills a single process so many times; runs that end are compared, and another begins."""
     tally, expected = Tally(), folder / "undisturbed"
-    assert start(command(folder, expected)).wait() == 0
+    assert start(command(folder, expected, plan.epochs)).wait() == 0
     while tally.kills < kills:
         output = folder / f"run{tally.runs}"
         status = None
         while status != 0:
-            process = start(command(folder, output))
+            process = start(command(folder, output, plan.epochs))
             try:
-                status = process.wait(dice.uniform(*LIFE) if tally.kills < kills else None)
+                status = process.wait(dice.uniform(*plan.life) if tally.kills < kills else None)
                 if status != 0:
                     tally.faults.append(f"status {status} without a kill")
                     return tally
@@ -141,7 +150,7 @@ def kill_one_process(folder: Path, kills: int, dice: random.Random) -> Tally:
                 tally.within_a_save += any(output.rglob(".*.pth.*.tmp"))
                 tally.faults += half_written(output)
         tally.runs += 1
-        tally.faults += differences(output, expected)
+        tally.faults += differences(output, expected, plan.epochs)
     return tally
 
 
@@ -150,16 +159,16 @@ def children(pid: int) -> list[int]:
     return [int(number) for number in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def kill_one_of_two(folder: Path, kills: int, dice: random.Random) -> Tally:
+def kill_one_of_two(folder: Path, kills: int, dice: random.Random, plan: Plan = TWO) -> Tally:
     """Kills one of two processes at random; torchrun starts both anew until the run is over."""
     tally, expected = Tally(), folder / "undisturbed_two"
-    assert start(command(folder, expected, *torchrun(0))).wait() == 0
+    assert start(command(folder, expected, plan.epochs, *torchrun(0))).wait() == 0
     while tally.kills < kills:
         output = folder / f"two{tally.runs}"
-        process = start(command(folder, output, *torchrun(restarts=1000)))
+        process = start(command(folder, output, plan.epochs, *torchrun(restarts=1000)))
         while process.poll() is None:
             try:
-                process.wait(dice.uniform(*LIFE) if tally.kills < kills else None)
+                process.wait(dice.uniform(*plan.life) if tally.kills < kills else None)
             except subprocess.TimeoutExpired:
                 pair = children(process.pid)
                 if not pair:
@@ -173,16 +182,16 @@ def kill_one_of_two(folder: Path, kills: int, dice: random.Random) -> Tally:
         tally.runs += 1
         if process.returncode != 0:
             tally.faults.append(f"torchrun ended with status {process.returncode}")
-        tally.faults += differences(output, expected)
+        tally.faults += differences(output, expected, plan.epochs)
     if tally.slowest_end >= PATIENCE:
         tally.faults.append(f"a process lived on for more than {PATIENCE} s")
-    tally.faults += ends_without_restarts(folder / "once", folder)
+    tally.faults += ends_without_restarts(folder / "once", folder, plan)
     return tally
 
 
-def ends_without_restarts(output: Path, folder: Path) -> Iterator[str]:
+def ends_without_restarts(output: Path, folder: Path, plan: Plan) -> Iterator[str]:
     """Without restarts, all end with another status than 0 when one is killed."""
-    process = start(command(folder, output, *torchrun(0)))
+    process = start(command(folder, output, plan.epochs, *torchrun(0)))
     while not (output / "resume.pth").exists() and process.poll() is None:
         time.sleep(0.05)
     os.kill(children(process.pid)[-1], signal.SIGKILL)
