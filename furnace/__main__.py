@@ -3,14 +3,9 @@
 import argparse
 import os
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
 
-from furnace.errors import InputError
-
-EXIT_BAD_INPUT = 2
-EXIT_RESUBMIT = 75  # EX_TEMPFAIL: asked to stop, everything saved; the same command goes on
+from furnace.errors import EXIT_BAD_INPUT, EXIT_RESUBMIT, InputError, say
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -20,18 +15,11 @@ def main(arguments: Sequence[str]) -> int:
         return options.run(options, arguments)
     except InputError as error:
         if os.environ.get("LOCAL_RANK", "0") == "0":  # before they part, all processes find the same
-            _say(error)
+            say(error)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-
-
-def _say(error: InputError) -> None:
-    # debug is not read from Settings, because reading them may be what fails.
-    if "debug=1" in sys.argv or os.environ.get("debug") == "1":
-        traceback.print_exception(error)
-    print(f"error: {error}", file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -106,20 +94,24 @@ def _texts(pairs: Sequence[str]) -> Mapping[str, str]:
 
 
 def _train(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    from furnace.engine.launch import in_processes, require_share
     from furnace.experiment import check_training, read_experiment
 
     experiment = read_experiment(options.experiment, _texts(options.settings))
     check_training(experiment)
+    settings = experiment.settings
 
     def work(world) -> int:
         from furnace.train import Trainer
 
         return 0 if Trainer(experiment, world).run() else EXIT_RESUBMIT
 
-    return _in_processes(experiment, arguments, work, split_batch=True)
+    require_share(settings.batch_size, settings.NGPUS)
+    return in_processes(work, arguments, settings.NGPUS, settings.timeout_minutes)
 
 
 def _evaluate(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    from furnace.engine.launch import in_processes
     from furnace.experiment import for_evaluation, read_experiment
 
     experiment = for_evaluation(read_experiment(options.experiment, _texts(options.settings)))
@@ -132,41 +124,7 @@ def _evaluate(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         evaluate(experiment, world)
         return 0
 
-    return _in_processes(experiment, arguments, work, split_batch=False)
-
-
-def _in_processes(experiment, arguments: Sequence[str], work, split_batch: bool) -> int:
-    """Runs `work` here, or starts one process per GPU that comes back here with its rank."""
-    from furnace.engine import distributed
-
-    settings = experiment.settings
-    gpus = distributed.gpus_to_use(settings.NGPUS)
-    processes = distributed.processes_in_all(gpus)
-    if split_batch and settings.batch_size % processes:
-        raise InputError(
-            f"batch_size: {settings.batch_size} cannot be shared out over {processes} processes; "
-            f"expected a multiple of {processes}; change batch_size or NGPUS"
-        )
-    if processes > 1 and not distributed.launched_by_torchrun():
-        return distributed.launch(arguments, processes_here=max(1, gpus), status_if_stopped=EXIT_RESUBMIT)
-    world = distributed.join_world(gpus)
-    try:
-        status = work(world)
-    except InputError as error:
-        if world.size == 1:
-            raise
-        _say(error)
-        _end_at_once(EXIT_BAD_INPUT)  # a clean exit would wait for processes that wait for this one
-    distributed.leave_world()
-    if world.size > 1:
-        _end_at_once(status)  # all is written; gloo's threads can abort an interpreter that tidies up behind them
-    return status
-
-
-def _end_at_once(status: int) -> NoReturn:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    return in_processes(work, arguments, experiment.settings.NGPUS, experiment.settings.timeout_minutes)
 
 
 def _demo_data(options: argparse.Namespace, _: Sequence[str]) -> int:

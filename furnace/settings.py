@@ -87,6 +87,9 @@ class Settings:
     skip_nonfinite: int = _setting(
         0, integer(0), "steps whose loss or gradient is not finite that are left out; one more ends the run"
     )
+    timeout_minutes: float = _setting(
+        10.0, number(0, low_allowed=False), "how long processes wait for each other before the run ends"
+    )
     resume: str = _setting(
         "auto", choice("auto", "never", "force"), "auto: go on where a run stopped; force: also with other settings"
     )

@@ -11,9 +11,10 @@ import torch
 import torch.multiprocessing as multiprocessing
 from conftest import REPOSITORY
 
-from furnace.__main__ import EXIT_RESUBMIT, main
+from furnace.__main__ import main
 from furnace.batch import Batch
-from furnace.engine.distributed import World, join_world, launch, leave_world
+from furnace.engine.distributed import World, join_world, leave_world
+from furnace.engine.launch import launch
 from furnace.network.deeplabv3plus import DeepLabV3Plus
 from furnace.optimizer import build_optimizer
 from furnace.semi.cross_supervision import METHODS, CrossSupervision
@@ -63,7 +64,7 @@ def process(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", **address)
-    world = join_world(gpus=0)
+    world = join_world(gpus=0, timeout_minutes=10)
     for method in METHODS:
         torch.save(train(world, method), Path(folder) / f"{method}_{rank}.pth")
     leave_world()
@@ -115,7 +116,7 @@ def launched(demo_data: Path, monkeypatch: pytest.MonkeyPatch):
     def call(processes: int, **changed: str) -> int:
         pairs = [f"{name}={value}" for name, value in {**settings, **changed}.items()]
         arguments = ["train", str(REPOSITORY / "exp.voc/ensemble_teacher+cutmix"), *pairs]
-        return launch(arguments, processes, EXIT_RESUBMIT) if processes > 1 else main(arguments)
+        return launch(arguments, processes, timeout_minutes=10) if processes > 1 else main(arguments)
 
     return call
 

@@ -227,7 +227,7 @@ def test_the_script_waits_for_what_the_signal_asked_for(tiny: list[str], tmp_pat
 def test_two_processes_stop_together_and_go_on_as_if_nothing_had_been(tiny: list[str], tmp_path: Path) -> None:
     """The signal reaches torchrun's process alone, which passes it on, as SIGTERM."""
     outputs = tmp_path / "stopped", tmp_path / "straight"
-    code = "import sys; from furnace.engine.distributed import launch; sys.exit(launch(sys.argv[1:], 2, 75))"
+    code = "import sys; from furnace.engine.launch import launch; sys.exit(launch(sys.argv[1:], 2, 10))"
     for output, statuses in zip(outputs, ((STOPPED, 0), (0,)), strict=True):
         settings = [*tiny[:-1], f"OUTPUT_PATH={output}", "snapshot_minutes=1e-9"]
         command = [sys.executable, "-c", code, "train", str(REPOSITORY / "exp.voc/ensemble_teacher+cutmix"), *settings]
