@@ -44,6 +44,7 @@ SETTINGS = (
     "cps_ramp=0.2,0.5",
     "snapshot_minutes=0.002",
     "snapshot_iter=3",
+    "timeout_minutes=0.5",
 )
 PATIENCE = 30  # seconds in which all processes end after one was killed
 
@@ -68,6 +69,7 @@ class Tally:
     runs: int = 0
     within_a_save: int = 0
     slowest_end: float = 0.0  # seconds until all processes had ended after one was killed
+    joins_given_up: int = 0  # processes that ended because they had not found each other in time
     faults: list[str] = field(default_factory=list)
 
 
@@ -76,11 +78,11 @@ def command(folder: Path, output: Path, epochs: int, *launcher: str) -> list[str
     return [sys.executable, *launcher, "-m", "furnace", "train", str(EXPERIMENT), *settings]
 
 
-def start(arguments: list[str]) -> subprocess.Popen:
+def start(arguments: list[str], log: Path = Path(os.devnull)) -> subprocess.Popen:
+    """Runs a command in a process group of its own; what it says goes to the end of `log`."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    with open(log, "a") as file:
+        return subprocess.Popen(arguments, env=environment, stdout=file, stderr=file, start_new_session=True)
 
 
 def torchrun(restarts: int) -> tuple[str, ...]:
@@ -164,8 +166,8 @@ def kill_one_of_two(folder: Path, kills: int, dice: random.Random, plan: Plan = 
     tally, expected = Tally(), folder / "undisturbed_two"
     assert start(command(folder, expected, plan.epochs, *torchrun(0))).wait() == 0
     while tally.kills < kills:
-        output = folder / f"two{tally.runs}"
-        process = start(command(folder, output, plan.epochs, *torchrun(restarts=1000)))
+        output, log = folder / f"two{tally.runs}", folder / f"two{tally.runs}.log"
+        process = start(command(folder, output, plan.epochs, *torchrun(restarts=1000)), log)
         while process.poll() is None:
             try:
                 process.wait(dice.uniform(*plan.life) if tally.kills < kills else None)
@@ -180,6 +182,7 @@ def kill_one_of_two(folder: Path, kills: int, dice: random.Random, plan: Plan = 
                     time.sleep(0.05)
                 tally.slowest_end = max(tally.slowest_end, time.monotonic() - begun)
         tally.runs += 1
+        tally.joins_given_up += log.read_text(errors="replace").count("has not found all others")
         if process.returncode != 0:
             tally.faults.append(f"torchrun ended with status {process.returncode}")
         tally.faults += differences(output, expected, plan.epochs)
@@ -230,10 +233,11 @@ def main() -> int:
             tallies["one process"] = kill_one_process(folder, options.kills, dice)
         if options.kills_of_two:
             tallies["one of two"] = kill_one_of_two(folder, options.kills_of_two, dice)
-    print("| what | kills | of them within a save | runs finished | slowest end, s | faults |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print("| what | kills | of them within a save | runs finished | slowest end, s | joins given up | faults |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for name, tally in tallies.items():
-        cells = (tally.kills, tally.within_a_save, tally.runs, f"{tally.slowest_end:.1f}", len(tally.faults))
+        end = f"{tally.slowest_end:.1f}"
+        cells = (tally.kills, tally.within_a_save, tally.runs, end, tally.joins_given_up, len(tally.faults))
         print(f"| {name} | {' | '.join(map(str, cells))} |")
         for fault in tally.faults:
             print(f"  {name}: {fault}", file=sys.stderr)
