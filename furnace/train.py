@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from furnace.announcement import announce
 from furnace.data.loaders import to_device, training_batches
+from furnace.data.reading import crashes_named
 from furnace.data.samples import Plan, TrainingSamples
 from furnace.engine.backend import loader_workers, prepare_backends
 from furnace.engine.checkpoint import Snapshots
@@ -96,7 +97,7 @@ class Trainer:
             return True
         logs = self._logs() if self.world.is_main else None
         done = self.start
-        with StopRequest() as stop:
+        with StopRequest() as stop, crashes_named():
             for iteration, raw in self._progress(enumerate(self.batches, self.start)):
                 batch = to_device(raw, self.world.device, self.mean, self.std, self.settings.channels_last)
                 self.meter.add(iteration, self.learner.step(batch, iteration))

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from furnace.data.datasets import Split
 from furnace.data.loaders import validation_images
+from furnace.data.reading import crashes_named
 from furnace.engine.backend import autocast, evaluation_dtype, loader_workers
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.distributed import World
@@ -21,6 +22,7 @@ from furnace.semi.ensemble import PREDICTORS, Ensemble, predicted_labels
 Look = Callable[[int, Tensor, Tensor, Tensor], None]
 
 
+@crashes_named()
 def count_confusions(
     experiment: Experiment,
     world: World,

@@ -1,8 +1,10 @@
 """A sample depends on its place alone, not on workers, processes or where a run began; bad files are named."""
 
 import os
+import re
+import signal
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -12,11 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from furnace.data import datasets, samples
+from furnace.data import datasets, images, samples
 from furnace.data.datasets import VOC, Split
 from furnace.data.file_list import FileList
 from furnace.data.images import read_image
 from furnace.data.loaders import normalize, to_device, training_batches, validation_images
+from furnace.data.reading import crashes_named
 from furnace.data.samples import Plan, RawBatch, TrainingSamples
 from furnace.data.strong_augment import strong_view
 from furnace.data.transforms import draw_weak_view
@@ -321,3 +324,42 @@ def test_to_device_normalizes_every_view(splits, channels_last: bool) -> None:
     for found, raw, box in views:
         assert torch.equal(found, normalize(raw, mean, std, box)) and found.is_contiguous(memory_format=layout)
     assert torch.equal(batch.label, last.label) and torch.equal(batch.mask, last.mask[0])
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV])
+@pytest.mark.parametrize("broken", ["labeled/2.png", "unlabeled/5.png", "labeled/3_label.png"])
+def test_a_worker_that_crashes_names_the_file_it_was_at(
+    splits, monkeypatch: pytest.MonkeyPatch, how: signal.Signals, broken: str
+) -> None:
+    path = splits[0].root.parent / broken
+
+    def crash_at(decode: Callable) -> Callable:
+        def decode_or_crash(content: np.ndarray, name: Path) -> np.ndarray:
+            if name == path:
+                signal.signal(how, signal.SIG_DFL) if how != signal.SIGKILL else None  # pytest watches SIGSEGV
+                os.kill(os.getpid(), how)
+            return decode(content, name)
+
+        return decode_or_crash
+
+    for name in ("decode_image", "decode_mask"):
+        monkeypatch.setattr(images, name, crash_at(getattr(images, name)))
+    with (
+        pytest.raises(InputError, match=f"worker that loads data .*, while at {re.escape(str(path))};"),
+        crashes_named(),
+    ):
+        batches(splits, workers=2)
+
+
+def test_an_error_in_a_worker_names_the_file_it_had_read(splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(content: np.ndarray, name: Path) -> np.ndarray:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(images, "decode_image", bug)
+    with pytest.raises(ZeroDivisionError, match=r"the file read last: .*labeled/\d\.png"):
+        batches(splits, workers=1)
+
+
+def test_other_errors_are_not_taken_for_crashes() -> None:
+    with pytest.raises(RuntimeError, match="something else"), crashes_named():
+        raise RuntimeError("something else")

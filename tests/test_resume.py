@@ -1,5 +1,6 @@
 """A run that ends anywhere goes on from there, and ends with the bits of one that never stopped."""
 
+import contextlib
 import csv
 import os
 import shutil
@@ -241,3 +242,19 @@ def test_two_processes_stop_together_and_go_on_as_if_nothing_had_been(tiny: list
             assert "Traceback" not in text
     assert torch.load(outputs[0] / "resume.pth", weights_only=True)["iteration"] == ITERATIONS
     assert_same_run(*outputs)
+
+
+def test_a_bug_in_the_middle_ends_the_run_although_workers_ignore_signals(experiment: Path, tiny: list[str]) -> None:
+    """At its exit Python sends SIGTERM to the workers and waits for them."""
+    code = (
+        "import sys; from furnace.__main__ import main; from furnace.learner import Learner\n"
+        "def step(self, batch, iteration): raise ZeroDivisionError\n"
+        "Learner.step = step; sys.exit(main(sys.argv[1:]))"
+    )
+    process = start(sys.executable, "-c", code, "train", str(experiment), *tiny, "num_workers=2")
+    try:
+        output, _ = process.communicate(timeout=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 1 and "ZeroDivisionError" in output, output

@@ -2,16 +2,20 @@
 
 import csv
 import json
+import os
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from furnace.batch import Batch
+from furnace.data import images
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.log import LossMeter, RunLogs
 from furnace.learner import Learner
@@ -198,6 +202,24 @@ def test_as_many_bad_steps_as_allowed_are_left_out_and_counted(
     assert pd.read_csv(tmp_path / "run/metrics.csv")["skipped_steps"].tolist() == [1, 2, 0]
     state = torch.load(tmp_path / "run/snapshot/model_epoch3.pth", weights_only=True)["model"]
     assert all(value.isfinite().all() for value in state.values())
+
+
+@pytest.mark.parametrize("command", ["train", "eval"])
+def test_a_worker_that_is_killed_names_its_file(
+    run, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    if command == "eval":
+        assert run("train", "nepochs=1") == 0
+    read = images.decode_mask
+
+    def decode_or_die(content: np.ndarray, path: Path) -> np.ndarray:
+        if path.stem.endswith("7"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(content, path)
+
+    monkeypatch.setattr(images, "decode_mask", decode_or_die)
+    assert run(command, "nepochs=1", "num_workers=1") == 2
+    assert re.search(r"error: a worker that loads data .*, while at .*/label/\S*7\.png; ", capsys.readouterr().err)
 
 
 def test_running_teachers_follow_the_students_statistics(run, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from furnace.data.decoding import decode_image, decode_mask
+from furnace.data.reading import note
 from furnace.errors import InputError
 from furnace.labels import IGNORE
 
@@ -77,6 +78,7 @@ def _counts(label: np.ndarray) -> dict[int, int]:
 
 
 def _content(path: Path, what: str) -> np.ndarray:
+    note(path)
     try:
         return np.fromfile(path, dtype=np.uint8)
     except (OSError, ValueError) as error:  # ValueError: no path at all, it holds a zero byte

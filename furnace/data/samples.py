@@ -4,6 +4,7 @@ B images a process and iteration, S the side of the crop. **Randomness is a func
 depends on the seed, the stream, the epoch and the position in it, never on workers, processes or what came before.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from torch.utils.data import Dataset
 from furnace.data.datasets import Split
 from furnace.data.file_list import Shuffled
 from furnace.data.images import read_image
+from furnace.data.reading import noted
 from furnace.data.strong_augment import strong_view
 from furnace.data.transforms import draw_weak_view, inside_of
 from furnace.errors import InputError
@@ -88,6 +90,9 @@ class TrainingSamples(Dataset):
             return self._batch(indices)
         except InputError as error:
             return error
+        except Exception as error:
+            error.add_note(f"the file read last: {noted(os.getpid())}")
+            raise
 
     def _batch(self, indices: Sequence[int]) -> RawBatch:
         places = [self.plan.place(index) for index in indices]

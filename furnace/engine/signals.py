@@ -1,6 +1,8 @@
 """Signals that ask a run to end: noticed at once, obeyed between two iterations."""
 
+import os
 import signal
+import threading
 from types import FrameType
 
 ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # SIGUSR1: what schedulers send before they take a machine
@@ -34,6 +36,15 @@ class StopRequest:
 
 
 def leave_to_parent() -> None:
-    """For helper processes: whoever started them decides when they end, so that signals to all do not stop it."""
-    for number in ASKING:
+    """For helper processes: whoever started them decides when they end, so that signals to all do not stop them."""
+    for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    threading.Thread(target=_end_when_parent_asks, daemon=True).start()
+
+
+def _end_when_parent_asks() -> None:
+    """SIGTERM is what a parent ends its helpers with, also when an error ends the parent itself."""
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+        pass
+    os._exit(0)
