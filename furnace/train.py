@@ -16,7 +16,7 @@ from furnace.engine.backend import loader_workers, prepare_backends
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.distributed import World
 from furnace.engine.evaluator import IMAGENET_MEAN, IMAGENET_STD
-from furnace.engine.files import remove_leftovers
+from furnace.engine.files import claim, remove_leftovers
 from furnace.engine.log import LossMeter, RunLogs, Stopwatch
 from furnace.engine.signals import StopRequest
 from furnace.errors import InputError
@@ -42,6 +42,7 @@ class Trainer:
         self.iterations_per_epoch = iterations_per_epoch(len(labeled.files), len(unlabeled.files), settings.batch_size)
         self.iterations = settings.nepochs * self.iterations_per_epoch
 
+        world.share_error(self._claim_folder)
         prepare_backends(settings.deterministic, settings.precision)
         self.learner = Learner(experiment, world, self.iterations)
         self.snapshots = Snapshots(settings.snapshot_dir)
@@ -180,6 +181,10 @@ class Trainer:
         """Their means over all processes."""
         means = self.world.mean(torch.tensor(list(values.values()), dtype=torch.float64, device=self.world.device))
         return dict(zip(values, means.tolist(), strict=True))
+
+    def _claim_folder(self) -> None:
+        """Two runs in one folder would overwrite each other's files."""
+        self._lock = claim(self.settings.snapshot_dir / ".training")
 
     def _resume(self) -> int:
         """The first iteration to run: 0, or where the newest snapshot ended, with everything put back."""

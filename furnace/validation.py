@@ -34,9 +34,7 @@ def count_confusions(
 ) -> dict[str, np.ndarray]:
     """Confusion matrices (N, N) by predictor, over the images of all processes; `look` sees each image of this one."""
     settings, device, classes = experiment.settings, world.device, experiment.dataset.num_classes
-    window = SlidingWindow(
-        networks, classes, settings.image_size, scales=settings.eval_scales, flip=settings.eval_flip, device=device
-    )
+    window = sliding_window(experiment, networks, device)
     images = validation_images(
         split, world.rank, world.size, loader_workers(settings.num_workers, device), pin_memory=device.type == "cuda"
     )
@@ -52,20 +50,39 @@ def count_confusions(
     return dict(zip(predictors, world.sum(total).cpu().numpy(), strict=True))
 
 
+def sliding_window(experiment: Experiment, networks: Mapping[str, Network], device: torch.device) -> SlidingWindow:
+    """The windows, scales and mirroring that the experiment is evaluated with."""
+    settings = experiment.settings
+    return SlidingWindow(
+        networks,
+        experiment.dataset.num_classes,
+        settings.image_size,
+        scales=settings.eval_scales,
+        flip=settings.eval_flip,
+        device=device,
+    )
+
+
 def evaluation_networks(
     experiment: Experiment, device: torch.device, snapshots: Snapshots, epoch: int, predictors: Sequence[str]
 ) -> dict[str, Network]:
     """The networks that the predictors need, by name, filled from one epoch's snapshot and ready to score windows."""
-    needed = {name for code in predictors for name in PREDICTORS[code]}
-    ensemble = Ensemble(experiment.network, with_teachers=any(name.startswith("teacher") for name in needed))
-    snapshots.load(epoch, ensemble.networks())
     settings = experiment.settings
     dtype = evaluation_dtype(settings.precision, device)
     return {
         name: for_windows(network, device, dtype, settings.channels_last)
-        for name, network in ensemble.networks().items()
-        if name in needed
+        for name, network in filled_networks(experiment, snapshots, epoch, predictors).items()
     }
+
+
+def filled_networks(
+    experiment: Experiment, snapshots: Snapshots, epoch: int, predictors: Sequence[str]
+) -> dict[str, nn.Module]:
+    """The networks that the predictors need, by name, on the CPU, filled from one epoch's snapshot."""
+    needed = {name for code in predictors for name in PREDICTORS[code]}
+    ensemble = Ensemble(experiment.network, with_teachers=any(name.startswith("teacher") for name in needed))
+    snapshots.load(epoch, ensemble.networks())
+    return {name: network for name, network in ensemble.networks().items() if name in needed}
 
 
 def for_windows(network: nn.Module, device: torch.device, dtype: torch.dtype, channels_last: bool) -> Network:

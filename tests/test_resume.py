@@ -258,3 +258,29 @@ def test_a_bug_in_the_middle_ends_the_run_although_workers_ignore_signals(experi
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 1 and "ZeroDivisionError" in output, output
+
+
+def test_a_second_run_in_the_same_folder_is_refused(
+    experiment: Path, tiny: list[str], run: Callable, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    command = [sys.executable, "-m", "furnace", "train", str(experiment), *tiny, "nepochs=1000", "num_workers=1"]
+    process = start(*command)
+    try:
+        wait_for(tmp_path / "run/resume.pth", process)
+        assert run("train", "nepochs=1000") == 2
+        assert f"error: another process uses {tmp_path / 'run'}: process {process.pid} on " in capsys.readouterr().err
+    finally:
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == STOPPED and "Traceback" not in output, output
+
+
+def test_when_torchrun_is_killed_its_processes_stop_and_save(tiny: list[str], tmp_path: Path) -> None:
+    """They would go on without anybody who could end them, and into the folder of the run that is started again."""
+    code = "import sys; from furnace.engine.launch import launch; sys.exit(launch(sys.argv[1:], 2, 10))"
+    settings = [*tiny[:-1], f"OUTPUT_PATH={tmp_path / 'run'}", "nepochs=1000", "snapshot_minutes=0.01"]
+    process = start(sys.executable, "-c", code, "train", str(REPOSITORY / "exp.voc/ensemble_teacher+cutmix"), *settings)
+    wait_for(tmp_path / "run/resume.pth", process)
+    process.kill()
+    output, _ = process.communicate(timeout=60)  # at the end of all that write to its output
+    assert "asked to stop (SIGTERM)" in output and "Traceback" not in output

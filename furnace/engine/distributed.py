@@ -3,11 +3,14 @@
 Everything here works with one process and no process group.
 """
 
+import fcntl
 import os
 import re
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -19,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from furnace.engine.sync_batch_norm import with_cpu_sync
 from furnace.errors import EXIT_FAILED, InputError, say
 
+ADDRESS_OF_INTERFACE = 0x8915  # SIOCGIFADDR of Linux
 JOIN_LIMIT = timedelta(minutes=5)  # torchrun starts processes together; what takes longer hangs
 
 
@@ -113,6 +117,8 @@ def join_world(gpus: int, timeout_minutes: float) -> World:
         torch.cuda.set_device(device)
     if size == 1:
         return World(rank, size, device)
+    if interface := _interface_towards(os.environ.get("MASTER_ADDR", "")):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     timeout = timedelta(minutes=timeout_minutes)
     limit = min(timeout, JOIN_LIMIT)
     remedy = f"see what the others say, or set timeout_minutes above {timeout_minutes:g}"
@@ -124,6 +130,25 @@ def join_world(gpus: int, timeout_minutes: float) -> World:
         except RuntimeError as error:
             raise InputError(f"process {rank} of {size} cannot reach the others: {_reason(error)}; {remedy}") from error
     return World(rank, size, device, host_group)
+
+
+def _interface_towards(address: str) -> str | None:
+    """The network interface with this machine's own address on the way to another; None where that is not known.
+
+    Gloo would take the interface that the machine's name stands for, which often is one that no other can reach.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((address, 1))  # sends nothing
+            own = probe.getsockname()[0]
+        except OSError:
+            return None
+        for _, name in socket.if_nameindex():
+            with suppress(OSError):  # an interface without an address
+                answer = fcntl.ioctl(probe, ADDRESS_OF_INTERFACE, struct.pack("256s", name.encode()))
+                if socket.inet_ntoa(answer[20:24]) == own:
+                    return name
+    return None
 
 
 @contextmanager

@@ -1,12 +1,14 @@
 """Files that appear whole or not at all."""
 
+import fcntl
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from furnace.errors import InputError
 
@@ -83,3 +85,28 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def claim(path: Path) -> TextIO:
+    """Locks `path`, which is made where it is missing, against other processes on any machine, until this one ends.
+
+    Raises:
+        InputError: another one holds it, or it cannot be written.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+", encoding="utf-8")
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, forked loading workers do not hold it
+        except (BlockingIOError, PermissionError):
+            file.seek(0)
+            raise InputError(
+                f"another process uses {path.parent}: {file.read().strip() or 'unknown'}; "
+                "wait for its end, or choose another OUTPUT_PATH"
+            ) from None
+        except OSError:
+            return file  # a file system without locks
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+    return file

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from furnace.engine.distributed import World, environment_integer, join_world, leave_world, lost_contact
+from furnace.engine.signals import stop_with_parent
 from furnace.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_RESUBMIT, InputError, say
 
 Work = Callable[[World], int]
@@ -33,6 +34,7 @@ def in_processes(work: Work, arguments: Sequence[str], gpus_wanted: int | str, t
         return launch(arguments, max(1, gpus), timeout_minutes)
     if processes == 1:
         return _with_last_words(work, join_world(gpus, timeout_minutes))
+    stop_with_parent()
     try:
         world = join_world(gpus, timeout_minutes)
         status = _with_last_words(work, world)

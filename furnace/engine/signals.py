@@ -1,6 +1,7 @@
 """Signals that ask a run to end: noticed at once, obeyed between two iterations."""
 
 import os
+import select
 import signal
 import threading
 from types import FrameType
@@ -33,6 +34,17 @@ class StopRequest:
         if self and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
+
+
+def stop_with_parent() -> None:
+    """For processes of torchrun: when it is killed, and cannot end them, they are asked to stop as by SIGTERM."""
+
+    def watch(parent: int) -> None:
+        with os.fdopen(parent) as process:
+            select.select([process], [], [])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, args=[os.pidfd_open(os.getppid())], daemon=True).start()
 
 
 def leave_to_parent() -> None:

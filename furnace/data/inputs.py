@@ -1,0 +1,148 @@
+"""Images that predictions are asked for: files, folders, patterns and videos, and the name that each prediction gets.
+
+A name is a path without an ending, relative to the folder of the predictions. Below a folder, or the fixed part of a
+pattern, it keeps the folders; a file that is named itself gives its own name.
+"""
+
+import glob
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from furnace.data.datasets import FILE
+from furnace.data.images import read_image
+from furnace.errors import InputError
+
+VIDEO = re.compile(r".*\.(?:mp4|avi|mov|mkv|webm)", re.IGNORECASE | re.DOTALL)
+SHARE_OF_FRAMES = 0.9  # some files tell their number of frames only roughly
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file to predict."""
+
+    path: Path
+    name: Path  # of its prediction; of a video, the folder of its frames'
+
+    @property
+    def is_video(self) -> bool:
+        return VIDEO.fullmatch(self.path.name) is not None
+
+    def count(self) -> int:
+        """The number of images in it: 1, or the frames that a video says it has; 0 where it does not."""
+        if not self.is_video:
+            return 1
+        video = cv2.VideoCapture(str(self.path))
+        frames = max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
+        video.release()
+        return frames
+
+    def images(self) -> Iterator[tuple[Path, np.ndarray]]:
+        """Name and pixels (H, W, 3) uint8 RGB of every image in it.
+
+        Raises:
+            InputError: the file is damaged; of a video, what comes before the damage is given first.
+        """
+        if not self.is_video:
+            yield self.name, read_image(self.path)
+            return
+        video, number = cv2.VideoCapture(str(self.path)), 0
+        try:
+            while (frame := video.read())[0]:
+                number += 1
+                yield self.name / f"frame_{number:06d}", cv2.cvtColor(frame[1], cv2.COLOR_BGR2RGB)
+            announced = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+        finally:
+            video.release()
+        if number < max(1, SHARE_OF_FRAMES * announced):
+            raise InputError(
+                f"video not readable: {self.path}: expected {announced if announced > 0 else 'some'} frames, "
+                f"found {number}; replace it"
+            )
+
+
+def find_sources(texts: Sequence[str], left_out: Sequence[Path] = ()) -> list[Source]:
+    """Every image that the texts name, once, in order; folders are searched for the endings of images.
+
+    Files of folders and patterns that are hidden or lie below a folder of `left_out` do not count. Where two
+    predictions would have one name, both keep their images' endings: `a.jpg` and `a.png`.
+
+    Raises:
+        InputError: a text names nothing, or two predictions would have one name nevertheless.
+    """
+    sources: dict[Path, Source] = {}
+    barred = [folder.resolve() for folder in left_out]
+    for text in texts:
+        found = _found(text, barred)
+        if not found:
+            raise InputError(
+                f"no image: {text}: expected a file, a folder with images, a pattern in quotes or a video; "
+                "check the path (settings are NAME=VALUE)"
+            )
+        for source in found:
+            sources.setdefault(source.path, source)
+    return _with_names_of_their_own(list(sources.values()))
+
+
+def _found(text: str, barred: Sequence[Path]) -> list[Source]:
+    path = _absolute(text)
+    if path.is_dir():
+        walk = os.walk(path, onerror=_not_readable)
+        files = (Path(folder) / name for folder, _, names in walk for name in names)
+        return _below(path, (file for file in files if FILE.fullmatch(file.name)), barred)
+    if path.exists():
+        return [Source(path, Path(path.stem))]
+    if not glob.has_magic(text):
+        return []
+    pattern = Path(text).expanduser()
+    fixed = _absolute(Path(*takewhile(lambda part: not glob.has_magic(part), pattern.parts)))
+    # Path.glob would take `**` at the end for folders alone.
+    matches = map(_absolute, glob.iglob(str(pattern), recursive=True))  # noqa: PTH207
+    return _below(fixed, (file for file in matches if _is_wanted(file)), barred)
+
+
+def _below(root: Path, files: Iterator[Path], barred: Sequence[Path]) -> list[Source]:
+    """In the order of their paths."""
+    sources = []
+    for file in sorted(files):
+        below = file.relative_to(root)
+        hidden = any(part.startswith(".") for part in below.parts)
+        if not hidden and not any(file.resolve().is_relative_to(folder) for folder in barred):
+            sources.append(Source(file, below.with_name(below.stem)))
+    return sources
+
+
+def _is_wanted(file: Path) -> bool:
+    return file.is_file() and bool(FILE.fullmatch(file.name) or VIDEO.fullmatch(file.name))
+
+
+def _not_readable(error: OSError) -> None:
+    raise InputError(f"folder not readable: {error.filename}: {error.strerror}; open it, or name the files apart")
+
+
+def _absolute(path: str | Path) -> Path:
+    """Without `..`, but with links as they are: their names are what people know."""
+    return Path(os.path.abspath(path))  # noqa: PTH100  Path.absolute keeps `..`
+
+
+def _with_names_of_their_own(sources: Sequence[Source]) -> list[Source]:
+    counts = Counter(source.name for source in sources)
+    folders = {parent for source in sources for parent in source.name.parents}
+    named: dict[Path, Source] = {}
+    for source in sources:
+        if counts[source.name] > 1 or (source.is_video and source.name in folders):
+            source = replace(source, name=source.name.with_name(source.path.name))
+        other = named.setdefault(source.name, source)
+        if other is not source:
+            raise InputError(
+                f"two predictions of one name: {other.path} and {source.path} would both be {source.name}.png; "
+                "name a folder above both of them, or predict them apart"
+            )
+    return list(named.values())
