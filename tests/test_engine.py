@@ -1,6 +1,5 @@
 """Files, snapshots, the result table and the logs."""
 
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from furnace.engine.checkpoint import Snapshots, students_state
 from furnace.engine.files import write_atomically, write_text
 from furnace.engine.log import EpochTable, LossMeter, NotFinite, RunLogs, Stopwatch, waiting_advice
-from furnace.engine.results import PUBLISHED_COLUMNS, append_rows, score_columns
+from furnace.engine.results import score_columns
 from furnace.errors import InputError
 from furnace.metrics import Scores, confusion_matrix
 from furnace.network.deeplabv3plus import DeepLabV3Plus
@@ -126,72 +125,6 @@ def test_a_snapshot_of_other_classes_is_refused(tmp_path: Path, classes: int, fr
     else:
         with pytest.raises(InputError, match=fragment):
             Snapshots(tmp_path).load(1, other.networks())
-
-
-def row(number: int, ensemble: str = "v3") -> dict[str, str]:
-    return {
-        "log_file": "log",
-        "folder": "run",
-        "model_file": f"model_epoch{number}.pth",
-        "mean_IU": "12.345",
-        "mean_IU_no_back": "1",
-        "mean_pixel_ACC": "2",
-        "Ensemble": ensemble,
-        "epoch": str(number),
-        "method": "ema",
-        "labeled_ratio": "8",
-        "backbone": "resnet18_v1c",
-        "scales": "1",
-        "flip": "0",
-        "seed": "0",
-        "evaluated_at": "now",
-    }
-
-
-def test_table_starts_with_the_published_columns_and_replaces_rows(tmp_path: Path) -> None:
-    path = tmp_path / "log_df.csv"
-    append_rows(path, [row(1), row(2)])
-    append_rows(path, [{**row(1), "mean_IU": "50.000"}])
-    table = pd.read_csv(path)
-    assert tuple(table.columns[:7]) == PUBLISHED_COLUMNS
-    assert dict(zip(table["model_file"], table["mean_IU"], strict=True)) == {
-        "model_epoch2.pth": 12.345,
-        "model_epoch1.pth": 50.0,
-    }
-
-
-def test_old_rows_stay_even_where_they_are_alike(tmp_path: Path) -> None:
-    path = tmp_path / "log_df.csv"
-    published = "log,expA,model_epoch1.pth,53.350%,53.101%,69.500%,v2\n"
-    path.write_text(",".join(PUBLISHED_COLUMNS) + "\n" + 2 * published)
-    append_rows(path, [row(1), {**row(1), "seed": "1"}])
-    assert len(pd.read_csv(path)) == 4
-
-
-def test_a_published_table_goes_on(tmp_path: Path) -> None:
-    path = tmp_path / "log_df.csv"
-    path.write_text(",".join(PUBLISHED_COLUMNS) + ",note\nlog,expA,model_epoch1.pth,53.350%,53.101%,69.500%,v2,mine\n")
-    append_rows(path, [row(1)])
-    table = pd.read_csv(path)
-    assert table["mean_IU"].tolist() == [53.35, 12.345] and table["note"][0] == "mine"
-
-
-def test_concurrent_writers_lose_no_row(tmp_path: Path) -> None:
-    path = tmp_path / "log_df.csv"
-    writers = [threading.Thread(target=append_rows, args=(path, [row(number)])) for number in range(16)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    assert sorted(pd.read_csv(path)["epoch"]) == list(range(16))
-
-
-def test_a_table_that_is_none_is_refused_and_kept(tmp_path: Path) -> None:
-    path = tmp_path / "log_df.csv"
-    path.write_text("a,b\n1,2\n")
-    with pytest.raises(InputError, match="lacks the column log_file"):
-        append_rows(path, [row(1)])
-    assert path.read_text() == "a,b\n1,2\n"
 
 
 def test_scores_by_hand() -> None:

@@ -42,18 +42,31 @@ def append_rows(path: Path, rows: Sequence[dict[str, str]]) -> None:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """The table as text, so that what is not touched stays as it was; a published table's percent signs go."""
+    """The table as text, so that what is not touched stays as it was.
+
+    Understood is what spreadsheet programs make of it, too: a byte order mark, CRLF, other columns in another order,
+    semicolons or tabs with decimal commas, empty rows and columns. A published table's percent signs go.
+    """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        with open(path, encoding="utf-8-sig") as file:
+            separator = max(",;\t", key=file.readline().count)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", sep=separator)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"not a table: {path}: {str(error).splitlines()[0]}; mend it or move it away") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; make it readable or move it away") from None
+    table.columns = table.columns.str.strip()
     missing = [column for column in PUBLISHED_COLUMNS if column not in table.columns]
     if missing:
         raise InputError(
             f"{path} lacks the column {missing[0]}; expected {', '.join(PUBLISHED_COLUMNS)}; mend it or move it away"
         )
-    for column in ("mean_IU", "mean_IU_no_back", "mean_pixel_ACC"):
-        table[column] = table[column].str.removesuffix("%")
+    filler = [column for column in table.columns if column.startswith("Unnamed: ") and table[column].eq("").all()]
+    table = table.drop(columns=filler)[table.ne("").any(axis=1)]
+    for column in table.columns:
+        if column.startswith(("mean_", "IoU_")):
+            numbers = table[column].str.removesuffix("%")
+            table[column] = numbers if separator == "," else numbers.str.replace(",", ".")
     for column in RUN_COLUMNS:
         if column not in table.columns:
             table[column] = ""
