@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -172,7 +173,13 @@ def students_state(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
 
 
 def _save(path: Path, content: dict) -> None:
-    write_atomically(path, lambda file: torch.save(content, file))
+    def write(file: BinaryIO) -> None:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # while it closes the archive that a full disk cut short
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+
+    write_atomically(path, write)
 
 
 def _model_state(path: Path) -> dict[str, Tensor]:

@@ -6,20 +6,17 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from math import isfinite, nan
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from furnace.engine.events import Events
 from furnace.engine.files import write_text
 from furnace.errors import InputError
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 T = TypeVar("T")
 
@@ -128,23 +125,15 @@ class RunLogs:
     """
 
     def __init__(self, output: Path, nepochs: int, epochs_done: int, iterations_done: int, workers: int) -> None:
-        self.output, self.nepochs, self.iterations_done = output, nepochs, iterations_done
+        self.nepochs = nepochs
+        self.events = Events(output / "tb", first_step=iterations_done + 1)
         self.table = EpochTable(output / "metrics.csv", epochs_done)
         self.advice = waiting_advice(workers)
 
-    @cached_property
-    def writer(self) -> "SummaryWriter":
-        """TensorBoard's; made when it is first used, because its import takes a second."""
-        from torch.utils.tensorboard import SummaryWriter
-
-        return SummaryWriter(self.output / "tb", purge_step=self.iterations_done + 1)
-
     def add(self, row: dict[str, float | int]) -> None:
         self.table.append(row)
-        for name, value in row.items():
-            if name not in ("epoch", "iteration"):
-                self.writer.add_scalar(name, value, row["iteration"])
-        self.writer.flush()
+        scalars = {name: value for name, value in row.items() if name not in ("epoch", "iteration")}
+        self.events.scalars(scalars, row["iteration"])
         tqdm.write(
             f"epoch {row['epoch']}/{self.nepochs}  loss {row['loss']:.4f}  supervised "
             f"{row['loss_sup_1']:.4f} {row['loss_sup_2']:.4f}  "
@@ -158,7 +147,7 @@ class RunLogs:
             self.advice = ""  # once is enough
 
     def close(self) -> None:
-        self.writer.close()
+        self.events.close()
 
 
 def waiting_advice(workers: int) -> str:

@@ -1,0 +1,71 @@
+"""TensorBoard's events: something to look at, whose failures never end a run."""
+
+import threading
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+class Events:
+    """Writes scalars and pictures below one folder. After a failure it says so once and writes no more.
+
+    Args:
+        first_step: what an earlier process wrote from there on is hidden.
+    """
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        self.folder, self.first_step = folder, first_step
+        self._failed = False
+
+    @cached_property
+    def _writer(self) -> "SummaryWriter":
+        """Made when it is first used, because its import takes a second."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        threading.excepthook = _silent_for_tensorboard(threading.excepthook)
+        return SummaryWriter(self.folder, purge_step=self.first_step)
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Adds numbers by name."""
+
+        def write(writer: "SummaryWriter") -> None:
+            for name, value in values.items():
+                writer.add_scalar(name, value, step)
+            writer.flush()
+
+        self._attempt(write)
+
+    def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
+        """Adds an image (H, W, 3) uint8 RGB."""
+        self._attempt(lambda writer: writer.add_image(name, pixels, step, dataformats="HWC"))
+
+    def close(self) -> None:
+        """Writes what is left."""
+        if "_writer" in vars(self):
+            self._attempt(lambda writer: writer.close())
+
+    def _attempt(self, write: Callable[["SummaryWriter"], None]) -> None:
+        if self._failed:
+            return
+        try:
+            write(self._writer)
+        except OSError as error:
+            self._failed = True
+            tqdm.write(f"note: no more events for TensorBoard: {self.folder}: {error.strerror}")
+
+
+def _silent_for_tensorboard(hook: Callable) -> Callable:
+    """Errors of its writing thread are raised again where something is to be written; there they are said."""
+
+    def silent(arguments: threading.ExceptHookArgs) -> None:
+        if not type(arguments.thread).__module__.startswith("tensorboard."):
+            hook(arguments)
+
+    return silent
