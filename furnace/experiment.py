@@ -189,7 +189,7 @@ def _complete(settings: Settings, dataset_path: Path, epochs: Mapping[int, int],
     """Fills what depends on other settings and makes paths absolute."""
     pretrained = settings.pretrained_model.replace("{volna}", str(settings.volna))
     if pretrained != "none" and not pretrained.startswith(TORCHVISION):
-        pretrained = str(_absolute(folder, Path(pretrained).expanduser()))
+        pretrained = str(_absolute(folder, Path(pretrained)))
     held_backbone, held_width = network_of(pretrained)
     backbone = settings.backbone or held_backbone or DEFAULT_BACKBONE
     output = str(settings.OUTPUT_PATH)

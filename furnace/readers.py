@@ -8,12 +8,15 @@ from typing import Any
 Reader = Callable[[str], Any]
 
 
-def text(value: str) -> str:
-    return value
-
-
 def folder(value: str) -> Path:
-    return Path(value).expanduser()
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:  # ~somebody
+        raise ValueError("a folder, ~ only before the name of a user") from None
+
+
+def file_or_word(value: str) -> str:
+    return str(folder(value)) if value.startswith("~") else value
 
 
 def choice(*options: str) -> Reader:

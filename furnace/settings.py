@@ -12,7 +12,19 @@ from typing import Any
 
 from furnace.errors import InputError
 from furnace.network.resnet import BACKBONES
-from furnace.readers import Reader, choice, epochs, folder, fractions, integer, number, several, switch, text, word_or
+from furnace.readers import (
+    Reader,
+    choice,
+    epochs,
+    file_or_word,
+    folder,
+    fractions,
+    integer,
+    number,
+    several,
+    switch,
+    word_or,
+)
 from furnace.semi.cross_supervision import METHODS
 from furnace.semi.ensemble import PREDICTORS
 
@@ -39,7 +51,7 @@ class Settings:
     view: str | None = _setting(
         None, choice("weak", "strong"), "the students' unlabelled view (default: the method's)", True
     )
-    pretrained_model: str = _setting("none", text, "a file, torchvision://resnet50, or none", True)
+    pretrained_model: str = _setting("none", file_or_word, "a file, torchvision://resnet50, or none", True)
     backbone: str | None = _setting(None, choice(*BACKBONES), "default: the one in pretrained_model", True)
     width: float | None = _setting(
         None, number(0, 4, low_allowed=False), "factor of all channel counts (default: pretrained_model's, or 1)", True

@@ -4,11 +4,13 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 from test_engine import PROGRESS, small_ensemble
+from test_pretrained import RunsCode
 from test_resume import assert_same_run, before_step
 
 from furnace.engine.checkpoint import Snapshots
@@ -169,3 +171,21 @@ def test_an_epoch_counts_when_all_its_files_are_there(tmp_path: Path, monkeypatc
         assert snapshots.epochs() == ([1] if die_after == 3 else [])  # all but the resume file: whole, to be evaluated
         assert len(list(folder.rglob("*.pth"))) == die_after
         written.clear()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_code_in_a_snapshot_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    snapshots = Snapshots(tmp_path)
+    for epoch in (1, 2):
+        snapshots.save(epoch, small_ensemble().networks(), PROGRESS, keep=None)
+    content = torch.load(name, weights_only=True)
+    torch.save({**content, "x": RunsCode()}, name)
+    assert snapshots.newest()["epoch"] == 1
+    if "resume" not in name:
+        with pytest.raises(InputError, match="not a file of plain tensors"):
+            snapshots.load(2, small_ensemble().networks())
+    assert not Path("ran").exists()
+    with suppress(Exception):
+        torch.load(name, weights_only=False)
+    assert Path("ran").exists()  # it would be seen
