@@ -121,6 +121,8 @@ def check_training(experiment: Experiment) -> None:
             f"batch_size {settings.batch_size} is larger than both lists "
             f"({len(labeled.files)} labelled, {len(unlabeled.files)} unlabelled); lower batch_size"
         )
+    if settings.eval_epochs != "none" or 0 < settings.validate_epochs <= settings.nepochs:
+        experiment.split("val").check_files(with_labels=True)
     _check_evaluation_afterwards(experiment)
     for path in (settings.OUTPUT_PATH, settings.snapshot_dir):
         require_writable(path)
@@ -131,7 +133,6 @@ def _check_evaluation_afterwards(experiment: Experiment) -> None:
     settings = experiment.settings
     if settings.eval_epochs == "none":
         return
-    experiment.split("val").check_files(with_labels=True)
     if experiment.method.labellers != "teachers":
         for code in settings.ensemble:
             if code not in ("all", *predictors_of(STUDENTS)):

@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
@@ -20,6 +21,14 @@ from furnace.optimizer import build_optimizer, polynomial_rate, ramp, set_learni
 from furnace.semi.cross_supervision import CrossSupervision
 from furnace.semi.ensemble import Ensemble
 from furnace.settings import Settings
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a training step tells; nothing of it was waited for."""
+
+    terms: dict[str, Tensor]  # scalars: losses, and norms of gradients but in fp16, where the scaler looks after them
+    pseudo_labels: list[Tensor] | None  # two of (B, H, W) uint8, where pairs were used
 
 
 class Learner:
@@ -41,21 +50,18 @@ class Learner:
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.dtype == torch.float16)
         self.algorithm = self._algorithm()
 
-    def step(self, batch: Batch, iteration: int) -> dict[str, Tensor]:
-        """Takes training step `iteration`, counted from 0: gradients of L, both students, both teachers.
-
-        Returns the loss terms and the norms of both gradients by name, as scalars on the device; in fp16 the losses
-        alone, for there the scaler looks after the gradients.
-        """
+    def step(self, batch: Batch, iteration: int) -> Step:
+        """Takes training step `iteration`, counted from 0: gradients of L, both students, both teachers."""
         cps_weight = self.cps_weight(iteration)
         buffers = self._copied_buffers() if self.settings.skip_nonfinite else []
-        terms = self.algorithm.accumulate_gradients(batch, cps_weight).terms()
+        losses = self.algorithm.accumulate_gradients(batch, cps_weight)
         norms = self._gradient_norms()
         if buffers:
             self._skip_if_not_finite(norms, buffers)
         self._move_students(self.learning_rate(iteration))
         self._move_teachers(iteration + 1, cps_weight)
-        return terms if self.scaler.is_enabled() else terms | norms
+        terms = losses.terms() if self.scaler.is_enabled() else losses.terms() | norms
+        return Step(terms, losses.pseudo_labels)
 
     def learning_rate(self, iteration: int) -> float:
         return polynomial_rate(self.base_rate, iteration, self.iterations)

@@ -110,6 +110,12 @@ class Settings:
     keep_snapshots: int | str = _setting(
         3, word_or("all", integer(1)), "how many epochs' snapshots stay (two at least, to fall back on)"
     )
+    # What is seen of it meanwhile.
+    picture_iter: int = _setting(500, integer(0), "iterations between pictures in TensorBoard; 0: none")
+    validate_epochs: int = _setting(0, integer(0), "epochs between validations of all predictors; 0: none")
+    validate_images: int | str = _setting(
+        "all", word_or("all", integer(1)), "how many images such a validation takes, evenly from the list"
+    )
     # How it is evaluated.
     ensemble: tuple[str, ...] = _setting(
         ("all",), several(choice("all", *PREDICTORS)), "predictors, with commas; all: the seven"

@@ -1,9 +1,7 @@
 """`python -m furnace train`: sets up a run, then a loop that names its steps."""
 
 import sys
-import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import torch
 from tqdm import tqdm
@@ -13,17 +11,18 @@ from furnace.data.loaders import to_device, training_batches
 from furnace.data.reading import crashes_named
 from furnace.data.samples import Plan, TrainingSamples
 from furnace.engine.backend import loader_workers, prepare_backends
-from furnace.engine.checkpoint import Snapshots
 from furnace.engine.distributed import World
 from furnace.engine.evaluator import IMAGENET_MEAN, IMAGENET_STD
-from furnace.engine.files import claim, remove_leftovers
-from furnace.engine.log import LossMeter, RunLogs, Stopwatch
+from furnace.engine.log import RunLogs
 from furnace.engine.signals import StopRequest
 from furnace.errors import InputError
 from furnace.experiment import Experiment
 from furnace.learner import Learner
 from furnace.optimizer import iterations_per_epoch
+from furnace.progress import Progress
 from furnace.semi.cutmix import cutmix_masks
+from furnace.training_pictures import TrainingPictures
+from furnace.validation import validate
 
 GO_ON, SAVE, STOP = range(3)  # what processes agree on after each iteration; the most urgent wish counts
 
@@ -42,22 +41,10 @@ class Trainer:
         self.iterations_per_epoch = iterations_per_epoch(len(labeled.files), len(unlabeled.files), settings.batch_size)
         self.iterations = settings.nepochs * self.iterations_per_epoch
 
-        world.share_error(self._claim_folder)
         prepare_backends(settings.deterministic, settings.precision)
         self.learner = Learner(experiment, world, self.iterations)
-        self.snapshots = Snapshots(settings.snapshot_dir)
-        self.identity = {
-            **experiment.result_settings(),
-            "pretrained_model": Path(settings.pretrained_model).name,  # a checkout may move
-            "precision": str(self.learner.dtype),
-            "labelled list": labeled.files.sha256(),
-            "unlabelled list": unlabeled.files.sha256(),
-        }
-        self.meter, self.stopwatch = LossMeter(), Stopwatch()
-        self.skipped = 0  # steps that were not finite, since the run began
-        self.start = self.saved = self._resume()  # `saved`: the iteration that the newest resume file goes on from
-        self.saved_at = time.monotonic()
-        world.require_same(self.start, "the iteration to start from: snapshot_dir must be one folder for all machines")
+        self.progress = Progress(experiment, world, self.learner, self.iterations_per_epoch)
+        self.meter, self.stopwatch, self.start = self.progress.meter, self.progress.stopwatch, self.progress.start
         plan = Plan(
             batch_size=settings.batch_size,
             iterations_per_epoch=self.iterations_per_epoch,
@@ -97,14 +84,20 @@ class Trainer:
                 print(f"nothing to do: all {self.settings.nepochs} epochs are in {self.settings.snapshot_dir}")
             return True
         logs = self._logs() if self.world.is_main else None
+        pictures = TrainingPictures(self.experiment.dataset, self.learner, logs.events) if logs else None
         done = self.start
+        if done % self.iterations_per_epoch == 0:
+            self._validate(done // self.iterations_per_epoch, logs)  # an earlier process may have been ended before
         with StopRequest() as stop, crashes_named():
-            for iteration, raw in self._progress(enumerate(self.batches, self.start)):
+            for iteration, raw in self._shown(enumerate(self.batches, self.start)):
                 batch = to_device(raw, self.world.device, self.mean, self.std, self.settings.channels_last)
-                self.meter.add(iteration, self.learner.step(batch, iteration))
+                step = self.learner.step(batch, iteration)
+                self.meter.add(iteration, step.terms)
                 if self.meter.due():
                     self._read_back()
                 done = iteration + 1
+                if pictures and is_due(done, self.settings.picture_iter):
+                    pictures.look(raw, batch, step, done)
                 if done % self.iterations_per_epoch == 0:
                     self._end_epoch(done // self.iterations_per_epoch, logs)
                 if self._agree(stop, done) == STOP:
@@ -115,20 +108,20 @@ class Trainer:
 
     def _agree(self, stop: StopRequest, done: int) -> int:
         """What all processes do after `done` iterations; saves if that is part of it."""
-        minutes = self.settings.snapshot_minutes
-        due = self.world.is_main and 0 < minutes < (time.monotonic() - self.saved_at) / 60
+        due = self.world.is_main and self.progress.save_is_due()
         agreed = self.world.highest(STOP if stop else SAVE if due else GO_ON)
-        if agreed > GO_ON and done > self.saved:
-            self._save_within(done)
+        if agreed > GO_ON:
+            self._read_back()
+            self.progress.save_within(done)
         if agreed == STOP and self.world.is_main and done < self.iterations:
             asked = f" ({stop.signal.name})" if stop else ""
             tqdm.write(f"asked to stop{asked}: iteration {done} of {self.iterations} is saved; start again to go on")
         return agreed
 
     def _end_epoch(self, epoch: int, logs: RunLogs | None) -> None:
-        """Reads the losses back, writes the epoch's row, and a snapshot when one is due."""
+        """Reads the losses back, writes the epoch's row, and a snapshot and scores when they are due."""
         self._read_back()
-        losses = self._shared(self.meter.means())
+        losses = self.progress.shared(self.meter.means())
         self.meter.reset()
         iteration = epoch * self.iterations_per_epoch
         row = {
@@ -143,90 +136,26 @@ class Trainer:
         }
         self.stopwatch.reset()
         if logs:
-            logs.add(row)
-        if epoch % self.settings.snapshot_iter == 0 or epoch == self.settings.nepochs:
-            self._save_epoch(epoch)
+            logs.add(row, self.learner.ensemble.predictors() if self.settings.validate_epochs else ())
+        if is_due(epoch, self.settings.snapshot_iter) or epoch == self.settings.nepochs:
+            self.progress.save_epoch(epoch)
+        self._validate(epoch, logs)
 
-    def _save_epoch(self, epoch: int) -> None:
-        """A snapshot to evaluate and to go on from."""
-        state = self._progress_state(epoch * self.iterations_per_epoch)
-        if self.world.is_main:
-            keep = None if self.settings.keep_snapshots == "all" else self.settings.keep_snapshots
-            self.snapshots.save(epoch, self.learner.ensemble.networks(), state, keep)
-        self.saved, self.saved_at = state["iteration"], time.monotonic()
-
-    def _save_within(self, done: int) -> None:
-        """All that going on from the middle of an epoch needs."""
-        self._read_back()
-        state = self._progress_state(done)
-        if self.world.is_main:
-            self.snapshots.save_within(done // self.iterations_per_epoch, self.learner.ensemble.networks(), state)
-        self.saved, self.saved_at = done, time.monotonic()
-
-    def _progress_state(self, done: int) -> dict:
-        """What a resume file holds beside the networks."""
-        self.learner.require_finite_weights(done)
-        return {
-            **self.learner.state(),
-            "iteration": done,
-            "settings": self.identity,
-            "counters": {
-                "losses": self._shared(self.meter.state()),
-                "times": self.stopwatch.state(),
-                "skipped": self.skipped,
-            },
-        }
-
-    def _shared(self, values: dict[str, float]) -> dict[str, float]:
-        """Their means over all processes."""
-        means = self.world.mean(torch.tensor(list(values.values()), dtype=torch.float64, device=self.world.device))
-        return dict(zip(values, means.tolist(), strict=True))
-
-    def _claim_folder(self) -> None:
-        """Two runs in one folder would overwrite each other's files."""
-        self._lock = claim(self.settings.snapshot_dir / ".training")
-
-    def _resume(self) -> int:
-        """The first iteration to run: 0, or where the newest snapshot ended, with everything put back."""
-        settings = self.settings
-        if self.world.is_main:
-            self.snapshots.remove_leftovers()
-            for name in ("metrics.csv", "config.json"):
-                remove_leftovers(settings.OUTPUT_PATH, name)
-        state = None if settings.resume == "never" else self.snapshots.newest()
-        if state is None and self.snapshots.of_another_run():
-            remedy = "" if settings.resume != "never" else ", or set resume=auto to go on"
-            raise InputError(
-                f"snapshot_dir holds the snapshots of another run: {settings.snapshot_dir}; "
-                f"choose another OUTPUT_PATH or remove them{remedy}"
-            )
-        if state is None and self.world.is_main:
-            self.snapshots.begin()
-        if state is None:
-            return 0
-        changed = [
-            f"{name} was {old}, is {new}"
-            for name, new in self.identity.items()
-            if (old := state["settings"].get(name)) != new
-        ]
-        if changed and settings.resume != "force":
-            raise InputError(
-                f"cannot resume with other settings: {'; '.join(changed)}; "
-                "set them back, choose another OUTPUT_PATH, or set resume=force"
-            )
-        self.snapshots.restore(state, self.learner.ensemble.networks())
-        self.learner.restore(state)
-        counters = state["counters"]
-        self.meter.restore(counters["losses"])
-        self.stopwatch.reset(**counters["times"])
-        self.skipped = counters["skipped"]
-        return state["iteration"]
+    def _validate(self, epoch: int, logs: RunLogs | None) -> None:
+        """Scores the networks as they are, if that is due after this epoch and was not done."""
+        if not is_due(epoch, self.settings.validate_epochs):
+            return
+        if self.world.highest(int(logs is not None and logs.lack_scores(epoch))):
+            with self.stopwatch.stopped():
+                scores = validate(self.experiment, self.world, self.learner.ensemble, f"epoch {epoch}")
+            if logs:
+                logs.add_scores(epoch, epoch * self.iterations_per_epoch, scores)
 
     def _logs(self) -> RunLogs:
         epochs_done = self.start // self.iterations_per_epoch
         return RunLogs(self.settings.OUTPUT_PATH, self.settings.nepochs, epochs_done, self.start, self.workers)
 
-    def _progress(self, steps: Iterable) -> Iterator:
+    def _shown(self, steps: Iterable) -> Iterator:
         self._bar = tqdm(
             steps,
             total=self.iterations,
@@ -245,17 +174,24 @@ class Trainer:
             InputError: one more step is not finite than `skip_nonfinite` allows.
         """
         for bad in self.meter.read_back():
-            self.skipped += 1
+            self.progress.skipped += 1
             epoch = bad.iteration // self.iterations_per_epoch + 1
             files = ", ".join(self.samples.files(self.samples.plan.indices(bad.iteration)))
             found = f"{bad.term} is {bad.value} at iteration {bad.iteration}, epoch {epoch}"
             allowed = self.settings.skip_nonfinite
-            if self.skipped > allowed:
+            if self.progress.skipped > allowed:
                 raise InputError(
                     f"{found}; the last snapshot is kept; lower learning_rate, look at the files of that batch, "
                     f"or set skip_nonfinite={allowed + 1} or more to leave such steps out: {files}"
                 )
             if self.world.is_main:
-                tqdm.write(f"note: {found}: step left out, {self.skipped} of {allowed} allowed; files: {files}")
+                tqdm.write(
+                    f"note: {found}: step left out, {self.progress.skipped} of {allowed} allowed; files: {files}"
+                )
         losses = {name: f"{value:.3f}" for name, value in self.meter.means().items() if name.startswith("loss")}
         self._bar.set_postfix(losses, refresh=False)
+
+
+def is_due(done: int, every: int) -> bool:
+    """Whether something is to be done after so many iterations or epochs; never where `every` is 0."""
+    return every > 0 and done > 0 and done % every == 0

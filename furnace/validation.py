@@ -1,6 +1,7 @@
 """One pass over a validation list: each network sees each image once, whatever the number of predictors."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from furnace.engine.checkpoint import Snapshots
 from furnace.engine.distributed import World
 from furnace.engine.evaluator import Network, SlidingWindow
 from furnace.experiment import Experiment
-from furnace.metrics import confusion_matrices
+from furnace.metrics import Scores, confusion_matrices
 from furnace.semi.ensemble import PREDICTORS, Ensemble, predicted_labels
 
 # Takes an image's number, the image (H, W, 3), its label (H, W) and what P predictors say (P, H, W), all uint8.
@@ -31,17 +32,21 @@ def count_confusions(
     predictors: Sequence[str],
     look: Look,
     title: str,
+    numbers: Sequence[int] | None = None,
+    leave: bool = True,
 ) -> dict[str, np.ndarray]:
-    """Confusion matrices (N, N) by predictor, over the images of all processes; `look` sees each image of this one."""
+    """Confusion matrices (N, N) by predictor, over these images (default: all), shared out over the processes.
+
+    `look` sees each image of this process.
+    """
     settings, device, classes = experiment.settings, world.device, experiment.dataset.num_classes
     window = sliding_window(experiment, networks, device)
-    images = validation_images(
-        split, world.rank, world.size, loader_workers(settings.num_workers, device), pin_memory=device.type == "cuda"
-    )
-    share = len(range(world.rank, len(split.files), world.size))
+    share = (range(len(split.files)) if numbers is None else numbers)[world.rank :: world.size]
+    workers = loader_workers(settings.num_workers, device)
+    images = validation_images(split, share, workers, pin_memory=device.type == "cuda")
     total = torch.zeros(len(predictors), classes, classes, dtype=torch.int64, device=device)
     for number, image, label in tqdm(
-        images, total=share, desc=title, unit="image", disable=not world.is_main, dynamic_ncols=True
+        images, total=len(share), desc=title, unit="image", disable=not world.is_main, dynamic_ncols=True, leave=leave
     ):
         truth = label.to(device, non_blocking=True)
         predicted = predicted_labels(window.scores(image), predictors)
@@ -61,6 +66,38 @@ def sliding_window(experiment: Experiment, networks: Mapping[str, Network], devi
         flip=settings.eval_flip,
         device=device,
     )
+
+
+def validate(experiment: Experiment, world: World, ensemble: Ensemble, title: str) -> dict[str, float]:
+    """Mean IoU in percent of every predictor that a run in training has; networks and their modes stay as they are."""
+    settings, split = experiment.settings, experiment.split("val")
+    count = len(split.files)
+    wanted = count if settings.validate_images == "all" else min(settings.validate_images, count)
+    dtype = evaluation_dtype(settings.precision, world.device)
+    networks, predictors = ensemble.networks(), ensemble.predictors()
+    with _modes_kept(networks.values()):
+        confusions = count_confusions(
+            experiment,
+            world,
+            split,
+            {name: for_windows(each, world.device, dtype, settings.channels_last) for name, each in networks.items()},
+            predictors,
+            look=lambda *_: None,
+            title=title,
+            numbers=np.linspace(0, count - 1, wanted).astype(int).tolist(),
+            leave=False,
+        )
+    return {code: 100 * Scores.from_confusion(confusion).mean_iou for code, confusion in confusions.items()}
+
+
+@contextmanager
+def _modes_kept(networks: Iterable[nn.Module]) -> Iterator[None]:
+    modes = [(network, network.training) for network in networks]
+    try:
+        yield
+    finally:
+        for network, training in modes:
+            network.train(training)
 
 
 def evaluation_networks(

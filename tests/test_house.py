@@ -14,8 +14,18 @@ COMMANDS = (
     "announcement",
     "evaluate",
     "validation",
+    "progress",
+    "training_pictures",
     "evaluation_pictures",
     "score_report",
+    "evaluation_gallery",
+    "report",
+    "trained",
+    "predict",
+    "prediction",
+    "prediction_pictures",
+    "export",
+    "onnx_graph",
 )
 FORBIDDEN = {
     "semi": ("data", "engine", *COMMANDS),

@@ -48,7 +48,7 @@ def test_steps_equal_longhand_ones(learner: Learner) -> None:
     supervised = partial(F.cross_entropy, ignore_index=255)
     for iteration in range(3):
         batch = random_batch(size=49)
-        terms = learner.step(batch, iteration)
+        terms = learner.step(batch, iteration).terms
         expected = longhand_step(slow.students, labellers, batch, learner.method.view, 1.0, supervised)
         for name, value in expected.items():
             assert terms[name].item() == pytest.approx(value.item(), rel=1e-9)
@@ -96,7 +96,7 @@ def test_a_step_that_is_not_finite_changes_nothing_where_it_may_be_skipped(
         hook = weight.register_hook(lambda gradient: gradient.fill_(float("inf")))
     else:
         batch.image[0, 0, 3, 3] = float("nan")
-    terms = learner.step(batch, iteration)
+    terms = learner.step(batch, iteration).terms
     assert not terms["gradient_norm_2"].isfinite()
     assert terms["gradient_norm_1"].isfinite() == (broken == "gradient")
     state = {name: network.state_dict() for name, network in learner.ensemble.networks().items()}
@@ -145,7 +145,7 @@ class ReadBacks(TorchDispatchMode):
 def test_a_step_reads_nothing_back(learner: Learner) -> None:
     batch = random_batch(size=33)
     with ReadBacks() as read_backs:
-        terms = learner.step(batch, iteration=0)
+        terms = learner.step(batch, iteration=0).terms
         assert read_backs.found == []
         terms["loss"].item()
         assert len(read_backs.found) == 1  # it would be seen

@@ -17,7 +17,7 @@ from furnace.batch import Batch
 from furnace.data import images
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.log import LossMeter, RunLogs
-from furnace.learner import Learner
+from furnace.learner import Learner, Step
 from furnace.semi.ensemble import PREDICTORS
 
 
@@ -140,15 +140,15 @@ def test_weights_that_are_not_finite_are_not_saved(run, tmp_path: Path, monkeypa
     """The losses of an epoch are taken before its last step; what that step breaks must not become a snapshot."""
     step = Learner.step
 
-    def breaking_step(self: Learner, *arguments) -> dict[str, torch.Tensor]:
-        terms = step(self, *arguments)
+    def breaking_step(self: Learner, *arguments) -> Step:
+        taken = step(self, *arguments)
         self.ensemble.students[0].classifier.bias.data[0] = float("nan")
-        return terms
+        return taken
 
     monkeypatch.setattr(Learner, "step", breaking_step)
     monkeypatch.setattr(LossMeter, "read_back", lambda self: [])
     output = tmp_path / "broken"
-    monkeypatch.setattr(RunLogs, "add", lambda self, row: None)
+    monkeypatch.setattr(RunLogs, "add", lambda self, *row: None)
     assert run("train", "nepochs=1", f"OUTPUT_PATH={output}") == 2
     assert not (output / "snapshot").exists()
 
@@ -160,13 +160,13 @@ def breaking(monkeypatch: pytest.MonkeyPatch) -> Callable[[set[int]], None]:
     def begin(iterations: set[int]) -> None:
         step = Learner.step
 
-        def breaking_step(self: Learner, batch: Batch, iteration: int) -> dict[str, torch.Tensor]:
+        def breaking_step(self: Learner, batch: Batch, iteration: int) -> Step:
             weight = self.ensemble.students[1].classifier.weight
             hooks = [weight.register_hook(lambda gradient: gradient / 0)] if iteration in iterations else []
-            terms = step(self, batch, iteration)
+            taken = step(self, batch, iteration)
             for hook in hooks:
                 hook.remove()
-            return terms
+            return taken
 
         monkeypatch.setattr(Learner, "step", breaking_step)
 

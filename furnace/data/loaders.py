@@ -117,14 +117,14 @@ class ValidationSamples(Dataset):
 
 
 def validation_images(
-    split: Split, rank: int, processes: int, workers: int, pin_memory: bool = False
+    split: Split, numbers: Sequence[int], workers: int, pin_memory: bool = False
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """This process's share of the list: number, image (H, W, 3) uint8 RGB, label (H, W) uint8.
+    """These entries of the list: number, image (H, W, 3) uint8 RGB, label (H, W) uint8.
 
     Raises:
         InputError: the next file is bad.
     """
-    samples = ValidationSamples(split, range(rank, len(split.files), processes))
+    samples = ValidationSamples(split, numbers)
     loader = DataLoader(
         samples,
         batch_size=None,

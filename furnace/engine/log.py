@@ -4,7 +4,8 @@ import csv
 import io
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite, nan
 from pathlib import Path
@@ -21,6 +22,7 @@ from furnace.errors import InputError
 T = TypeVar("T")
 
 READ_BACK_EVERY = 20  # iterations between two readings of the losses from the device
+SCORE = "mIoU_"  # before a predictor's code: a column of metrics.csv, in percent
 LONG_WAIT = 1 / 3  # of an epoch's time: waiting so much for data is worth a word
 
 
@@ -104,10 +106,16 @@ class EpochTable:
             except (KeyError, TypeError, ValueError, csv.Error):
                 raise InputError(f"not a table of epochs: {path}; mend it or move it away") from None
 
-    def append(self, row: dict[str, float | int]) -> None:
-        self.rows.append(
-            {name: f"{value:.6g}" if isinstance(value, float) else str(value) for name, value in row.items()}
-        )
+    def append(self, row: dict[str, float | int | str]) -> None:
+        self.rows.append({name: _cell(value) for name, value in row.items()})
+        self._write()
+
+    def fill_in(self, values: dict[str, float]) -> None:
+        """Writes into cells of the last row."""
+        self.rows[-1] |= {name: _cell(value) for name, value in values.items()}
+        self._write()
+
+    def _write(self) -> None:
         text = io.StringIO()
         table = csv.DictWriter(
             text, fieldnames=list(self.rows[-1]), lineterminator="\n", restval="", extrasaction="ignore"
@@ -115,6 +123,10 @@ class EpochTable:
         table.writeheader()
         table.writerows(self.rows)
         write_text(self.path, text.getvalue())
+
+
+def _cell(value: float | int | str) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 class RunLogs:
@@ -130,8 +142,9 @@ class RunLogs:
         self.table = EpochTable(output / "metrics.csv", epochs_done)
         self.advice = waiting_advice(workers)
 
-    def add(self, row: dict[str, float | int]) -> None:
-        self.table.append(row)
+    def add(self, row: dict[str, float | int], predictors: Sequence[str] = ()) -> None:
+        """An epoch's row, with empty cells for the scores of these predictors."""
+        self.table.append({**row, **{SCORE + code: "" for code in predictors}})
         scalars = {name: value for name, value in row.items() if name not in ("epoch", "iteration")}
         self.events.scalars(scalars, row["iteration"])
         tqdm.write(
@@ -145,6 +158,18 @@ class RunLogs:
                 f"note: {row['data_seconds'] / row['seconds']:.0%} of the time is waiting for data; {self.advice}"
             )
             self.advice = ""  # once is enough
+
+    def lack_scores(self, epoch: int) -> bool:
+        """Whether the last row is this epoch's, and has cells for scores that are empty."""
+        last = self.table.rows[-1] if self.table.rows else {"epoch": ""}
+        return last["epoch"] == str(epoch) and "" in (cell for name, cell in last.items() if name.startswith(SCORE))
+
+    def add_scores(self, epoch: int, iteration: int, scores: dict[str, float]) -> None:
+        """Mean IoU in percent by predictor."""
+        self.table.fill_in({SCORE + code: score for code, score in scores.items()})
+        self.events.scalars({f"mIoU/{code}": score for code, score in scores.items()}, iteration)
+        found = "  ".join(f"{code} {score:.2f}" for code, score in scores.items())
+        tqdm.write(f"epoch {epoch}/{self.nepochs}  mean IoU: {found}")
 
     def close(self) -> None:
         self.events.close()
@@ -169,6 +194,13 @@ class Stopwatch:
         self.data_seconds = data_seconds
         self.batches = batches
         self._start = time.perf_counter() - seconds
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """What is done inside takes none of the time."""
+        begun = time.perf_counter()
+        yield
+        self._start += time.perf_counter() - begun
 
     def state(self) -> dict[str, float]:
         """What `reset` takes to go on from here."""

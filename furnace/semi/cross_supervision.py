@@ -38,11 +38,15 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Losses:
-    """The terms of one step, detached scalars. `cross` is before its weight; None where no pair was used."""
+    """The terms of one step, detached scalars. `cross` is before its weight; None where no pair was used.
+
+    `pseudo_labels` are the P_1 and P_2 that it was computed with, each (B, H, W) uint8.
+    """
 
     supervised: tuple[Tensor, Tensor]
     cross: tuple[Tensor, Tensor] | None
     cps_weight: float
+    pseudo_labels: list[Tensor] | None = None
 
     def terms(self) -> dict[str, Tensor]:
         """Every term by name, and their weighted sum `loss`."""
@@ -91,7 +95,9 @@ class CrossSupervision:
             loss = self.supervised_loss(self._logits(student, batch.image), batch.label).mean(self.average)
             self.backward(loss)
             supervised.append(loss.detach())
-        return Losses(tuple(supervised), tuple(cross) if pairs_used else None, cps_weight)
+        if not pairs_used:
+            return Losses(tuple(supervised), None, cps_weight)
+        return Losses(tuple(supervised), tuple(cross), cps_weight, pseudo_labels)
 
     @torch.no_grad()
     def pseudo_labels(self, batch: Batch) -> list[Tensor]:

@@ -3,9 +3,9 @@
     python tests/faults/soak.py                       # 20,000 iterations of a small run, two loading workers
     python tests/faults/soak.py --iterations 2000
 
-Samples the whole family of processes: memory as PSS (a shared page counts once), open files, processes. Prints a table
-of ten parts of the run and, as the last line, one JSON object. Status 1 if from the second part to the last memory grew
-by more than GROWTH, or files or processes became more. The run saves all the time, and starts 230 epochs.
+Samples the whole family of processes: memory, open files, processes. Prints a table with the medians of ten parts of
+the run and, as the last line, one JSON object. Status 1 if from the second part to the last any of them grew by more
+than GROWTH. The run saves all the time, validates, draws pictures for TensorBoard, and goes through 230 epochs.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -29,10 +29,10 @@ from furnace.data.synthetic import write_voc_layout  # noqa: E402
 
 IMAGES = 500  # 400 to train on, 350 of them unlabelled: 87 iterations an epoch
 ITERATIONS_PER_EPOCH = 87
-SETTINGS = ("num_workers=2", "snapshot_minutes=0.05", "snapshot_iter=1")
+SETTINGS = ("num_workers=2", "snapshot_minutes=0.05", "snapshot_iter=1", "validate_epochs=5", "picture_iter=100")
 EVERY = 2.0  # seconds between two samples
 PARTS = 10
-GROWTH = 0.02  # of memory
+GROWTH = 0.02
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,14 @@ def family(pid: int) -> Iterator[int]:
 
 def sample(pid: int) -> Sample:
     pids = list(family(pid))
-    memory = sum(proportional_bytes(pid) for pid in pids)
+    memory = sum(own_bytes(pid) for pid in pids)
     return Sample(memory, sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids), len(pids))
 
 
-def proportional_bytes(pid: int) -> int:
+def own_bytes(pid: int) -> int:
+    """Memory that is no file's; what processes share is shared out. Libraries would count by who else runs them."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
 
 
 def watch(epochs: int) -> tuple[list[Sample], float]:
@@ -84,16 +85,11 @@ def watch(epochs: int) -> tuple[list[Sample], float]:
 
 
 def parts(samples: Sequence[Sample]) -> list[Sample]:
-    """The medians of ten equal stretches; the most files and processes."""
+    """The medians of ten equal stretches."""
     bounds = [len(samples) * part // PARTS for part in range(PARTS + 1)]
     stretches = [samples[low:high] for low, high in pairwise(bounds)]
     return [
-        Sample(
-            int(median(one.memory for one in stretch)),
-            max(one.files for one in stretch),
-            max(one.processes for one in stretch),
-        )
-        for stretch in stretches
+        Sample(*(int(median(values)) for values in zip(*map(astuple, stretch), strict=True))) for stretch in stretches
     ]
 
 
@@ -109,13 +105,12 @@ def main() -> int:
         for part, one in enumerate(found)
     ]
     print(markdown(("part of the run", "memory, MB", "open files", "processes"), rows))
-    early, late = found[1], found[-1]
-    growth = late.memory / early.memory - 1
+    growth = max(late / early - 1 for early, late in zip(astuple(found[1]), astuple(found[-1]), strict=True))
     print(json.dumps({
         "iterations": epochs * ITERATIONS_PER_EPOCH, "seconds": round(seconds), "samples": len(samples),
         "growth": round(growth, 4), "parts": [asdict(one) for one in found],
     }))  # fmt: skip
-    return int(growth > GROWTH or late.files > early.files or late.processes > early.processes)
+    return int(growth > GROWTH)
 
 
 if __name__ == "__main__":
