@@ -1,4 +1,4 @@
-"""The commands: `python -m furnace train|eval|prepare|demo-data --help`."""
+"""The commands: `python -m furnace train|eval|predict|report|export|sweep|prepare|demo-data --help`."""
 
 import argparse
 import os
@@ -63,9 +63,14 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--images", type=int, default=250, help="training and validation images together (default 250)")
     demo.add_argument("--seed", type=int, default=0)
     demo.set_defaults(run=_demo_data)
+    from furnace import export, predict, report, sweep
     from furnace.prepare import add_parser
 
+    predict.add_parser(commands, _texts)
+    export.add_parser(commands, _texts)
     add_parser(commands)
+    report.add_parser(commands)
+    sweep.add_parser(commands, _texts)
     return parser
 
 

@@ -9,15 +9,16 @@ from furnace.engine.distributed import World
 from furnace.engine.files import require_writable
 from furnace.engine.results import read_table
 from furnace.errors import InputError
+from furnace.evaluation_gallery import Gallery
 from furnace.evaluation_pictures import EvaluationPictures
 from furnace.experiment import Experiment
 from furnace.score_report import log_path, report
 from furnace.semi.ensemble import NETWORKS, PREDICTORS, STUDENTS, predictors_of
-from furnace.validation import count_confusions, evaluation_networks
+from furnace.validation import Look, count_confusions, evaluation_networks
 
 
 def evaluate(experiment: Experiment, world: World) -> None:
-    """Evaluates every snapshot that `eval_epochs` asks for; rows go to log_df.csv, labels and a panel to OUTPUT_PATH.
+    """Evaluates every snapshot that `eval_epochs` asks for; rows go to log_df.csv, labels and pictures to OUTPUT_PATH.
 
     Raises:
         InputError: a snapshot or a network that a predictor needs is missing, or does not fit.
@@ -38,13 +39,22 @@ def evaluate(experiment: Experiment, world: World) -> None:
         saved = saved_predictor(settings.save_predictions, predictors)
         networks = evaluation_networks(experiment, world.device, snapshots, epoch, predictors)
         with EvaluationPictures(settings.OUTPUT_PATH, split, predictors, saved, short_names) as pictures:
-            confusions = count_confusions(
-                experiment, world, split, networks, predictors, pictures.add, title=f"epoch {epoch}"
-            )
+            look = all_of(pictures.add, Gallery(settings.OUTPUT_PATH, epoch, split, predictors).add)
+            confusions = count_confusions(experiment, world, split, networks, predictors, look, title=f"epoch {epoch}")
             if world.is_main:
                 pictures.write_panel()
         if world.is_main:
             report(experiment, snapshots.students_file(epoch), epoch, confusions, log_file)
+
+
+def all_of(*looks: Look) -> Look:
+    """One that lets all of them see an image."""
+
+    def look(*seen) -> None:
+        for each in looks:
+            each(*seen)
+
+    return look
 
 
 def check_evaluation(experiment: Experiment, split: Split) -> None:

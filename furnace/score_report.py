@@ -1,5 +1,6 @@
-"""Where an evaluation's scores go: the terminal, a text log as published, and the experiment's log_df.csv."""
+"""Where an evaluation's scores go: the terminal, a text log as published, log_df.csv, and OUTPUT_PATH/scores."""
 
+import json
 import time
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def log_path(settings: Settings) -> Path:
 def report(
     experiment: Experiment, model_file: Path, epoch: int, confusions: dict[str, np.ndarray], log_file: Path
 ) -> None:
-    """Prints the scores, adds them to the published log and to log_df.csv."""
+    """Prints the scores, adds them to the published log and to log_df.csv, and writes them into OUTPUT_PATH/scores."""
     settings, classes = experiment.settings, experiment.dataset.classes
     trained = read_record(settings.OUTPUT_PATH).get("settings", {})
     sections, rows = [log_file.read_text()] if log_file.is_file() else [], []
@@ -50,4 +51,24 @@ def report(
         )
     write_text(log_file, "\n".join(sections))
     append_rows(experiment.log_table, rows)
+    for row in rows:
+        write_score_file(experiment, row, confusions[row["Ensemble"]])
     print(f"added to {experiment.log_table}", flush=True)
+
+
+def write_score_file(experiment: Experiment, row: dict[str, str], confusion: np.ndarray) -> None:
+    """OUTPUT_PATH/scores/epoch32_v3.json: a row of log_df.csv, the confusion matrix (N, N), and what its classes are.
+
+    A file for each snapshot, predictor, scales and flip, so that evaluations may run at once and replace their own.
+    """
+    way = f"_scales{row['scales'].replace(' ', '-')}" if row["scales"] != "1" else ""
+    name = f"epoch{row['epoch']}_{row['Ensemble']}{way}{'_flip' if row['flip'] == '1' else ''}.json"
+    record = {
+        "row": row,
+        "log_table": str(experiment.log_table),
+        "dataset": experiment.dataset.name,
+        "classes": list(experiment.dataset.classes),
+        "palette": [list(colour) for colour in experiment.dataset.palette],
+        "confusion": confusion.tolist(),
+    }
+    write_text(experiment.settings.OUTPUT_PATH / "scores" / name, json.dumps(record) + "\n")

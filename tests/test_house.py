@@ -14,6 +14,7 @@ COMMANDS = (
     "announcement",
     "evaluate",
     "validation",
+    "sweep",
     "progress",
     "training_pictures",
     "evaluation_pictures",

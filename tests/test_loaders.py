@@ -272,7 +272,8 @@ def test_a_bad_file_is_named_from_any_worker(splits, workers: int, broken: str) 
 def test_a_label_outside_the_classes_is_named_from_any_worker(splits, workers: int) -> None:
     path = splits[0].root / "4_label.png"
     cv2.imwrite(str(path), np.full((24, 36), 77, dtype=np.uint8))
-    for read in (lambda: batches(splits, workers=workers), lambda: list(validation_images(splits[0], range(LABELED), workers))):
+    validated = validation_images(splits[0], range(LABELED), workers)
+    for read in (lambda: batches(splits, workers=workers), lambda: list(validated)):
         with pytest.raises(InputError, match=f"{path} holds 77; expected 0 to 20 or 255") as error:
             read()
         assert "\n" not in str(error.value)

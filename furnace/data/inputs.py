@@ -23,6 +23,8 @@ from furnace.errors import InputError
 VIDEO = re.compile(r".*\.(?:mp4|avi|mov|mkv|webm)", re.IGNORECASE | re.DOTALL)
 SHARE_OF_FRAMES = 0.9  # some files tell their number of frames only roughly
 
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # quiet: what is wrong with a video is said once, below
+
 
 @dataclass(frozen=True)
 class Source:

@@ -1,0 +1,108 @@
+"""What a prediction leaves: indices, colours, overlays, and on request probabilities and where networks disagree.
+
+N classes; H and W are an image's size.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from furnace.data.datasets import Dataset
+from furnace.engine.files import write_atomically
+from furnace.labels import IGNORE
+from furnace.pictures import IGNORED_COLOUR, colourize, write_png
+
+FOLDERS = ("index", "color", "overlay", "probability", "disagreement")
+BORDER = (255, 255, 255)
+# By the number of different classes that up to four networks name, from 0, which does not occur: dark where they agree.
+DISAGREEMENT = ((0, 0, 0), (40, 40, 48), (255, 221, 51), (255, 128, 0), (230, 0, 38))
+WAITING = 4  # images whose files may be unwritten
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is known of one image; `None` is what nobody asked for."""
+
+    name: Path
+    image: np.ndarray  # (H, W, 3) uint8 RGB
+    label: np.ndarray  # (H, W) uint8 of class indices
+    probability: np.ndarray | None  # (N, H, W) float16
+    different: np.ndarray | None  # (H, W) uint8: how many different classes the networks name
+
+
+class PredictionPictures:
+    """Writes predictions in a thread of its own, so that the next image need not wait for compression and disk.
+
+    A context: all is written, or the first error raised, when it is left.
+    """
+
+    def __init__(self, output: Path, dataset: Dataset) -> None:
+        self.output, self.dataset = output, dataset
+        self._writer = ThreadPoolExecutor(max_workers=1)
+        self._unwritten: deque[Future] = deque()
+
+    def __enter__(self) -> "PredictionPictures":
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        self._writer.shutdown(cancel_futures=kind is not None)
+        while kind is None and self._unwritten:
+            self._unwritten.popleft().result()
+
+    def add(self, prediction: Prediction) -> None:
+        """Takes it to be written; InputError if one of those before could not be."""
+        if len(self._unwritten) == WAITING:
+            self._unwritten.popleft().result()
+        self._unwritten.append(self._writer.submit(self._save, prediction))
+
+    def _save(self, prediction: Prediction) -> None:
+        label, palette = prediction.label, self.dataset.palette
+        write_png(self._file("index", prediction, ".png"), label)
+        write_palette_png(self._file("color", prediction, ".png"), label, palette)
+        write_png(self._file("overlay", prediction, ".png"), overlay(prediction.image, label, palette))
+        if prediction.probability is not None:
+            write_probability(
+                self._file("probability", prediction, ".npz"), prediction.probability, self.dataset.classes
+            )
+        if prediction.different is not None:
+            write_palette_png(self._file("disagreement", prediction, ".png"), prediction.different, DISAGREEMENT)
+
+    def _file(self, folder: str, prediction: Prediction, ending: str) -> Path:
+        path = self.output / folder / prediction.name
+        return path.with_name(path.name + ending)
+
+
+def overlay(image: np.ndarray, label: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    """The image (H, W, 3) and the colours of its label (H, W), half each, with lines between classes."""
+    blended = cv2.addWeighted(image, 0.5, colourize(label, palette), 0.5, 0)
+    border = np.zeros(label.shape, dtype=bool)
+    border[:-1] |= label[:-1] != label[1:]
+    border[:, :-1] |= label[:, :-1] != label[:, 1:]
+    blended[border] = BORDER
+    return blended
+
+
+def write_palette_png(path: Path, indices: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> None:
+    """Writes (H, W) uint8 as indices that viewers show in the palette's colours, whole or not at all."""
+    table = np.zeros((256, 3), dtype=np.uint8)
+    table[: len(palette)] = palette
+    table[IGNORE] = IGNORED_COLOUR
+    picture = Image.fromarray(indices)
+    picture.putpalette(table.tobytes())
+    write_atomically(path, lambda file: picture.save(file, format="PNG"))
+
+
+def write_probability(path: Path, probability: np.ndarray, classes: Sequence[str]) -> None:
+    """Writes `probability` (N, H, W) with the names of its `classes` for numpy.load, whole or not at all."""
+
+    def write(file: BinaryIO) -> None:
+        np.savez_compressed(file, probability=probability, classes=np.array(classes))
+
+    write_atomically(path, write)

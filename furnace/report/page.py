@@ -1,0 +1,78 @@
+"""The report as one HTML page that holds everything it shows."""
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from furnace.evaluation_gallery import DIFFERENT
+from furnace.report import figures
+from furnace.report.groups import Group, differing_settings, published_scores
+from furnace.report.runs import Run
+from furnace.report.summary import Statistic
+from furnace.report.view import hex_colour, svg_picture, view
+from furnace.semi.ensemble import PREDICTORS
+
+TEMPLATE = Path(__file__).with_name("template")
+MOST_IN_CHART = 40  # groups
+MEANINGS = {code: " + ".join(name.replace("_", " ") for name in members) for code, members in PREDICTORS.items()}
+
+
+def render(
+    runs: Iterable[Run], groups: Sequence[Group], problems: Sequence[str], folders: Sequence[Path], images: int
+) -> str:
+    """The page. `images` is how many validation images are shown of each run at most."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, spread=spread)
+    chart = figures.seeds_chart(groups) if 1 < len(groups) <= MOST_IN_CHART else None
+    page = environment.get_template("page.html").render(
+        style=_raw("page.css"),
+        script=_raw("page.js"),
+        made=time.strftime("%Y-%m-%d %H:%M"),
+        folders=[str(folder) for folder in folders],
+        problems=problems,
+        groups=groups,
+        differing=[differing_settings(group, groups) for group in groups],
+        published=published(groups),
+        seeds_chart=svg_picture(chart, "mean IoU of every run, by method and labelled ratio"),
+        views=[view(run, f"run-{number}", images) for number, run in enumerate(runs, 1)],
+        meanings=MEANINGS,
+        different_colours=[hex_colour(colour) for colour in DIFFERENT],
+        way_text=way_text,
+    )
+    return page.encode("utf-8", "replace").decode()  # names of files and classes may hold what is no text
+
+
+def published(groups: Sequence[Group]) -> list[tuple[float, str] | None]:
+    """The published score of each group's headline predictor and its source; empty where there is none at all."""
+    scores = published_scores()
+    found = [scores.get((*group.key[:3], group.headline)) for group in groups]
+    return found if any(found) else []
+
+
+def way_text(way: tuple[str, str]) -> str:
+    """How was evaluated, in words."""
+    scales, flip = way
+    several = "s" if " " in scales else ""
+    return f"scale{several} {', '.join(scales.split()) or '?'}{' and mirrored' if flip == '1' else ''}"
+
+
+def percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def spread(statistic: Statistic) -> str:
+    """Mean ± deviation."""
+    return f"{statistic.mean:.1f}" + ("" if statistic.deviation is None else f" ± {statistic.deviation:.1f}")
+
+
+def _raw(name: str) -> Markup:
+    return Markup((TEMPLATE / name).read_text(encoding="utf-8").rstrip())

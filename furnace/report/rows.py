@@ -1,0 +1,144 @@
+"""Scores as the report knows them: one row for each snapshot, predictor and way of evaluating it."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from furnace.engine.results import read_table
+from furnace.errors import InputError
+from furnace.semi.ensemble import PREDICTORS
+
+EPOCH = re.compile(r"epoch[-_]?(\d+)")
+PREFIX = "IoU_"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One evaluation of one predictor. Scores in percent; texts are empty where a published table says nothing."""
+
+    folder: str  # the run's
+    epoch: int
+    predictor: str
+    mean_iou: float
+    pixel_accuracy: float | None
+    by_class: dict[str, float | None] = field(hash=False)  # None: the class occurs nowhere, or is not in the table
+    method: str
+    ratio: str
+    backbone: str
+    seed: str
+    scales: str
+    flip: str
+    evaluated_at: str
+    table: Path | None  # the log_df.csv that it stands in
+
+    @property
+    def occurring(self) -> frozenset[str]:
+        """The classes in labels or predictions."""
+        return frozenset(name for name, value in self.by_class.items() if value is not None)
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """What tells the runs of one table apart."""
+        return self.folder, self.method, self.ratio, self.backbone, self.seed
+
+    @property
+    def way(self) -> tuple[str, str]:
+        """How it was evaluated: scales and flip."""
+        return self.scales, self.flip
+
+    @property
+    def identity(self) -> tuple:
+        return *self.trained, self.epoch, self.predictor, *self.way
+
+
+@dataclass(frozen=True)
+class ScoreFile:
+    """One file of OUTPUT_PATH/scores: a row, and what it was computed from."""
+
+    row: Row
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    confusion: np.ndarray  # (N, N), rows are labels
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a log_df.csv that hold a score; those of a predictor that is not known are left out.
+
+    Raises:
+        InputError: it cannot be read, or is no such table.
+    """
+    try:
+        table = read_table(path)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    rows = (as_row(entry, path) for entry in table.to_dict("records"))
+    return [row for row in rows if row is not None]
+
+
+def read_score_file(path: Path) -> ScoreFile:
+    """Raises InputError if it is damaged."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        classes, palette = tuple(record["classes"]), tuple(tuple(colour) for colour in record["palette"])
+        confusion = np.asarray(record["confusion"], dtype=np.int64)
+        row = as_row(record["row"], table := Path(record["log_table"]))
+        table.is_file()  # it may be gone, but its name must be one
+        expected = all(isinstance(name, str) for name in classes) and all(map(_is_colour, palette))
+        expected = expected and len(palette) == len(classes) and confusion.shape == (len(classes),) * 2
+        if row is None or not expected or (confusion < 0).any():
+            raise ValueError("expected a row, classes, colours and counts that fit together")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        raise InputError(f"damaged file: {path.name}: {_in_one_line(error)}; evaluate again") from None
+    return ScoreFile(row, classes, palette, confusion)
+
+
+def as_row(entry: dict[str, Any], table: Path) -> Row | None:
+    """A row of the table from texts by column; None if it tells no score of a known predictor."""
+    text = {str(name): value.strip() for name, value in entry.items() if isinstance(value, str)}
+    mean_iou = _percent(text.get("mean_IU", ""))
+    predictor = text.get("Ensemble", "").lower()
+    epoch = text.get("epoch") or "".join(EPOCH.findall(text.get("model_file", ""))[-1:])
+    if mean_iou is None or predictor not in PREDICTORS or not re.fullmatch(r"[0-9]{1,9}", epoch):
+        return None
+    return Row(
+        folder=text.get("folder", ""),
+        epoch=int(epoch),
+        predictor=predictor,
+        mean_iou=mean_iou,
+        pixel_accuracy=_percent(text.get("mean_pixel_ACC", "")),
+        by_class={name[len(PREFIX) :]: _percent(value) for name, value in text.items() if name.startswith(PREFIX)},
+        ratio=text.get("labeled_ratio", ""),
+        evaluated_at=text.get("evaluated_at", ""),
+        table=table,
+        **{name: text.get(name, "") for name in ("method", "backbone", "seed", "scales", "flip")},
+    )
+
+
+def newest(rows: Sequence[Row]) -> list[Row]:
+    """One row of each identity: the one evaluated last."""
+    found: dict[tuple, Row] = {}
+    for row in sorted(rows, key=lambda row: row.evaluated_at):
+        found[row.identity] = row
+    return list(found.values())
+
+
+def _percent(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 <= value <= 100 else None
+
+
+def _is_colour(colour: tuple) -> bool:
+    return len(colour) == 3 and all(type(part) is int and 0 <= part <= 255 for part in colour)
+
+
+def _in_one_line(error: Exception) -> str:
+    name = type(error).__name__
+    return f"{name}: {' '.join(str(error).split())[:120]}"

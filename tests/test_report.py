@@ -1,0 +1,487 @@
+"""`python -m furnace report`: its numbers against arithmetic by hand, damaged runs, and the page in a real browser."""
+
+import json
+import random
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+
+import browser
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from browser import Browser
+
+from furnace.__main__ import main
+from furnace.data.datasets import VOC
+from furnace.evaluation_gallery import DIFFERENT, LONGEST_SIDE, Gallery, different_classes, draw_disagreement, shrink
+from furnace.metrics import Scores
+from furnace.report import figures, groups, page
+from furnace.report.runs import read_run
+from furnace.report.summary import Statistic, ways
+from furnace.report.view import mixed_up, status
+from furnace.semi.ensemble import PREDICTORS
+
+CLASSES = ("road", "tree & bush", "car")
+PALETTE = ((128, 64, 128), (107, 142, 35), (0, 0, 142))
+Scored = dict[int, dict[str, float]]  # mean IoU by epoch and predictor
+
+
+def row(folder: str, epoch: int, predictor: str, mean_iou: float, **others: object) -> dict[str, str]:
+    """One of log_df.csv."""
+    entry = {
+        "log_file": "val.log",
+        "folder": folder,
+        "model_file": f"model_epoch{epoch}.pth",
+        "mean_IU": f"{mean_iou:.3f}",
+        "mean_IU_no_back": "50.000",
+        "mean_pixel_ACC": "90.000",
+        "Ensemble": predictor,
+        "epoch": epoch,
+        "method": "ema",
+        "labeled_ratio": 8,
+        "backbone": "resnet18_v1c",
+        "scales": "1",
+        "flip": 0,
+        "seed": 0,
+        "evaluated_at": "2026-01-01 12:00:00",
+        **{f"IoU_{name}": f"{10 * number + 5:.3f}" for number, name in enumerate(CLASSES)},
+    }
+    return {name: str(value) for name, value in {**entry, **others}.items()}
+
+
+def write_log(path: Path, rows: Sequence[dict[str, str]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_csv(path, index=False)
+
+
+def write_run(path: Path, epochs: int = 3, **settings: object) -> Path:
+    """A run that has come to an epoch, without scores."""
+    path.mkdir(parents=True)
+    known = {"method": "ema", "labeled_ratio": 8, "backbone": "resnet18_v1c", "seed": 0, "nepochs": 3, "width": 0.25}
+    record = {
+        "experiment": "ensemble_teacher+cutmix",
+        "dataset": "voc",
+        "classes": list(CLASSES),
+        "settings": {**known, "dataset_path": "/data/streets", "cps_ramp": [0.0, 0.0], **settings},
+        "versions": {"torch": "2.0"},
+        "git_commit": "0123456789abcdef",
+        "effective": {"learning_rate": 0.02},
+    }
+    (path / "config.json").write_text(json.dumps(record))
+    lines = ["epoch,iteration,loss,loss_sup_1,loss_sup_2,loss_cross_1,loss_cross_2"]
+    lines += [f"{epoch},{7 * epoch},{4 / epoch},{2 / epoch},{2 / epoch},0,0" for epoch in range(1, epochs + 1)]
+    (path / "metrics.csv").write_text("\n".join(lines))
+    return path
+
+
+def write_scores(path: Path, table: Path, entry: dict[str, str], confusion: Sequence[Sequence[int]]) -> None:
+    """One file of a run's scores."""
+    record = {"row": entry, "log_table": str(table), "dataset": "voc", "classes": CLASSES, "palette": PALETTE}
+    (path / "scores").mkdir(exist_ok=True)
+    name = f"epoch{entry['epoch']}_{entry['Ensemble']}.json"
+    (path / "scores" / name).write_text(json.dumps({**record, "confusion": confusion}))
+
+
+def write_gallery(path: Path, epoch: int, name: str = "street.jpg") -> None:
+    folder = path / "gallery" / f"epoch{epoch}"
+    folder.mkdir(parents=True)
+    cv2.imwrite(str(folder / "0_image.jpg"), np.full((40, 60, 3), 90, np.uint8))
+    cv2.imwrite(str(folder / "0_disagreement.png"), np.full((40, 60, 3), 200, np.uint8))
+    cells = [{"caption": what, "file": f"0_{what}.{end}"} for what, end in (("image", "jpg"), ("disagreement", "png"))]
+    (folder / "0.json").write_text(json.dumps({"name": name, "disagreement": 0.125, "networks": 4, "cells": cells}))
+
+
+class Page(HTMLParser):
+    """What a page refers to, and the texts of the cells of its tables by id."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self._table: list[list[str]] = []
+        self._in_cell = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list) -> None:
+        found = dict(attributes)
+        self.tags.append(tag)
+        self.addresses += [found[name] for name in ("src", "href", "srcset", "data", "poster") if name in found]
+        if tag == "table":
+            self._table = self.tables.setdefault(found.get("id", f"table {len(self.tables)}"), [])
+        elif tag == "tr":
+            self._table.append([])
+        elif tag in ("td", "th"):
+            self._table[-1].append("")
+            self._in_cell = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_cell = self._in_cell and tag not in ("td", "th")
+
+    def handle_data(self, data: str) -> None:
+        if self._in_cell:
+            self._table[-1][-1] = f"{self._table[-1][-1]} {data.strip()}".strip()
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Callable[..., Page]:
+    """Makes a report of output_voc and returns its page."""
+
+    def make(*options: str) -> Page:
+        out = tmp_path / "report.html"
+        assert main(["report", str(tmp_path / "output_voc"), "--out", str(out), *options]) == 0
+        return Page(out.read_text(encoding="utf-8"))
+
+    return make
+
+
+@pytest.fixture
+def three_seeds(tmp_path: Path) -> Path:
+    """Three runs that differ by their seed, one of them with its folder gone, and one CPS run; scores in log_df.csv."""
+    rows = []
+    for seed, (first, last) in enumerate([(70.0, 60.0), (40.0, 63.0), (50.0, 69.0)]):
+        if seed < 2:
+            write_run(tmp_path / f"output_voc/ema_{seed}", seed=seed)
+        rows += [row(f"ema_{seed}", 1, "v3", first, seed=seed), row(f"ema_{seed}", 3, "v3", last, seed=seed)]
+        rows += [row(f"ema_{seed}", 3, "v2", last - 10, seed=seed)]
+    write_run(tmp_path / "output_voc/org", method="org")
+    rows += [row("org", 3, "v2", 55.0, method="org"), row("org", 3, "v0", 54.0, method="org")]
+    write_log(tmp_path / "exp.voc/ensemble/log_df.csv", rows)
+    return tmp_path / "output_voc"
+
+
+def test_mean_and_deviation_over_seeds_at_the_last_and_at_the_best_epoch(three_seeds: Path, report) -> None:
+    made = report()
+    heads, *lines = made.tables["across"]
+    lines = [dict(zip(heads, line, strict=True)) for line in lines]
+    assert [line["method"] for line in lines] == ["CPS", "Ensemble Teacher"]
+    cps, ensemble_teacher = lines
+    # (60 + 63 + 69) / 3 = 64; squares of -4, -1, 5: 42 / 2 = 21, its root 4.583.
+    assert ensemble_teacher["last"] == "64.0 ± 4.6"
+    # (70 + 63 + 69) / 3 = 67.333; 2.667², 4.333², 1.667²: 28.667 / 2 = 14.333, its root 3.786.
+    assert ensemble_teacher["best"] == "67.3 ± 3.8"
+    assert ensemble_teacher["runs"] == "3 (1 without folder here)" and ensemble_teacher["seeds"] == "0, 1, 2"
+    assert ensemble_teacher["predictor"] == "v3" and ensemble_teacher["labelled"] == "1/8"
+    assert ensemble_teacher["data"] == "streets" and ensemble_teacher["epochs"] == "3"
+    assert (cps["predictor"], cps["last"], cps["runs"]) == ("v2", "55.0", "1")
+    heads, *lines = made.tables["predictors"]
+    values = dict(zip(heads, lines[1], strict=True))
+    assert values["v2"] == "54.0 ± 4.6" and values["v3"] == "64.0 ± 4.6" and values["v0"] == "-"
+    assert "published" not in made.tables["across"][0]  # there are no published scores to set beside these
+
+
+def test_published_scores_stand_beside_and_are_marked(
+    three_seeds: Path, report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "PUBLISHED", tmp_path / "published.csv")
+    (tmp_path / "published.csv").write_text(
+        "data,method,labeled_ratio,predictor,mean_IU,source\nstreets,ema,8,v3,71.5,a paper\nother,ema,8,v3,1,x\n"
+    )
+    heads, cps, ensemble_teacher = report().tables["across"]
+    assert cps[heads.index("published")] == ""
+    assert ensemble_teacher[heads.index("published")] == "71.5 published, a paper"
+
+
+def test_runs_that_differ_by_more_than_their_seed_are_not_averaged(three_seeds: Path, report, tmp_path: Path) -> None:
+    write_run(three_seeds / "ramp", seed=4, cps_ramp=[0.25, 0.5])
+    write_run(three_seeds / "far", seed=5, epochs=2)
+    table = tmp_path / "exp.voc/ensemble/log_df.csv"
+    rows = pd.read_csv(table, dtype=str).to_dict("records")
+    write_log(table, [*rows, row("ramp", 3, "v3", 20, seed=4), row("far", 2, "v3", 64, seed=5)])
+    heads, *lines = report().tables["across"]
+    lines = [line for line in lines if line[0] == "Ensemble Teacher"]
+    lines = sorted((dict(zip(heads, line, strict=True)) for line in lines), key=lambda line: line["seeds"])
+    # A row without a folder could belong to either, so that it stands alone.
+    assert [line["seeds"] for line in lines] == ["0, 1, 5", "2", "4"]
+    apart = [line["set apart by"] for line in lines]
+    assert apart == ["cps_ramp 0,0", "settings not known", "cps_ramp 0.25,0.5"]
+    assert lines[0]["last"] == "62.3 ± 2.1" and lines[0]["epochs"].split() == ["⚠", "2-3"]
+
+
+def test_the_same_scores_in_log_and_run_count_once(three_seeds: Path, report, tmp_path: Path) -> None:
+    table = tmp_path / "exp.voc/ensemble/log_df.csv"
+    for entry in pd.read_csv(table, dtype=str).to_dict("records"):
+        if entry["folder"] == "ema_0":
+            write_scores(three_seeds / "ema_0", table, entry, np.eye(3, dtype=int).tolist())
+    heads, _, line = report().tables["across"]
+    assert line[heads.index("last")] == "64.0 ± 4.6"
+
+
+def test_a_run_moved_without_its_experiment_brings_its_scores(report, tmp_path: Path) -> None:
+    path = write_run(tmp_path / "output_voc/run")
+    confusion = [[6, 2, 0], [0, 3, 0], [0, 0, 0]]
+    write_scores(path, tmp_path / "gone/log_df.csv", row("run", 3, "v3", 66.0), confusion)
+    write_gallery(path, 3)
+    made = report()
+    assert made.tables["across"][1][2] == "66.0"
+    run = read_run(path)
+    assert mixed_up(run.score_files[0].confusion, CLASSES) == [("road", "tree & bush", 25.0)]
+    assert np.array_equal(figures.percent_of_rows(np.array(confusion)), [[75, 25, 0], [0, 100, 0], [0, 0, 0]])
+    text = (tmp_path / "report.html").read_text()
+    assert "disagreement: 12.5 % of the pixels" in text and "tree &amp; bush" in text
+
+
+def test_last_best_and_ways_of_one_run() -> None:
+    from furnace.report.rows import as_row
+
+    table = Path("log_df.csv")
+    entries = [row("a", epoch, "v3", score) for epoch, score in ((9, 50.0), (10, 48.0), (2, 50.0))]
+    entries += [row("a", 10, "v3", 52.0, scales="0.75 1", flip="1")]
+    plain, several = ways([as_row(entry, table) for entry in entries])
+    assert plain.last("v3").epoch == 10 and plain.best("v3").epoch == 2 and plain.epochs == [2, 9, 10]
+    assert page.way_text(several.way) == "scales 0.75, 1 and mirrored"
+    published = as_row({"folder": "b", "model_file": "epoch-34.pth", "mean_IU": "72.860", "Ensemble": "V2"}, table)
+    assert (published.epoch, published.predictor, published.mean_iou) == (34, "v2", 72.86)
+    for broken in ({"mean_IU": "nan"}, {"mean_IU": "101"}, {"Ensemble": "v9"}, {"epoch": "x"}, {"mean_IU": ""}):
+        assert as_row({**row("a", 1, "v3", 1.0), **broken}, table) is None
+    assert Statistic.of([3.0]) == Statistic(3.0, None, 1)
+
+
+def test_two_runs_of_one_name_in_two_experiments(report, tmp_path: Path) -> None:
+    """Class names tell which experiment's log_df.csv a run's rows stand in."""
+    path = write_run(tmp_path / "output_voc/run")
+    write_log(tmp_path / "exp.voc/e/log_df.csv", [row("run", 3, "v3", 66.0)])
+    write_log(tmp_path / "exp.city/e/log_df.csv", [{**row("run", 3, "v3", 11.0), "IoU_bus": "4.0"}])
+    made = report()
+    heads, *lines = made.tables["across"]
+    assert {(line[heads.index("data")], line[heads.index("last")]) for line in lines} == {
+        ("streets", "66.0"),
+        ("exp.city", "11.0"),
+    }
+    assert read_run(path).problems == []
+
+
+def test_two_runs_of_one_name_and_the_same_settings(report, tmp_path: Path) -> None:
+    """Only their own scores tell them apart: log_df.csv holds one of the two."""
+    table = tmp_path / "exp.voc/e/log_df.csv"
+    for group, score in (("a", 60.0), ("b", 64.0)):
+        path = write_run(tmp_path / f"output_voc/{group}/run")
+        write_scores(path, table, row("run", 3, "v3", score), [[1, 0, 0]] * 3)
+    write_log(table, [row("run", 3, "v3", 64.0)])
+    heads, *lines = report().tables["across"]
+    assert [line[heads.index("last")] for line in lines] == ["62.0 ± 2.8"]
+    assert "are not told apart" not in (tmp_path / "report.html").read_text()
+    write_log(table, [row("run", 1, "v3", 30.0), row("run", 3, "v3", 64.0)])
+    _, first, *_ = report().tables["across"]
+    assert first[heads.index("last")] == "62.0 ± 2.8"
+    assert (tmp_path / "report.html").read_text().count("are not told apart") == 2
+    for group in "ab":
+        shutil.rmtree(tmp_path / f"output_voc/{group}/run/scores")
+    heads, *lines = report().tables["across"]  # the table's scores are of one of them, whichever it is
+    assert [(line[heads.index("last")], line[heads.index("runs")][0]) for line in lines] == [("64.0", "1")]
+
+
+def test_running_and_damaged_runs_are_shown_with_what_is_wrong(three_seeds: Path, report, tmp_path: Path) -> None:
+    assert status(read_run(write_run(three_seeds / "running", epochs=2))).startswith("2 of 3 epochs")
+    begun = write_run(three_seeds / "begun")
+    (begun / "metrics.csv").unlink()
+    half = write_run(three_seeds / "half")
+    (half / "config.json").write_text((half / "config.json").read_text()[:50])
+    cut = write_run(three_seeds / "cut")
+    (cut / "metrics.csv").write_bytes(b"\x00\xff\xfe")
+    (cut / "scores").mkdir()
+    (cut / "scores/epoch3_v3.json").write_text("[")
+    write_gallery(cut, 3)
+    (cut / "gallery/epoch3/0_image.jpg").write_bytes(b"no picture")
+    (three_seeds / "no config").mkdir()
+    (three_seeds / "no config/metrics.csv").write_text("epoch,loss\n1,nan\nx,3\n")
+    write_log(tmp_path / "exp.city/e/log_df.csv", [{"a": "b"}])
+    made = report()
+    assert made.tables["across"][2][2] == "64.0 ± 4.6"
+    text = (tmp_path / "report.html").read_text()
+    for line in (
+        "damaged file: config.json:",
+        "damaged file: metrics.csv: ",
+        "damaged file: epoch3_v3.json: ",
+        "picture missing or damaged: gallery/epoch3/0_image.jpg",
+        "config.json is missing",
+        "lacks the column log_file",
+        "no epoch known to be over",
+    ):
+        assert line in text, line
+    assert len(re.findall('<section class="run">', text)) == 8
+
+
+# fmt: off
+ODD = (  # what may stand in a damaged file instead of a value
+    b"[]", b"{}", b"-1", b"1e999", b"1e308", b"null", b",", b"\xff", b"<b>", b'"\\u0000"', b'"\\ud800"',
+    b'"' + b"x" * 5000 + b'"',
+)
+# fmt: on
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_damage_stops_the_others(report, tmp_path: Path, seed: int) -> None:
+    """Every file of a run cut, overwritten, or with another kind of value in it: the report is made."""
+    chance = random.Random(seed)
+    table = tmp_path / "exp.voc/e/log_df.csv"
+    path = write_run(tmp_path / "output_voc/run")
+    write_log(table, [row("run", 3, "v3", 66.0)])
+    write_scores(path, table, row("run", 3, "v3", 66.0), [[6, 2, 0], [0, 3, 0], [0, 0, 0]])
+    write_gallery(path, 3)
+    write_run(tmp_path / "output_voc/whole")
+    for file in [*path.rglob("*.*"), table]:
+        content = file.read_bytes()
+        place = chance.randrange(len(content))
+        value = chance.choice(ODD)
+        parts = re.split(rb"(?<=[:,\[]) ?[^:,\[\]{}]+", content, maxsplit=chance.randrange(1, 9))
+        file.write_bytes(
+            chance.choice([content[:place], content[:place] + value + content[place + 1 :], value.join(parts), value])
+        )
+    report()
+    assert ">whole</a>" in (tmp_path / "report.html").read_text()
+
+
+NASTY = "<script>alert(1)</script>"
+NASTY_FOLDER = NASTY.replace("/", "")
+
+
+def test_names_are_text(report, tmp_path: Path) -> None:
+    path = write_run(
+        tmp_path / "output_voc" / NASTY_FOLDER, pretrained_model=NASTY, method='"><img src=x onerror=alert(1)>'
+    )
+    config = json.loads((path / "config.json").read_text())
+    names = [NASTY, "$x_{$", "\x07\ud800 路"]
+    (path / "config.json").write_text(json.dumps({**config, "classes": names, "git_commit": NASTY}))
+    write_gallery(path, 3, name=NASTY)
+    entry = {name: value for name, value in row(NASTY_FOLDER, 3, "v3", 66.0).items() if not name.startswith("IoU")}
+    record = {"row": {**entry, **{f"IoU_{name}": "50" for name in names}}, "log_table": NASTY, "dataset": NASTY}
+    record |= {"classes": names, "palette": PALETTE, "confusion": [[1, 2, 3]] * 3}
+    (path / "scores").mkdir()
+    (path / "scores/epoch3_v3.json").write_text(json.dumps(record))
+    made = report()
+    assert made.tags.count("script") == 1
+    assert all(address.startswith(("data:", "#")) for address in made.addresses)
+
+
+def test_the_page_refers_to_nothing_else(three_seeds: Path, report, tmp_path: Path) -> None:
+    write_gallery(three_seeds / "ema_0", 3)
+    addresses = report().addresses
+    assert sum(address.startswith("data:image/svg+xml") for address in addresses) >= 5
+    assert all(address.startswith(("data:", "#")) for address in addresses)
+    text = (tmp_path / "report.html").read_text()
+    assert "@import" not in text and not re.search(r"url\(|https?://|file:", text)
+    anchors = [address[1:] for address in addresses if address.startswith("#")]
+    assert anchors and all(f'id="{anchor}"' in text for anchor in anchors)
+
+
+def test_nothing_to_report_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "output_voc").mkdir()
+    assert main(["report", str(tmp_path / "output_voc")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: nothing to report: expected runs") and error.count("\n") == 1
+    assert main(["report", str(tmp_path / "nowhere")]) == 2
+    assert "no folder" in capsys.readouterr().err
+    assert not (tmp_path / "output_voc/report.html").exists()
+
+
+def test_runs_are_found_at_any_depth(report, tmp_path: Path) -> None:
+    for name in ("a", "a/b", "group/c", ".hidden/d", "a/results/e"):
+        write_run(tmp_path / "output_voc" / name)
+    alone = tmp_path / "output_voc/scores_alone"
+    alone.mkdir()
+    write_scores(alone, tmp_path / "log_df.csv", row("scores_alone", 3, "v3", 66.0), [[1, 0, 0]] * 3)
+    report()
+    found = re.findall('href="#run-[0-9]+">([^<]+)</a></td>', (tmp_path / "report.html").read_text())
+    assert found == ["a", "b", "c", "scores_alone"]
+
+
+def test_options(three_seeds: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    write_gallery(three_seeds / "ema_0", 3)
+    assert main(["report", str(three_seeds / "ema_0"), "--images", "0"]) == 0
+    out = three_seeds / "ema_0/report.html"
+    assert str(out) in capsys.readouterr().out
+    made = Page(out.read_text())
+    assert "street.jpg" not in out.read_text()
+    assert made.tables["across"][2][2] == "64.0 ± 4.6"  # the other runs' rows count, too
+    other = tmp_path / "other.csv"
+    write_log(other, [row("ema_0", 3, "v3", 12.0)])
+    assert main(["report", str(three_seeds / "ema_0"), "--log", str(other)]) == 0
+    assert Page(out.read_text()).tables["across"][1][2] == "12.0"
+    assert main(["report", str(three_seeds / "ema_0"), "--log", str(tmp_path / "none.csv")]) == 2
+
+
+def test_an_evaluation_leaves_what_the_report_shows(run, tmp_path: Path) -> None:
+    assert run("train", "nepochs=2") == 0
+    assert run("eval", "eval_epochs=all") == 0
+    assert run("eval", "eval_flip=1", "eval_scales=0.75,1", "ensemble=v3") == 0
+    output = tmp_path / "run"
+    found = read_run(output)
+    assert found.problems == [] and len(found.score_files) == 2 * len(PREDICTORS) + 1
+    for file in found.score_files:
+        expected = Scores.from_confusion(file.confusion)
+        assert file.row.mean_iou == pytest.approx(100 * expected.mean_iou, abs=1e-3)
+        assert file.row.pixel_accuracy == pytest.approx(100 * expected.pixel_accuracy, abs=1e-3)
+    assert (output / "scores/epoch2_v3_scales0.75-1_flip.json").is_file()
+    assert len(list((output / "gallery/epoch2").glob("*.json"))) == 6
+    assert main(["report", str(output)]) == 0
+    text = (output / "report.html").read_text()
+    made = Page(text)
+    assert len(made.tables["across"]) == 1 + 2  # each way of evaluating has its line
+    for caption in ("truth", "student 1", "student 2", "teacher 1", "teacher 2", "together (v4)"):
+        assert text.count(f"<figcaption>{caption}</figcaption>") == 6
+    assert text.count("<figcaption>disagreement: ") == 6
+    shutil.rmtree(output / "scores")
+    log = next(tmp_path.glob("exp*/log_df.csv"))
+    assert main(["report", str(output), "--log", str(log)]) == 0
+    assert Page((output / "report.html").read_text()).tables["across"] == made.tables["across"]
+
+
+def test_disagreement_is_how_many_classes_the_networks_say() -> None:
+    labels = np.array([[[1, 1, 1, 4]], [[1, 2, 2, 3]], [[1, 1, 3, 2]], [[1, 1, 3, 1]]], dtype=np.uint8)
+    different = different_classes(labels)
+    assert different.tolist() == [[1, 2, 3, 4]]
+    drawn = draw_disagreement(np.zeros((1, 4, 3), np.uint8), different)
+    assert [tuple(pixel) for pixel in drawn[0, 1:].tolist()] == list(DIFFERENT)
+    assert drawn[0, 0].min() >= 170  # pale
+
+
+def test_gallery_pictures_are_small_and_of_the_same_images_in_every_process(tmp_path: Path) -> None:
+    class Files:
+        dataset = VOC
+        files = range(100)
+
+        def image_path(self, number: int) -> Path:
+            return Path(f"{number}.jpg")
+
+    gallery = Gallery(tmp_path, 5, Files(), list(PREDICTORS))
+    assert sorted(gallery.numbers) == [0, 19, 39, 59, 79, 99]
+    image, label = torch.zeros(600, 1000, 3, dtype=torch.uint8), torch.zeros(600, 1000, dtype=torch.uint8)
+    for number in (0, 1, 19):
+        gallery.add(number, image, label, torch.zeros(7, 600, 1000, dtype=torch.uint8))
+    assert sorted(path.stem for path in (tmp_path / "gallery/epoch5").glob("*.json")) == ["0", "19"]
+    pictures = list((tmp_path / "gallery/epoch5").glob("0_*.*"))
+    assert len(pictures) == 8 and all(cv2.imread(str(path)).shape == (192, LONGEST_SIDE, 3) for path in pictures)
+    assert shrink(np.zeros((10, 20, 3), np.uint8), cv2.INTER_AREA).shape == (10, 20, 3)
+    alone = Gallery(tmp_path, 6, Files(), ["v0", "v3"])
+    alone.add(0, image, label, torch.zeros(2, 600, 1000, dtype=torch.uint8))
+    assert not (tmp_path / "gallery/epoch6").exists()
+
+
+@pytest.mark.skipif(not (browser.CHROMIUM and browser.DRIVER), reason="needs chromium and chromedriver")
+def test_the_page_in_a_real_browser(three_seeds: Path, report, tmp_path: Path) -> None:
+    table = tmp_path / "exp.voc/ensemble/log_df.csv"
+    write_scores(three_seeds / "ema_0", table, row("ema_0", 3, "v3", 60), [[6, 2, 0], [0, 3, 0], [0, 0, 1]])
+    write_gallery(three_seeds / "ema_0", 3)
+    write_run(three_seeds / NASTY_FOLDER, pretrained_model=NASTY * 9)
+    report()
+    with Browser(tmp_path / "profile") as chromium:
+        for width in (360, 1280):
+            chromium.open(tmp_path / "report.html", width)
+            assert chromium.messages() == []
+            assert chromium.run("return [...document.images].filter((image) => !image.naturalWidth).length") == 0
+            assert chromium.run("return document.images.length") > 6
+            assert chromium.run("return document.scrollingElement.scrollWidth") <= width
+        column = "[...document.querySelectorAll('#across tbody tr')].map((row) => row.cells[2].textContent.trim())"
+        click = "document.querySelectorAll('#across th button')[2].click();"
+        assert chromium.run(f"{click} return {column}") == ["55.0", "64.0 ± 4.6"]
+        assert chromium.run(f"{click} return {column}") == ["64.0 ± 4.6", "55.0"]
+        assert chromium.run("return document.querySelectorAll('#across th')[2].ariaSort") == "descending"
+        chromium.pdf(tmp_path / "report.pdf")
+        assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+        assert chromium.messages() == []
