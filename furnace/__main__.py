@@ -1,9 +1,9 @@
-"""The commands: `python -m furnace train|eval|predict|report|export|sweep|prepare|demo-data --help`."""
+"""The commands: `python -m furnace --help`."""
 
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from furnace.errors import EXIT_BAD_INPUT, EXIT_RESUBMIT, InputError, say
 
@@ -24,31 +24,49 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m furnace", description="Ensemble Teacher: semi-supervised semantic segmentation"
+        prog="python -m furnace",
+        description="Ensemble Teacher: semi-supervised semantic segmentation",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="examples: bash scripts/demo.sh            all of it on toy images, in minutes\n"
+        "          python -m furnace train --help   every command has its own help\n"
+        "docs/faq.md answers what is asked most.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, run, meaning in (
-        ("train", _train, "train an experiment"),
-        ("eval", _evaluate, "score the snapshots of a run"),
-    ):
-        command = commands.add_parser(
-            name,
-            help=meaning,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            epilog=f'example: python -m furnace {name} "exp.voc/ensemble_teacher+cutmix" labeled_ratio=16',
-        )
-        command.add_argument("experiment", help="a folder with config.py and network.py")
-        command.add_argument(
-            "settings",
-            nargs="*",
-            metavar="NAME=VALUE",
-            help="settings, which win over the environment's; --settings lists them",
-        )
-        command.add_argument("--settings", action=_ListSettings, help="list every setting and exit")
-        command.set_defaults(run=run)
+    from furnace import export, predict, prepare, report, sweep
+
+    prepare.add_parser(commands)
+    _add_demo_data(commands)
+    _add_run_command(commands, "train", _train, "train an experiment")
+    _add_run_command(commands, "eval", _evaluate, "score the snapshots of a run")
+    sweep.add_parser(commands, _texts)
+    report.add_parser(commands)
+    predict.add_parser(commands, _texts)
+    export.add_parser(commands, _texts)
+    return parser
+
+
+def _add_run_command(commands: argparse._SubParsersAction, name: str, run: Callable, meaning: str) -> None:
+    command = commands.add_parser(
+        name,
+        help=meaning,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f'example: python -m furnace {name} "exp.voc/ensemble_teacher+cutmix" labeled_ratio=16',
+    )
+    command.add_argument("experiment", help="a folder with config.py and network.py")
+    command.add_argument(
+        "settings",
+        nargs="*",
+        metavar="NAME=VALUE",
+        help="settings, which win over the environment's; --settings lists them",
+    )
+    command.add_argument("--settings", action=_ListSettings, help="list every setting and exit")
+    command.set_defaults(run=run)
+
+
+def _add_demo_data(commands: argparse._SubParsersAction) -> None:
     demo = commands.add_parser(
         "demo-data",
-        help="make a small data set in the layout of VOC or Cityscapes",
+        help="make a small data set of toy images",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="examples: python -m furnace demo-data DATA/demo --images 250 --seed 0\n"
         "          python -m furnace demo-data DATA/demo_city --layout city",
@@ -63,15 +81,6 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--images", type=int, default=250, help="training and validation images together (default 250)")
     demo.add_argument("--seed", type=int, default=0)
     demo.set_defaults(run=_demo_data)
-    from furnace import export, predict, report, sweep
-    from furnace.prepare import add_parser
-
-    predict.add_parser(commands, _texts)
-    export.add_parser(commands, _texts)
-    add_parser(commands)
-    report.add_parser(commands)
-    sweep.add_parser(commands, _texts)
-    return parser
 
 
 class _ListSettings(argparse.Action):

@@ -19,7 +19,12 @@ MakePlan = Callable[[argparse.Namespace, Path, Callable[[Path], Path]], "Plan"]
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Adds `prepare` with its kinds to the commands."""
-    prepare = commands.add_parser("prepare", help="make a data set's folder from downloads or own data, and check it")
+    prepare = commands.add_parser(
+        "prepare",
+        help="make a data set's folder, and check it",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example: python -m furnace prepare voc VOCdevkit DATA/pascal_voc --sbd SBD",
+    )
     kinds = prepare.add_subparsers(required=True, metavar="KIND")
     voc = _add_kind(kinds, "voc", "PASCAL VOC 2012, augmented by SBD", _plan_voc, "VOCdevkit DATA/pascal_voc --sbd SBD")
     voc.add_argument("--sbd", type=Path, help="SBD's folder or archive (cls/*.mat), or a folder SegmentationClassAug")

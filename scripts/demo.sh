@@ -32,6 +32,8 @@ nepochs=40
 cps_ramp=0.3,0.6
 ema_decay=0.99
 snapshot_iter=10
+validate_epochs=5
+picture_iter=105
 eval_epochs=none
 set +a
 
@@ -49,4 +51,5 @@ print("\nmean IoU in percent, from log_df.csv")
 print(table[["Ensemble", "mean_IU", "mean_pixel_ACC"]].to_string(index=False))
 END
 echo
-echo "picture (image, truth, students, teachers, together): $OUTPUT_PATH/panel.png"
+PYTHONPATH=. python -m furnace report "$OUTPUT_PATH" --log "$experiment/log_df.csv"
+echo "pictures (image, truth, students, teachers, together): $OUTPUT_PATH/panel.png; while it trained: tensorboard --logdir $OUTPUT_PATH"

@@ -21,7 +21,7 @@ from furnace.data.datasets import VOC
 from furnace.evaluation_gallery import DIFFERENT, LONGEST_SIDE, Gallery, different_classes, draw_disagreement, shrink
 from furnace.metrics import Scores
 from furnace.report import figures, groups, page
-from furnace.report.runs import read_run
+from furnace.report.runs import read_metrics, read_run
 from furnace.report.summary import Statistic, ways
 from furnace.report.view import mixed_up, status
 from furnace.semi.ensemble import PREDICTORS
@@ -485,3 +485,15 @@ def test_the_page_in_a_real_browser(three_seeds: Path, report, tmp_path: Path) -
         chromium.pdf(tmp_path / "report.pdf")
         assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
         assert chromium.messages() == []
+
+
+def test_scores_found_in_training_have_a_chart_of_their_own(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run")
+    assert figures.validation_chart(read_metrics(path / "metrics.csv")) is None
+    lines = (path / "metrics.csv").read_text().splitlines()
+    cells = [",mIoU_v0,mIoU_v3", ",,", ",40.5,41.5", ",,"]
+    (path / "metrics.csv").write_text("\n".join(line + more for line, more in zip(lines, cells, strict=True)))
+    svg = figures.validation_chart(read_metrics(path / "metrics.csv"))
+    assert ">v0<" in svg and ">v3<" in svg and ">v4<" not in svg
+    assert main(["report", str(tmp_path)]) == 0
+    assert 'alt="mean IoU found in training, by epoch"' in (tmp_path / "report.html").read_text()

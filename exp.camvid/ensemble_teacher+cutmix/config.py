@@ -22,4 +22,5 @@ config = EasyDict(
     weight_decay=2e-4,
     cps_weight=1,
     cps_ramp=(0.3, 0.6),  # from random weights the first pseudo-labels are noise
+    validate_epochs=10,
 )

@@ -21,4 +21,6 @@ config = EasyDict(
     cps_weight=5,
     ohem_threshold=0.7,
     ohem_min_kept=50000,  # for each image of a process
+    validate_epochs=8,
+    validate_images=100,
 )

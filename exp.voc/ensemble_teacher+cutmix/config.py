@@ -18,4 +18,5 @@ config = EasyDict(
     learning_rate=0.0025,
     weight_decay=2e-4,  # 1e-4 as published, which its division by two processes made twice as strong
     cps_weight=1,
+    validate_epochs=4,
 )

@@ -24,6 +24,7 @@ set -a
 : "${keep_snapshots:=3}"
 : "${OUTPUT_PATH:=}"              # empty: ../../output_voc/voc8_res50_cutmix_B8_EMA, after the settings above
 : "${snapshot_dir:=$OUTPUT_PATH}"  # snapshots
+: "${validate_epochs:=4}"        # epochs between scores of all predictors while it trains; 0: none
 : "${eval_epochs:=last}"          # evaluated afterwards: last, all, none, 20-34, 30,34
 : "${ensemble:=all}"              # v0, v0_2: students; v1, v1_2: teachers; v2, v3, v4: together
 

@@ -11,8 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from furnace.engine.log import SCORE
 from furnace.report.groups import Group
 from furnace.report.summary import Evaluated, Statistic
+from furnace.semi.ensemble import PREDICTORS
 
 # Colours that stay apart for colour-blind eyes; line and marker say the same again.
 BLUE, ORANGE, GREEN, RED, BLACK, GREY = "#0072b2", "#e69f00", "#007a5a", "#c8421a", "#222222", "#777777"
@@ -80,6 +82,20 @@ def score_chart(evaluated: Evaluated) -> str:
             scores = [row.mean_iou for row in by_epoch.values()]
             _line(axes, list(by_epoch), scores, code, PREDICTOR_LINES[code], always_marked=True)
         _by_epoch(axes, "mean IoU, percent", columns=4)
+        return _svg(figure)
+
+
+def validation_chart(metrics: pd.DataFrame) -> str | None:
+    """The mean IoU that training found meanwhile, by epoch, a line for each predictor; None where it looked at none."""
+    scores = {code: metrics.set_index("epoch")[SCORE + code].dropna() for code in PREDICTORS if SCORE + code in metrics}
+    scores = {code: found for code, found in scores.items() if len(found)}
+    if not scores:
+        return None
+    with rc_context(STYLE):
+        figure, axes = _axes(3.1)
+        for code, found in scores.items():
+            _line(axes, found.index, found, code, PREDICTOR_LINES[code], always_marked=True)
+        _by_epoch(axes, "mean IoU in training, percent", columns=4)
         return _svg(figure)
 
 

@@ -49,6 +49,7 @@ class RunView:
     facts: list[tuple[str, str]]
     settings: list[tuple[str, str, str]]  # name, value, meaning
     loss_chart: Picture | None
+    validation_chart: Picture | None
     score_chart: Picture | None
     evaluated: list[Evaluated]
     last: Row | None  # the headline predictor at its last epoch: whose classes are shown
@@ -77,6 +78,9 @@ def view(run: Run, anchor: str, images: int) -> RunView:
             for name, value in run.settings.items()
         ],
         loss_chart=None if run.metrics is None else svg_picture(figures.loss_chart(run.metrics), "losses by epoch"),
+        validation_chart=None
+        if run.metrics is None
+        else svg_picture(figures.validation_chart(run.metrics), "mean IoU found in training, by epoch"),
         score_chart=main and svg_picture(figures.score_chart(main), "mean IoU by epoch, a line for each predictor"),
         evaluated=evaluated,
         last=last,
