@@ -2,8 +2,11 @@
 
 import csv
 import os
+import re
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -140,3 +143,33 @@ def test_bad_input_in_a_process_ends_all_with_status_2(launched, tmp_path: Path,
     for path in (broken / "train_aug/image").iterdir():
         path.write_bytes(b"no image")
     assert launched(2, OUTPUT_PATH=str(tmp_path / "run"), dataset_path=str(broken)) == 2
+
+
+def test_who_does_not_find_the_others_ends_in_time(tmp_path: Path) -> None:
+    """Whatever waits, a library without a time-out of its own included."""
+    code = (
+        "import time; from datetime import timedelta; from furnace.engine.distributed import _deadline\n"
+        "with _deadline(timedelta(seconds=60), 'not these'): pass\n"
+        "with _deadline(timedelta(seconds=0.3), 'process 1 of 2 has not found all others'): time.sleep(60)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50, check=False)
+    assert result.returncode == 1 and result.stderr == "error: process 1 of 2 has not found all others\n"
+
+
+def test_a_process_whose_others_do_not_come_says_so(tiny: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "furnace", "train", str(REPOSITORY / "exp.voc/ensemble_teacher+cutmix"), *tiny]
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    place = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "PYTHONPATH": str(REPOSITORY), **address}
+    result = subprocess.run(
+        [*command, "timeout_minutes=0.03"],
+        env={**os.environ, **place},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert result.returncode in (1, 2), result.stderr
+    assert re.search(r"error: process 0 of 2 (cannot reach the others|has not found all others)", result.stderr)
+    assert "Traceback" not in result.stderr
