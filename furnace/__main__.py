@@ -17,6 +17,12 @@ def main(arguments: Sequence[str]) -> int:
         if os.environ.get("LOCAL_RANK", "0") == "0":  # before they part, all processes find the same
             say(error)
         return EXIT_BAD_INPUT
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "furnace"):
+            raise
+        say(f"the package {package} is missing; pip install -r requirements.txt")
+        return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

@@ -2,10 +2,11 @@
 
 import argparse
 import shlex
+import sys
 
 import pytest
 
-from furnace.__main__ import _parser
+from furnace.__main__ import _parser, main
 
 
 def subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -38,3 +39,14 @@ def test_every_command_shows_an_example_that_it_understands(name: str) -> None:
     for example in examples:
         assert example.startswith(name.split()[0])
         _parser().parse_args(shlex.split(example))
+
+
+@pytest.mark.parametrize("package", ["matplotlib", "jinja2"])
+def test_a_package_that_is_missing_is_named(package: str, tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/metrics.csv").write_text("epoch,loss\n1,2\n")
+    for name in [name for name in sys.modules if name.startswith((package, "furnace.report"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    assert main(["report", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"error: the package {package} is missing; pip install -r requirements.txt\n"
