@@ -1,25 +1,21 @@
 """What an evaluation leaves to look at: the labels one predictor gave, as PNGs, and a panel of the first images."""
 
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from furnace.data.datasets import Split
+from furnace.engine.background import Background
 from furnace.pictures import colourize, panel, write_png
 from furnace.semi.ensemble import NETWORKS, PREDICTORS
 
 PANEL_ROWS = 4  # images shown in panel.png
-WAITING = 4  # images whose pictures may be unwritten
 
 
-class EvaluationPictures:
-    """Writes pictures in a thread of its own, so that the next image need not wait for compression and disk.
-
-    A context: all is written, or the first error raised, when it is left.
+class EvaluationPictures(Background):
+    """Writes pictures while the next image is scored.
 
     Args:
         saved: the predictor whose labels are written, None for none.
@@ -29,28 +25,17 @@ class EvaluationPictures:
     def __init__(
         self, output: Path, split: Split, predictors: Sequence[str], saved: str | None, short_names: bool
     ) -> None:
+        super().__init__()
         self.output, self.split, self.predictors = output, split, predictors
         self.saved = None if saved is None else predictors.index(saved)
         self.short_names = short_names
         self.captions = panel_captions(predictors)
         self.panel_rows: list[list[np.ndarray]] = []
-        self._writer = ThreadPoolExecutor(max_workers=1)
-        self._unwritten: deque[Future] = deque()
-
-    def __enter__(self) -> "EvaluationPictures":
-        return self
-
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        self._writer.shutdown(cancel_futures=kind is not None)
-        while kind is None and self._unwritten:
-            self._unwritten.popleft().result()
 
     def add(self, number: int, image: Tensor, label: Tensor, predicted: Tensor) -> None:
         """Takes image `number` (H, W, 3), its label (H, W) and what the predictors say (P, H, W), all uint8."""
         if self.saved is not None:
-            if len(self._unwritten) == WAITING:
-                self._unwritten.popleft().result()
-            self._unwritten.append(self._writer.submit(self._save, number, predicted[self.saved].cpu().numpy()))
+            self.do(self._save, number, predicted[self.saved].cpu().numpy())
         if len(self.panel_rows) < PANEL_ROWS:
             shown = predicted[[self.predictors.index(code) for code in self.captions]].cpu().numpy()
             labels = (colourize(indices, self.split.dataset.palette) for indices in [label.numpy(), *shown])

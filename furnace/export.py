@@ -142,15 +142,9 @@ def write_onnx(path: Path, networks: "list[nn.Module]", metadata: Mapping[str, A
 
 def write_state_dict(path: Path, network: "nn.Module", _: Mapping[str, Any]) -> None:
     """Writes what `network.load_state_dict(torch.load(path, weights_only=True))` takes."""
-    import io
+    from furnace.engine.checkpoint import write_tensors
 
-    import torch
-
-    from furnace.engine.files import write_atomically
-
-    content = io.BytesIO()  # torch.save itself hides a full disk behind another error
-    torch.save(network.state_dict(), content)
-    write_atomically(path, lambda file: file.write(content.getbuffer()))
+    write_tensors(path, network.state_dict())
 
 
 def write_safetensors(path: Path, network: "nn.Module", metadata: Mapping[str, Any]) -> None:

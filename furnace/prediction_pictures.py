@@ -3,9 +3,7 @@
 N classes; H and W are an image's size.
 """
 
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from furnace.data.datasets import Dataset
+from furnace.engine.background import Background
 from furnace.engine.files import write_atomically
 from furnace.labels import IGNORE
 from furnace.pictures import IGNORED_COLOUR, colourize, write_png
@@ -23,7 +22,6 @@ FOLDERS = ("index", "color", "overlay", "probability", "disagreement")
 BORDER = (255, 255, 255)
 # By the number of different classes that up to four networks name, from 0, which does not occur: dark where they agree.
 DISAGREEMENT = ((0, 0, 0), (40, 40, 48), (255, 221, 51), (255, 128, 0), (230, 0, 38))
-WAITING = 4  # images whose files may be unwritten
 
 
 @dataclass(frozen=True)
@@ -37,30 +35,16 @@ class Prediction:
     different: np.ndarray | None  # (H, W) uint8: how many different classes the networks name
 
 
-class PredictionPictures:
-    """Writes predictions in a thread of its own, so that the next image need not wait for compression and disk.
-
-    A context: all is written, or the first error raised, when it is left.
-    """
+class PredictionPictures(Background):
+    """Writes predictions while the next image is scored."""
 
     def __init__(self, output: Path, dataset: Dataset) -> None:
+        super().__init__()
         self.output, self.dataset = output, dataset
-        self._writer = ThreadPoolExecutor(max_workers=1)
-        self._unwritten: deque[Future] = deque()
-
-    def __enter__(self) -> "PredictionPictures":
-        return self
-
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        self._writer.shutdown(cancel_futures=kind is not None)
-        while kind is None and self._unwritten:
-            self._unwritten.popleft().result()
 
     def add(self, prediction: Prediction) -> None:
         """Takes it to be written; InputError if one of those before could not be."""
-        if len(self._unwritten) == WAITING:
-            self._unwritten.popleft().result()
-        self._unwritten.append(self._writer.submit(self._save, prediction))
+        self.do(self._save, prediction)
 
     def _save(self, prediction: Prediction) -> None:
         label, palette = prediction.label, self.dataset.palette

@@ -72,10 +72,10 @@ class Snapshots:
         written = []
         for name, path in self.teacher_files(epoch).items():
             if name in networks:
-                _save(path, {"model": networks[name].state_dict()})
+                write_tensors(path, {"model": networks[name].state_dict()})
                 written.append(path)
         written.append(self.folder / "snapshot" / f"model_epoch{epoch}.pth")
-        _save(written[-1], {"model": students_state(networks)})
+        write_tensors(written[-1], {"model": students_state(networks)})
         digests = {str(path.relative_to(self.folder)): sha256(path) for path in written}
         self._write_resume_file({"epoch": epoch, "digests": digests, **progress})
         self._prune(keep)
@@ -138,7 +138,7 @@ class Snapshots:
     def _write_resume_file(self, content: dict) -> None:
         if self.resume_file.is_file() and not self._newest_is_damaged:
             os.replace(self.resume_file, self.previous_resume_file)
-        _save(self.resume_file, content)
+        write_tensors(self.resume_file, content)
         self._newest_is_damaged = False
         self.begun_marker.unlink(missing_ok=True)
 
@@ -172,7 +172,9 @@ def students_state(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     }
 
 
-def _save(path: Path, content: dict) -> None:
+def write_tensors(path: Path, content: dict) -> None:
+    """Writes what `torch.load(path, weights_only=True)` gives back, whole or not at all."""
+
     def write(file: BinaryIO) -> None:
         try:
             torch.save(content, file)
