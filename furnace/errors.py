@@ -13,9 +13,14 @@ class InputError(Exception):
     """Bad input: the message says what was expected, what was found and what to do (exit status 2)."""
 
 
+class CommonInputError(InputError):
+    """Bad input that all processes find alike, so that the first alone says it."""
+
+
 def say(error: object) -> None:
     """One line on standard error; with the setting `debug` an exception's traceback before it."""
     # debug is not read from Settings, because reading them may be what fails.
     if isinstance(error, Exception) and ("debug=1" in sys.argv or os.environ.get("debug") == "1"):
         traceback.print_exception(error)
-    print(f"error: {error}", file=sys.stderr, flush=True)
+    line = str(error).replace("\n", "\\n")
+    print(f"error: {line}", file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ from torch.nn.utils import get_total_norm
 from furnace.batch import Batch
 from furnace.engine.backend import autocast, training_dtype
 from furnace.engine.distributed import World
-from furnace.errors import InputError
+from furnace.errors import CommonInputError
 from furnace.experiment import Experiment
 from furnace.losses import PixelLoss, cross_entropy, ohem_cross_entropy
 from furnace.network.pretrained import load_backbone
@@ -53,7 +53,8 @@ class Learner:
     def step(self, batch: Batch, iteration: int) -> Step:
         """Takes training step `iteration`, counted from 0: gradients of L, both students, both teachers."""
         cps_weight = self.cps_weight(iteration)
-        buffers = self._copied_buffers() if self.settings.skip_nonfinite else []
+        guarded = self.settings.skip_nonfinite > 0 and not self.scaler.is_enabled()  # fp16's scaler guards by itself
+        buffers = self._copied_buffers() if guarded else []
         losses = self.algorithm.accumulate_gradients(batch, cps_weight)
         norms = self._gradient_norms()
         if buffers:
@@ -79,7 +80,7 @@ class Learner:
         """The losses read so far were taken before the last step; a snapshot must not hold what it broke."""
         for student in self.ensemble.students:
             if not torch.stack(torch._foreach_norm(list(student.parameters()))).isfinite().all():
-                raise InputError(
+                raise CommonInputError(
                     f"weights are not finite after iteration {iteration}; the last snapshot is kept; "
                     "lower learning_rate"
                 )

@@ -9,7 +9,7 @@ from furnace.engine.checkpoint import Snapshots
 from furnace.engine.distributed import World
 from furnace.engine.files import claim, remove_leftovers
 from furnace.engine.log import LossMeter, Stopwatch
-from furnace.errors import InputError
+from furnace.errors import CommonInputError
 from furnace.experiment import Experiment
 from furnace.learner import Learner
 
@@ -83,7 +83,8 @@ class Progress:
 
     def _claim_folder(self) -> None:
         """Two runs in one folder would overwrite each other's files."""
-        self._lock = claim(self.settings.snapshot_dir / ".training")
+        folders = {self.settings.OUTPUT_PATH, self.settings.snapshot_dir}
+        self._locks = [claim(folder / ".training") for folder in sorted(folders)]
 
     def _resume(self) -> int:
         """The first iteration to run: 0, or where the newest snapshot ended, with everything put back."""
@@ -95,7 +96,7 @@ class Progress:
         state = None if settings.resume == "never" else self.snapshots.newest()
         if state is None and self.snapshots.of_another_run():
             remedy = "" if settings.resume != "never" else ", or set resume=auto to go on"
-            raise InputError(
+            raise CommonInputError(
                 f"snapshot_dir holds the snapshots of another run: {settings.snapshot_dir}; "
                 f"choose another OUTPUT_PATH or remove them{remedy}"
             )
@@ -109,7 +110,7 @@ class Progress:
             if (old := state["settings"].get(name)) != new
         ]
         if changed and settings.resume != "force":
-            raise InputError(
+            raise CommonInputError(
                 f"cannot resume with other settings: {'; '.join(changed)}; "
                 "set them back, choose another OUTPUT_PATH, or set resume=force"
             )

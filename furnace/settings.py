@@ -97,7 +97,7 @@ class Settings:
     )
     num_workers: int | str = _setting("auto", word_or("auto", integer(0)), "data-loading workers per process")
     skip_nonfinite: int = _setting(
-        0, integer(0), "steps whose loss or gradient is not finite that are left out; one more ends the run"
+        0, integer(0), "steps left out because loss or gradient is not finite; one more ends the run"
     )
     timeout_minutes: float = _setting(
         10.0, number(0, low_allowed=False), "how long processes wait for each other before the run ends"

@@ -79,32 +79,37 @@ class Trainer:
 
         Either way everything is saved that going on needs.
         """
-        if self.start >= self.iterations:
-            if self.world.is_main:
-                print(f"nothing to do: all {self.settings.nepochs} epochs are in {self.settings.snapshot_dir}")
-            return True
         logs = self._logs() if self.world.is_main else None
-        pictures = TrainingPictures(self.experiment.dataset, self.learner, logs.events) if logs else None
-        done = self.start
-        if done % self.iterations_per_epoch == 0:
-            self._validate(done // self.iterations_per_epoch, logs)  # an earlier process may have been ended before
         with StopRequest() as stop, crashes_named():
-            for iteration, raw in self._shown(enumerate(self.batches, self.start)):
-                batch = to_device(raw, self.world.device, self.mean, self.std, self.settings.channels_last)
-                step = self.learner.step(batch, iteration)
-                self.meter.add(iteration, step.terms)
-                if self.meter.due():
-                    self._read_back()
-                done = iteration + 1
-                if pictures and is_due(done, self.settings.picture_iter):
-                    pictures.look(raw, batch, step, done)
-                if done % self.iterations_per_epoch == 0:
-                    self._end_epoch(done // self.iterations_per_epoch, logs)
-                if self._agree(stop, done) == STOP:
-                    break
+            self._validate(self.start, logs)  # an earlier process may have been ended before
+            if self.start < self.iterations:
+                done = self._loop(stop, logs)
+            else:
+                done = self.start
+                if self.world.is_main:
+                    print(f"nothing to do: all {self.settings.nepochs} epochs are in {self.settings.snapshot_dir}")
         if logs:
             logs.close()
-        return done == self.iterations
+        return done >= self.iterations
+
+    def _loop(self, stop: StopRequest, logs: RunLogs | None) -> int:
+        """Step after step, to the end or until all agree to stop; how many iterations are done then."""
+        pictures = TrainingPictures(self.experiment.dataset, self.learner, logs.events) if logs else None
+        for iteration, raw in self._shown(enumerate(self.batches, self.start)):
+            batch = to_device(raw, self.world.device, self.mean, self.std, self.settings.channels_last)
+            step = self.learner.step(batch, iteration)
+            self.meter.add(iteration, step.terms)
+            if self.meter.due():
+                self._read_back()
+            done = iteration + 1
+            if pictures and is_due(done, self.settings.picture_iter):
+                pictures.look(raw, batch, step, done)
+            if done % self.iterations_per_epoch == 0:
+                self._end_epoch(done // self.iterations_per_epoch, logs)
+            if self._agree(stop, done) == STOP:
+                break
+            self._validate(done, logs)
+        return done
 
     def _agree(self, stop: StopRequest, done: int) -> int:
         """What all processes do after `done` iterations; saves if that is part of it."""
@@ -119,7 +124,7 @@ class Trainer:
         return agreed
 
     def _end_epoch(self, epoch: int, logs: RunLogs | None) -> None:
-        """Reads the losses back, writes the epoch's row, and a snapshot and scores when they are due."""
+        """Reads the losses back, writes the epoch's row, and a snapshot when one is due."""
         self._read_back()
         losses = self.progress.shared(self.meter.means())
         self.meter.reset()
@@ -136,20 +141,22 @@ class Trainer:
         }
         self.stopwatch.reset()
         if logs:
-            logs.add(row, self.learner.ensemble.predictors() if self.settings.validate_epochs else ())
+            scored = 0 < self.settings.validate_epochs <= self.settings.nepochs
+            logs.add(row, self.learner.ensemble.predictors() if scored else ())
         if is_due(epoch, self.settings.snapshot_iter) or epoch == self.settings.nepochs:
             self.progress.save_epoch(epoch)
-        self._validate(epoch, logs)
 
-    def _validate(self, epoch: int, logs: RunLogs | None) -> None:
-        """Scores the networks as they are, if that is due after this epoch and was not done."""
-        if not is_due(epoch, self.settings.validate_epochs):
+    def _validate(self, done: int, logs: RunLogs | None) -> None:
+        """Scores the networks after `done` iterations, if an epoch is over, that is due after it, and was not done."""
+        epoch, rest = divmod(done, self.iterations_per_epoch)
+        if rest or not is_due(epoch, self.settings.validate_epochs):
             return
         if self.world.highest(int(logs is not None and logs.lack_scores(epoch))):
+            self.progress.save_within(done)  # it may take long
             with self.stopwatch.stopped():
                 scores = validate(self.experiment, self.world, self.learner.ensemble, f"epoch {epoch}")
             if logs:
-                logs.add_scores(epoch, epoch * self.iterations_per_epoch, scores)
+                logs.add_scores(epoch, done, scores)
 
     def _logs(self) -> RunLogs:
         epochs_done = self.start // self.iterations_per_epoch

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from furnace.engine import launch
 from furnace.engine.checkpoint import Snapshots, students_state
 from furnace.engine.files import write_atomically, write_text
 from furnace.engine.log import EpochTable, LossMeter, NotFinite, RunLogs, Stopwatch, waiting_advice
@@ -229,3 +230,33 @@ def test_colours_and_panel() -> None:
     assert colours[0, 1].tolist() == [4, 5, 6] and colours[1, 0].tolist() == [224, 224, 192]
     sheet = panel([[colours, colours]], ["one", "two"])
     assert sheet.dtype == np.uint8 and (sheet == [4, 5, 6]).all(axis=2).sum() == 4
+
+
+@pytest.mark.parametrize("line", ["1,0.5,mine", "1"])
+def test_a_table_of_epochs_with_a_cell_too_many_or_too_few_is_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "metrics.csv").write_text(f"epoch,loss\n{line}\n")
+    with pytest.raises(InputError, match=r"not a table of epochs: .*longer or shorter"):
+        EpochTable(tmp_path / "metrics.csv", last_epoch=1)
+
+
+def test_columns_of_an_earlier_start_stay(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("epoch,loss,note\n1,0.5,mine\n")
+    table = EpochTable(tmp_path / "metrics.csv", last_epoch=1)
+    table.append({"epoch": 2, "loss": 0.25, "new": 3.0})
+    assert (tmp_path / "metrics.csv").read_text() == "epoch,loss,new,note\n1,0.5,,mine\n2,0.25,3,\n"
+
+
+@pytest.mark.parametrize(
+    ("ends", "status"),
+    [
+        ([(0.0, 0, -15), (1.0, 1, -9)], 137),
+        ([(0.0, 1, 1), (30.1, 0, -9)], 1),  # torchrun's own kill
+        ([(0.0, 1, 1), (0.1, 0, -15)], 1),
+        ([(0.0, 1, 1), (0.2, 0, 2)], 2),
+        ([(0.0, 1, -11), (0.1, 0, 1)], 139),
+        ([(0.0, 0, -15)], 143),
+    ],
+)
+def test_one_status_for_all_processes(ends: list, status: int, capsys: pytest.CaptureFixture) -> None:
+    assert launch._status(ends) == status
+    assert ("was ended by SIG" in capsys.readouterr().err) == (status in (137, 139))

@@ -16,6 +16,7 @@ import pytest
 import torch
 from conftest import REPOSITORY
 
+from furnace import validation
 from furnace.engine.signals import StopRequest
 from furnace.errors import InputError
 from furnace.learner import Learner
@@ -240,6 +241,10 @@ def test_two_processes_stop_together_and_go_on_as_if_nothing_had_been(tiny: list
             text, _ = process.communicate(timeout=120)
             assert process.returncode == status, text
             assert "Traceback" not in text
+            if status == STOPPED:
+                assert "asked to stop (SIGTERM)" in text
+                done = torch.load(output / "resume.pth", weights_only=True)["iteration"]
+                assert f"iteration {done} of {ITERATIONS} is saved" in text
     assert torch.load(outputs[0] / "resume.pth", weights_only=True)["iteration"] == ITERATIONS
     assert_same_run(*outputs)
 
@@ -284,3 +289,31 @@ def test_when_torchrun_is_killed_its_processes_stop_and_save(tiny: list[str], tm
     process.kill()
     output, _ = process.communicate(timeout=60)  # at the end of all that write to its output
     assert "asked to stop (SIGTERM)" in output and "Traceback" not in output
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_signal_during_an_evaluation_asks_to_start_again(
+    run: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, name: str
+) -> None:
+    assert run("train", "nepochs=1") == 0
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    monkeypatch.setattr(validation, "predicted_labels", lambda *_: os.kill(os.getpid(), number))
+    with pytest.raises(SystemExit) as left:
+        run("eval")
+    assert left.value.code == STOPPED and signal.getsignal(number) is before
+    assert f"stopped ({name}); start again to go on" in capsys.readouterr().out
+
+
+def test_two_runs_that_share_an_output_alone_are_refused_too(
+    experiment: Path, tiny: list[str], run: Callable, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    command = [sys.executable, "-m", "furnace", "train", str(experiment), *tiny, "nepochs=1000"]
+    process = start(*command, f"snapshot_dir={tmp_path / 'one'}")
+    try:
+        wait_for(tmp_path / "one/resume.pth", process)
+        assert run("train", f"snapshot_dir={tmp_path / 'other'}") == 2
+        assert f"error: another process uses {tmp_path / 'run'}: " in capsys.readouterr().err
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)

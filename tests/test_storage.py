@@ -1,7 +1,9 @@
 """Disks that are full or read-only, files that vanish or are cut: the run says so, and loses nothing."""
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -11,7 +13,7 @@ import pytest
 import torch
 from test_engine import PROGRESS, small_ensemble
 from test_pretrained import RunsCode
-from test_resume import assert_same_run, before_step
+from test_resume import KilledError, assert_same_run, before_step
 
 from furnace.engine.checkpoint import Snapshots
 from furnace.errors import InputError
@@ -189,3 +191,34 @@ def test_code_in_a_snapshot_does_not_run(tmp_path: Path, monkeypatch: pytest.Mon
     with suppress(Exception):
         torch.load(name, weights_only=False)
     assert Path("ran").exists()  # it would be seen
+
+
+def test_epochs_that_count_anew_are_not_taken_for_old_ones(tmp_path: Path) -> None:
+    """With another batch size, forced, an epoch's number falls: what was saved last stays, whatever its number."""
+    snapshots, networks = Snapshots(tmp_path), small_ensemble().networks()
+    for epoch in (14, 15, 16, 9, 10, 11):
+        snapshots.save(epoch, networks, {**PROGRESS, "iteration": epoch}, keep=1)
+        assert snapshots.newest()["epoch"] == epoch
+    snapshots.resume_file.unlink()
+    assert snapshots.newest()["epoch"] == 10
+
+
+def test_a_run_that_never_resumes_puts_the_old_one_aside(
+    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before_step(monkeypatch, {4: lambda: os.kill(os.getpid(), signal.SIGTERM)})
+    assert run("train") == 75
+    before_step(monkeypatch, {2: lambda: (_ for _ in ()).throw(KilledError)})
+    with pytest.raises(KilledError):
+        run("train", "resume=never")
+    assert Snapshots(tmp_path / "run").newest() is None
+    assert torch.load(tmp_path / "run/resume.before.pth", weights_only=True)["iteration"] == 5
+
+
+def test_what_cannot_be_renamed_is_one_line(tmp_path: Path) -> None:
+    snapshots, networks = Snapshots(tmp_path), small_ensemble().networks()
+    snapshots.save_within(0, networks, PROGRESS)
+    snapshots.previous_resume_file.mkdir()
+    with pytest.raises(InputError, match="cannot write"):
+        snapshots.save_within(0, networks, PROGRESS)
+    assert snapshots.newest() is not None

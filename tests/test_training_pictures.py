@@ -1,6 +1,8 @@
 """What is seen of a run while it trains: pictures, scalars and scores, none of which changes it."""
 
 import csv
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +10,9 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_resume import KilledError, assert_same_run
+from test_resume import KilledError, assert_same_run, before_step
 
 from furnace import train
 from furnace.data.datasets import VOC
@@ -103,6 +106,38 @@ def test_scores_that_a_kill_prevented_are_made_up_for(
         run("train", *settings)
     assert [row["mIoU_v3"] == "" for row in rows(tmp_path / "run")] == [False, True]
     monkeypatch.setattr(train, "validate", validate)
+    assert run("train", *settings) == 0
+    assert run("train", *settings, f"OUTPUT_PATH={tmp_path / 'straight'}") == 0
+    assert_same_run(tmp_path / "run", tmp_path / "straight")
+
+
+def test_scores_of_the_last_epoch_are_made_up_for_and_stay_when_no_more_are_asked_for(
+    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    validate = train.validate
+
+    def dies(*_: object) -> dict[str, float]:
+        raise KilledError
+
+    monkeypatch.setattr(train, "validate", dies)
+    with pytest.raises(KilledError):
+        run("train", "nepochs=1", "validate_epochs=1")
+    monkeypatch.setattr(train, "validate", validate)
+    assert run("train", "nepochs=1", "validate_epochs=1") == 0
+    assert "nothing to do" in capsys.readouterr().out
+    (only,) = rows(tmp_path / "run")
+    assert float(only["mIoU_v4"]) > 0
+    assert run("train", "nepochs=2", "resume=force", "validate_epochs=0") == 0
+    assert [row["mIoU_v4"] for row in rows(tmp_path / "run")] == [only["mIoU_v4"], ""]
+
+
+def test_a_signal_comes_before_a_validation(run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which may take longer than a scheduler waits; the next start makes up for it."""
+    before_step(monkeypatch, {6: lambda: os.kill(os.getpid(), signal.SIGTERM)})
+    settings = ["validate_epochs=1", "snapshot_iter=3", "picture_iter=0"]
+    assert run("train", *settings) == 75
+    assert rows(tmp_path / "run")[0]["mIoU_v3"] == ""
+    assert torch.load(tmp_path / "run/resume.pth", weights_only=True)["iteration"] == 7
     assert run("train", *settings) == 0
     assert run("train", *settings, f"OUTPUT_PATH={tmp_path / 'straight'}") == 0
     assert_same_run(tmp_path / "run", tmp_path / "straight")

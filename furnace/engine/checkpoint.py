@@ -9,7 +9,6 @@ are the published ones. Published CPS runs named theirs `snapshot/epoch-{N}.pth`
 `resume.pth` alone, which then holds the networks too: nothing there is to be evaluated.
 """
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor, nn
 
-from furnace.engine.files import remove_leftovers, sha256, write_atomically, write_text
+from furnace.engine.files import remove_leftovers, sha256, write_atomically, write_text, writing
 from furnace.errors import InputError
 from furnace.network.pretrained import fill, name_some, read_tensors, require_named
 
@@ -64,7 +63,14 @@ class Snapshots:
             remove_leftovers(folder, "*.pth")
 
     def begin(self) -> None:
-        """Marks the folder as a new run's, so that a first snapshot cut short is not taken for another run's."""
+        """Marks the folder as a new run's, so that a first snapshot cut short is not taken for another run's.
+
+        What an earlier run could have gone on from is put aside.
+        """
+        for path in (self.resume_file, self.previous_resume_file):
+            if path.is_file():
+                with writing(path):
+                    path.replace(path.with_suffix(".before.pth"))
         write_text(self.begun_marker, "")
 
     def save(self, epoch: int, networks: Mapping[str, nn.Module], progress: dict, keep: int | None) -> None:
@@ -78,7 +84,7 @@ class Snapshots:
         write_tensors(written[-1], {"model": students_state(networks)})
         digests = {str(path.relative_to(self.folder)): sha256(path) for path in written}
         self._write_resume_file({"epoch": epoch, "digests": digests, **progress})
-        self._prune(keep)
+        self._prune(epoch, keep)
 
     def save_within(self, epochs_done: int, networks: Mapping[str, nn.Module], progress: dict) -> None:
         """Writes all that going on needs in the middle of an epoch to `resume.pth`."""
@@ -136,11 +142,13 @@ class Snapshots:
                 fill(networks[name], _model_state(path), path)
 
     def _write_resume_file(self, content: dict) -> None:
-        if self.resume_file.is_file() and not self._newest_is_damaged:
-            os.replace(self.resume_file, self.previous_resume_file)
+        with writing(self.resume_file):
+            if self.resume_file.is_file() and not self._newest_is_damaged:
+                self.resume_file.replace(self.previous_resume_file)
         write_tensors(self.resume_file, content)
         self._newest_is_damaged = False
-        self.begun_marker.unlink(missing_ok=True)
+        with writing(self.begun_marker):
+            self.begun_marker.unlink(missing_ok=True)
 
     def _check(self, progress: dict, source: Path) -> None:
         """Raises InputError if a resume file lacks something, or a network's file is not what was written."""
@@ -154,13 +162,17 @@ class Snapshots:
             if sha256(path) != digest:
                 raise InputError(f"snapshot damaged: {path} is not what was written")
 
-    def _prune(self, keep: int | None) -> None:
-        """Removes old epochs; the two that the resume files need are the newest, so at least two stay."""
+    def _prune(self, newest: int, keep: int | None) -> None:
+        """Removes epochs before `newest`, which was saved last; at least two stay, for the two resume files.
+
+        Epochs of a higher number, of another batch size before resume=force, are left alone.
+        """
         if keep is None:
             return
-        for epoch in self.epochs()[: -max(keep, 2)]:
+        for epoch in [epoch for epoch in self.epochs() if epoch <= newest][: -max(keep, 2)]:
             for path in [self.students_file(epoch), *self.teacher_files(epoch).values()]:
-                path.unlink(missing_ok=True)
+                with writing(path):
+                    path.unlink(missing_ok=True)
 
 
 def students_state(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:

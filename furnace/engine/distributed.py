@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from furnace.engine.sync_batch_norm import with_cpu_sync
-from furnace.errors import EXIT_FAILED, InputError, say
+from furnace.errors import EXIT_FAILED, CommonInputError, InputError, say
 
 ADDRESS_OF_INTERFACE = 0x8915  # SIOCGIFADDR of Linux
 JOIN_LIMIT = timedelta(minutes=5)  # torchrun starts processes together; what takes longer hangs
@@ -80,7 +80,7 @@ class World:
         if self.size > 1:
             dist.all_gather_object(values, value)
         if any(other != value for other in values):
-            raise InputError(f"processes differ in {meaning}; found {', '.join(map(str, values))}")
+            raise CommonInputError(f"processes differ in {meaning}; found {', '.join(map(str, values))}")
 
     def synchronized(self, network: nn.Module) -> nn.Module:
         """The network with batch norms that take their statistics over all processes."""
@@ -179,7 +179,8 @@ def lost_contact(error: Exception) -> str | None:
 
 def _reason(error: Exception) -> str:
     """The first line, without the place in the library's source that stands before it."""
-    return re.sub(r"^.*?\[\S*\.cc:\d+\] ", "", str(error).split("\n", 1)[0]).rstrip(". ")
+    reason = re.sub(r"^.*?\[\S*\.cc:\d+\] ", "", str(error).split("\n", 1)[0])
+    return re.split(r"\. |, remote=", reason)[0].rstrip(". ")
 
 
 def leave_world() -> None:

@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 import torch
 
 from furnace.engine.distributed import World, environment_integer, join_world, leave_world, lost_contact
-from furnace.engine.signals import stop_with_parent
-from furnace.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_RESUBMIT, InputError, say
+from furnace.engine.signals import resubmit_on_signal, stop_with_parent
+from furnace.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_RESUBMIT, CommonInputError, InputError, say
 
 Work = Callable[[World], int]
+PATIENCE = 25  # seconds; torchrun kills what does not end within 30
 
 
 def in_processes(work: Work, arguments: Sequence[str], gpus_wanted: int | str, timeout_minutes: float) -> int:
@@ -33,14 +34,16 @@ def in_processes(work: Work, arguments: Sequence[str], gpus_wanted: int | str, t
     if processes > 1 and not launched_by_torchrun():
         return launch(arguments, max(1, gpus), timeout_minutes)
     if processes == 1:
-        return _with_last_words(work, join_world(gpus, timeout_minutes))
+        with resubmit_on_signal():
+            return _with_last_words(work, join_world(gpus, timeout_minutes))
     stop_with_parent()
     try:
         world = join_world(gpus, timeout_minutes)
         status = _with_last_words(work, world)
         leave_world()
     except InputError as error:
-        say(error)
+        if not isinstance(error, CommonInputError) or os.environ.get("RANK") == "0":
+            say(error)
         status = EXIT_BAD_INPUT
     except Exception as error:
         status = EXIT_FAILED
@@ -137,8 +140,8 @@ def launch(arguments: Sequence[str], processes_here: int, timeout_minutes: float
     try:
         run(get_args_parser().parse_args(options))
     except ChildFailedError as error:
-        failures = sorted(error.failures.items(), key=lambda failure: failure[1].timestamp)
-        return _status({rank: failure.exitcode for rank, failure in failures})
+        failures = error.failures.items()
+        return _status([(failure.timestamp, rank, failure.exitcode) for rank, failure in failures])
     except SignalException:
         return EXIT_RESUBMIT
     except dist.DistError as error:
@@ -149,18 +152,24 @@ def launch(arguments: Sequence[str], processes_here: int, timeout_minutes: float
     return 0
 
 
-def _status(codes: dict[int, int]) -> int:
-    """One for all ranks' exit codes, the first one first: bad input before a kill before what followed from it."""
-    if EXIT_BAD_INPUT in codes.values():
+def _status(ends: Sequence[tuple[float, int, int]]) -> int:
+    """One exit status for all, from each failed process's time, rank and exit code.
+
+    Bad input comes before a kill, and that before what follows from it: torchrun ends the others with SIGTERM, and with
+    SIGKILL after PATIENCE.
+    """
+    first = min(ends)[0]
+    if any(code == EXIT_BAD_INPUT for _, _, code in ends):
         return EXIT_BAD_INPUT
-    for rank, code in codes.items():
-        if code < 0 and code != -signal.SIGTERM:  # that is how torchrun ends the others
+    for moment, rank, code in sorted(ends):
+        by_torchrun = code == -signal.SIGTERM or (code == -signal.SIGKILL and moment > first + PATIENCE)
+        if code < 0 and not by_torchrun:
             say(
                 f"process {rank} was ended by {signal.Signals(-code).name}{', perhaps for its memory' * (code == -9)}; "
                 "what was saved stays, start again to go on"
             )
             return 128 - code  # as shells have it
-    return next(iter(codes.values()))
+    return next((code for _, _, code in sorted(ends) if code > 0), 128 + signal.SIGTERM)
 
 
 def _rendezvous(nodes: int, timeout_minutes: float) -> list[str]:

@@ -102,9 +102,12 @@ class EpochTable:
         if last_epoch > 0 and path.is_file():
             try:
                 with open(path, newline="", encoding="utf-8") as file:
-                    self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= last_epoch]
-            except (KeyError, TypeError, ValueError, csv.Error):
-                raise InputError(f"not a table of epochs: {path}; mend it or move it away") from None
+                    rows = list(csv.DictReader(file))
+                if any(None in row or None in row.values() for row in rows):
+                    raise ValueError("a row is longer or shorter than the first line")
+                self.rows = [row for row in rows if int(row["epoch"]) <= last_epoch]
+            except (KeyError, TypeError, ValueError, OSError, csv.Error) as error:
+                raise InputError(f"not a table of epochs: {path}: {error}; mend it or move it away") from None
 
     def append(self, row: dict[str, float | int | str]) -> None:
         self.rows.append({name: _cell(value) for name, value in row.items()})
@@ -117,9 +120,8 @@ class EpochTable:
 
     def _write(self) -> None:
         text = io.StringIO()
-        table = csv.DictWriter(
-            text, fieldnames=list(self.rows[-1]), lineterminator="\n", restval="", extrasaction="ignore"
-        )
+        columns = dict.fromkeys(name for row in reversed(self.rows) for name in row)  # those of an earlier start, too
+        table = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n", restval="")
         table.writeheader()
         table.writerows(self.rows)
         write_text(self.path, text.getvalue())

@@ -4,7 +4,11 @@ import os
 import select
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
+
+from furnace.errors import EXIT_RESUBMIT
 
 ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # SIGUSR1: what schedulers send before they take a machine
 
@@ -34,6 +38,22 @@ class StopRequest:
         if self and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
+
+
+@contextmanager
+def resubmit_on_signal() -> Iterator[None]:
+    """Lets SIGTERM and SIGUSR1 end what has nothing to save; the exit status says that it can be started again."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        print(f"stopped ({signal.Signals(number).name}); start again to go on", flush=True)
+        raise SystemExit(EXIT_RESUBMIT)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def stop_with_parent() -> None:
