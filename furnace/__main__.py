@@ -4,14 +4,15 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn
 
 from furnace.errors import EXIT_BAD_INPUT, EXIT_RESUBMIT, InputError, say
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs one command and returns its exit status; bad input is one line on standard error and status 2."""
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         return options.run(options, arguments)
     except InputError as error:
         if os.environ.get("LOCAL_RANK", "0") == "0":  # before they part, all processes find the same
@@ -28,8 +29,16 @@ def main(arguments: Sequence[str]) -> int:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with arguments as everything else is said."""
+
+    def error(self, message: str) -> NoReturn:
+        say(f"{message}; see {self.prog} --help")
+        self.exit(EXIT_BAD_INPUT)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m furnace",
         description="Ensemble Teacher: semi-supervised semantic segmentation",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -51,6 +51,7 @@ def _formats(text: str) -> tuple[str, ...]:
 
 
 def _export(options: argparse.Namespace, read_texts: ReadTexts) -> int:
+    from furnace.engine.files import require_writable
     from furnace.semi.ensemble import PREDICTORS
     from furnace.validation import filled_networks
 
@@ -64,6 +65,7 @@ def _export(options: argparse.Namespace, read_texts: ReadTexts) -> int:
             "name a folder, or one of v0, v0_2, v1, v1_2 as --ensemble"
         )
     networks = filled_networks(trained.experiment, trained.snapshots, trained.epoch, [trained.predictor])
+    require_writable(options.out.absolute().parent if is_file else options.out)
     metadata = metadata_of(trained)
     for name in formats:
         if name == "onnx":
@@ -79,6 +81,10 @@ def _export(options: argparse.Namespace, read_texts: ReadTexts) -> int:
 
 def _wanted_formats(out: Path, asked: tuple[str, ...] | None) -> tuple[str, ...]:
     """Those of the file's ending, or those asked for; InputError if these are not the same."""
+    if out.suffix.lower() in (".pt", ".bin", ".ckpt", ".onnx", ".pth", ".safetensors") and (
+        out.suffix not in ENDINGS.values() or out.is_dir()
+    ):
+        raise InputError(f"--out: expected a folder, or a file that ends in {', '.join(ENDINGS.values())}, found {out}")
     by_ending = tuple(name for name, ending in ENDINGS.items() if out.suffix == ending)
     if by_ending and asked not in (None, by_ending):
         raise InputError(f"--format: {out} is {by_ending[0]}, found {','.join(asked)}; name a folder, or leave it out")
@@ -125,6 +131,7 @@ def write_onnx(path: Path, networks: "list[nn.Module]", metadata: Mapping[str, A
         session_of,
     )
 
+    print(f"{path}: recording and comparing, which takes half a minute or so", flush=True)
     predictor = PredictorGraph(networks).eval()
     graph = onnx_bytes(predictor, metadata)
     session, generator = session_of(graph), np.random.default_rng(0)

@@ -56,8 +56,24 @@ def _predict(options: argparse.Namespace, read_texts: ReadTexts) -> int:
         raise InputError("no image named; expected files, folders, patterns in quotes or videos; add one")
     sources = find_sources(images, left_out=[output / name for name in FOLDERS])
     require_writable(output)
+    require_predictions_alone(output, sources)
     predict_sources(trained, sources, output, options.probabilities, options.disagreement)
     return 0
+
+
+def require_predictions_alone(output: Path, sources: "Sequence[Source]") -> None:
+    """Raises InputError if a folder that predictions are written into holds anything else; claims it otherwise."""
+    from furnace.engine.files import write_text
+    from furnace.prediction_pictures import FOLDERS
+
+    marker = output / ".predictions"
+    for name in FOLDERS:
+        folder = output / name
+        if not marker.is_file() and folder.is_dir() and any(folder.iterdir()):
+            raise InputError(f"--out: {folder} holds files that are no predictions; name another folder")
+        if source := next((one.path for one in sources if one.path.resolve().is_relative_to(folder.resolve())), None):
+            raise InputError(f"--out: {source} is to be labelled and lies where predictions go; name another folder")
+    write_text(marker, "")
 
 
 def predict_sources(

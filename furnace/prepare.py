@@ -7,8 +7,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 if TYPE_CHECKING:  # torch, OpenCV and scipy are not needed to show help
     from furnace.data.prepare.plan import Plan
 
@@ -236,6 +234,8 @@ def _processes(options: argparse.Namespace) -> int:
 
 
 def _images_bar(steps: Iterable, total: int) -> Iterable:
+    from tqdm import tqdm
+
     return tqdm(steps, total=total, unit="image", dynamic_ncols=True)
 
 
@@ -243,5 +243,7 @@ def _images_bar(steps: Iterable, total: int) -> Iterable:
 def _bytes_bar(file: Path) -> Iterator[Callable[[int], None]]:
     """A bar that is told how far `file` is read."""
     size = file.stat().st_size
+    from tqdm import tqdm
+
     with tqdm(total=size, desc=f"unpacking {file.name}", unit="B", unit_scale=True, dynamic_ncols=True) as bar:
         yield lambda place: bar.update(place - bar.n)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from furnace.engine.files import write_text
-from furnace.engine.results import append_rows, score_columns
+from furnace.engine.results import append_rows, scales_text, score_columns
 from furnace.experiment import Experiment
 from furnace.metrics import Scores
 from furnace.record import plain, read_record
@@ -43,7 +43,7 @@ def report(
                     name: str(trained.get(name, plain(getattr(settings, name))))
                     for name in ("method", "labeled_ratio", "backbone", "seed")
                 },
-                "scales": " ".join(f"{scale:g}" for scale in settings.eval_scales),
+                "scales": scales_text(settings.eval_scales),
                 "flip": str(int(settings.eval_flip)),
                 "evaluated_at": time.strftime("%Y-%m-%d %H:%M:%S"),
                 **score_columns(scores, classes),

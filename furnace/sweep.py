@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from furnace.engine.signals import ASKING
 from furnace.errors import EXIT_FAILED, EXIT_RESUBMIT, InputError
-from furnace.trained import ReadTexts, take_any_order
+from furnace.trained import ReadTexts, require_readable, take_any_order
 
 if TYPE_CHECKING:  # torch is not needed to show help
     from furnace.experiment import Experiment
 
 STOPPED = (EXIT_RESUBMIT, 130, -signal.SIGINT, -signal.SIGTERM, -signal.SIGUSR1)  # then the next does not begin
+VARIED = {"methods": "method", "ratios": "labeled_ratio", "seeds": "seed"}  # the setting of each list
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -38,7 +39,9 @@ def add_parser(commands: argparse._SubParsersAction, read_texts: ReadTexts) -> N
     )
     command.add_argument("--seeds", default="0,1,2", metavar="LIST", help="default: 0,1,2")
     command.add_argument("--launcher", choices=("local", "slurm"), default="local", help="slurm: only write the jobs")
-    command.add_argument("--out", type=Path, default=Path("sweep_slurm.sh"), metavar="FILE", help="slurm's file")
+    command.add_argument(
+        "--out", type=Path, default=Path("sweep_slurm.sh"), metavar="FILE", help="slurm's file (default sweep_slurm.sh)"
+    )
     command.add_argument("--dry-run", action="store_true", help="say what is done and what is missing")
     command.set_defaults(run=lambda options, _: _sweep(options, read_texts))
     take_any_order(command)
@@ -52,21 +55,55 @@ class Job:
     pairs: tuple[str, ...]  # its settings, as NAME=VALUE
     experiment: "Experiment"  # with these settings
 
-    def is_done(self) -> bool:
-        """Whether the last epoch has a snapshot, and all that it is evaluated with stands in log_df.csv."""
-        from furnace.engine.checkpoint import Snapshots
-        from furnace.engine.results import read_table
-        from furnace.evaluate import chosen_predictors
+    def scores(self) -> dict[str, float]:
+        """Mean IoU of the last epoch by predictor, as log_df.csv has it for this run's way of evaluating."""
+        import pandas as pd
+
+        from furnace.engine.results import read_table, scales_text
 
         settings, table = self.experiment.settings, self.experiment.log_table
-        snapshots = Snapshots(settings.snapshot_dir)
-        if settings.nepochs not in snapshots.epochs() or not table.is_file():
-            return False
+        if not table.is_file():
+            return {}
+        known = {
+            "folder": settings.OUTPUT_PATH.name,
+            "epoch": str(settings.nepochs),
+            "method": settings.method,
+            "labeled_ratio": str(settings.labeled_ratio),
+            "seed": str(settings.seed),
+            "scales": scales_text(settings.eval_scales),
+            "flip": str(int(settings.eval_flip)),
+        }
         rows = read_table(table)
-        model_file = snapshots.students_file(settings.nepochs).name
-        rows = rows[(rows["folder"] == settings.OUTPUT_PATH.name) & (rows["model_file"] == model_file)]
+        rows = rows[(rows[list(known)] == pd.Series(known)).all(axis=1) & rows["mean_IU"].ne("")]
+        return dict(zip(rows["Ensemble"], rows["mean_IU"].astype(float), strict=True))
+
+    def is_done(self) -> bool:
+        """Whether the last epoch has a snapshot, and all that it is evaluated with stands in log_df.csv.
+
+        Raises:
+            InputError: the folder holds a run with other settings.
+        """
+        from furnace.engine.checkpoint import Snapshots
+        from furnace.evaluate import chosen_predictors
+        from furnace.record import read_record
+
+        settings = self.experiment.settings
+        trained = read_record(settings.OUTPUT_PATH).get("settings", {})
+        changed = [
+            f"{name} was {trained[name]}, is {value}"
+            for name, value in self.experiment.result_settings().items()
+            if name in trained and trained[name] != value and name != "pretrained_model"  # a checkout may move
+        ]
+        if changed:
+            raise InputError(
+                f"{self.title}: {settings.OUTPUT_PATH} holds a run with other settings: {'; '.join(changed)}; "
+                "set them back, or OUTPUT_PATH to other folders, with {method} and {labeled_ratio} in it"
+            )
+        snapshots = Snapshots(settings.snapshot_dir)
+        if settings.nepochs not in snapshots.epochs():
+            return False
         has_teachers = snapshots.has_teachers(settings.nepochs)
-        return set(rows["Ensemble"]).issuperset(chosen_predictors(settings.ensemble, has_teachers, snapshots.folder))
+        return set(self.scores()).issuperset(chosen_predictors(settings.ensemble, has_teachers, snapshots.folder))
 
     def run(self) -> int:
         """Trains and evaluates, each in a process of its own; the status of the first that failed, else 0."""
@@ -79,14 +116,9 @@ class Job:
 
 
 def _status_of(command: Sequence[str]) -> int:
-    """Runs a command that gets every signal this process gets, so that it can save what it has."""
-    with subprocess.Popen(command) as child:
-
-        def pass_on(number: int, _: object) -> None:
-            if number != signal.SIGINT:  # a terminal sends it to both
-                child.send_signal(number)
-
-        before = {number: signal.signal(number, pass_on) for number in ASKING}
+    """Runs a command in a group of its own and passes every signal on, so that it can save what it has."""
+    with subprocess.Popen(command, process_group=0) as child:
+        before = {number: signal.signal(number, lambda got, _: child.send_signal(got)) for number in ASKING}
         try:
             return child.wait()
         finally:
@@ -123,11 +155,17 @@ def _sweep(options: argparse.Namespace, read_texts: ReadTexts) -> int:
 def _jobs(options: argparse.Namespace, read_texts: ReadTexts) -> Iterable[Job]:
     """All combinations; a seed other than 0 stands in the folder's name. InputError if the settings of one are bad."""
     from furnace.experiment import read_experiment
+    from furnace.network.pretrained import check_weights
 
-    lists = {name: _list(getattr(options, name), name) for name in ("methods", "ratios", "seeds")}
+    lists = {name: _list(options, name) for name in VARIED}
+    texts = {name: text for name, text in read_texts(options.settings).items() if text}
+    for pair in options.settings:
+        if (name := pair.partition("=")[0]) in VARIED.values():
+            raise InputError(f"{pair}: a sweep has lists; say --{next(o for o, n in VARIED.items() if n == name)}")
+    common = [f"{name}={text}" for name, text in texts.items() if name not in VARIED.values()]
     folders = set()
     for ratio, method, seed in product(lists["ratios"], lists["methods"], lists["seeds"]):
-        pairs = [*options.settings, f"method={method}", f"labeled_ratio={ratio}", f"seed={seed}"]
+        pairs = [*common, f"method={method}", f"labeled_ratio={ratio}", f"seed={seed}"]
         experiment = read_experiment(options.experiment, read_texts(pairs))
         output = experiment.settings.OUTPUT_PATH
         if experiment.settings.seed != 0:
@@ -142,13 +180,20 @@ def _jobs(options: argparse.Namespace, read_texts: ReadTexts) -> Iterable[Job]:
         experiment = read_experiment(options.experiment, read_texts(pairs))
         if experiment.settings.nepochs is None:
             raise InputError(f"labeled_ratio: {ratio} has no number of epochs of its own in config.py; set nepochs")
+        check_weights(experiment.settings.pretrained_model, experiment.settings.backbone, experiment.settings.width)
+        for which in ("labeled", "unlabeled"):
+            experiment.split(which)  # its list is there
         yield Job(f"{method} 1/{ratio} seed {seed}", tuple(pairs), experiment)
 
 
-def _list(text: str, name: str) -> list[str]:
+def _list(options: argparse.Namespace, name: str) -> list[str]:
+    """The values of an option that are told apart by commas; InputError if one is none of its setting's."""
+    text = getattr(options, name)
     values = [value.strip() for value in text.split(",")]
     if not all(values) or len(set(values)) < len(values):
         raise InputError(f"--{name}: expected different values with commas between them, found {text!r}; mend it")
+    for value in values:
+        require_readable(name, VARIED[name], value)
     return values
 
 
@@ -173,21 +218,15 @@ def _write_slurm(path: Path, jobs: Sequence[Job]) -> None:
 
 def _print_table(jobs: Sequence[Job]) -> None:
     """Mean IoU of the last epoch by ratio and method: of the teachers together, else of the students."""
-    from furnace.engine.results import read_table
     from furnace.report.summary import HEADLINES, Statistic
 
-    table = read_table(jobs[0].experiment.log_table) if jobs[0].experiment.log_table.is_file() else None
     found: dict[tuple[int, str, str], list[float]] = {}
     for job in jobs:
-        settings = job.experiment.settings
-        if table is None:
-            continue
-        rows = table[(table["folder"] == settings.OUTPUT_PATH.name) & (table["epoch"] == str(settings.nepochs))]
-        scores = dict(zip(rows["Ensemble"], rows["mean_IU"], strict=True))
-        if code := next((code for code in HEADLINES if scores.get(code)), None):
-            found.setdefault((settings.labeled_ratio, settings.method, code), []).append(float(scores[code]))
+        scores, settings = job.scores(), job.experiment.settings
+        if code := next((code for code in HEADLINES if code in scores), None):
+            found.setdefault((settings.labeled_ratio, settings.method, code), []).append(scores[code])
     print("\nmean IoU of the last epoch in percent, mean and deviation over seeds")
     for (ratio, method, code), scores in found.items():
         statistic = Statistic.of(scores)
         deviation = "" if statistic.deviation is None else f" ± {statistic.deviation:.2f}"
-        print(f"  1/{ratio:<3} {method:<11} {code:<3} {statistic.mean:6.2f}{deviation}  ({statistic.count} seeds)")
+        print(f"  1/{ratio:<3} {method:<11} {code:<3} {statistic.mean:6.2f}{deviation}  (seeds: {statistic.count})")

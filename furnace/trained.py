@@ -68,13 +68,15 @@ def find_trained(options: argparse.Namespace, pairs: Sequence[str], read_texts: 
     texts = dict(read_texts(pairs))
     if options.weights is not None:
         run = options.weights.absolute()
-        if not run.is_dir():
+        if not (run / "snapshot").is_dir():
             raise InputError(f"no run: {run}: expected a run's folder, which holds snapshot; check --weights")
         texts["OUTPUT_PATH"] = texts["snapshot_dir"] = str(run)
     if texts.get("OUTPUT_PATH") and not texts.get("dataset_path"):
         texts["dataset_path"] = _data_of(Path(options.experiment, texts["OUTPUT_PATH"]).expanduser())
-    asked = {"ensemble": options.ensemble, "eval_epochs": options.epoch}
-    texts |= {name: text for name, text in asked.items() if text is not None}
+    for option, setting in (("ensemble", "ensemble"), ("epoch", "eval_epochs")):
+        if (text := getattr(options, option)) is not None:
+            require_readable(option, setting, text)
+            texts[setting] = text
     experiment = for_evaluation(read_experiment(options.experiment, texts))
     settings = experiment.settings
     snapshots = Snapshots(settings.snapshot_dir)
@@ -87,6 +89,16 @@ def find_trained(options: argparse.Namespace, pairs: Sequence[str], read_texts: 
     if len(predictors) != 1:
         raise InputError(f"ensemble: expected one predictor, found {', '.join(predictors)}; say --ensemble v3")
     return Trained(experiment, snapshots, epochs[0], predictors[0])
+
+
+def require_readable(option: str, setting: str, text: str) -> None:
+    """Raises InputError, in the option's name, if the setting that it stands for cannot be read from the text."""
+    from furnace.settings import FIELDS
+
+    try:
+        FIELDS[setting].metadata["read"](text)
+    except ValueError as error:
+        raise InputError(f"--{option}: expected {error}, found {text!r}; mend it") from None
 
 
 def _data_of(run: Path) -> str:

@@ -57,7 +57,7 @@ class TrainingPictures:
             f"mixed {view}": np.where(mask[..., None] == 1, u1[0].numpy(), u0[0].numpy()),
             "pseudo-label 1": self._colours(first[0]),
             "pseudo-label 2": self._colours(second[0]),
-            "they differ": _grey(np.where((first[0] == second[0]).cpu().numpy(), AGREE, DIFFER).astype(np.uint8)),
+            "they agree": _grey(np.where((first[0] == second[0]).cpu().numpy(), AGREE, DIFFER).astype(np.uint8)),
             "student 1": self._colours(self._predict(mixed)),
         }
         self._show("unlabelled", [list(unlabelled.values())], list(unlabelled), iterations_done)

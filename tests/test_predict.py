@@ -100,7 +100,8 @@ def test_everything_that_can_be_written_fits_together(
     image = next((demo_data / "val/image").iterdir())
     assert predict(image, "--probabilities", "--disagreement", "eval_flip=1") == 0
     out, name = tmp_path / "out", image.stem
-    assert sorted(path.name for path in out.iterdir()) == ["color", "disagreement", "index", "overlay", "probability"]
+    written = sorted(path.name for path in out.iterdir() if path.is_dir())
+    assert written == ["color", "disagreement", "index", "overlay", "probability"]
     label, picture = indices(out / f"index/{name}.png"), cv2.imread(str(image))
     assert np.array_equal(indices(out / f"color/{name}.png"), label)
     palette = np.array(read_experiment(trained.experiment, {"dataset_path": str(demo_data)}).dataset.palette)
@@ -308,6 +309,35 @@ def test_a_stop_leaves_whole_files_alone(
         indices(tmp_path / "out/index" / name)
 
 
+def test_nothing_but_predictions_is_written_over(
+    demo_data: Path, predict, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """A data set of its own may have folders of these names."""
+    photograph = next((demo_data / "val/image").iterdir())
+    own = tmp_path / "out/color" / photograph.name
+    own.parent.mkdir(parents=True)
+    shutil.copy(photograph, own)
+    before = own.read_bytes()
+    for image in (own, photograph):
+        assert predict(image) == 2
+        assert f"error: --out: {own.parent} holds files that are no predictions" in capsys.readouterr().err
+    assert own.read_bytes() == before and not (tmp_path / "out/index").exists()
+    own.unlink()
+    assert predict(photograph) == 0
+    assert predict(photograph) == 0  # predictions may be
+    assert predict(tmp_path / f"out/overlay/{photograph.stem}.png") == 2
+    assert "lies where predictions go" in capsys.readouterr().err
+
+
+def test_pipes_in_a_folder_are_left_out(demo_data: Path, predict, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    shutil.copy(next((demo_data / "val/image").iterdir()), folder)
+    os.mkfifo(folder / "pipe.png")
+    assert predict(folder) == 0
+    assert len(list((tmp_path / "out/index").iterdir())) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "fragment"),
     [
@@ -316,12 +346,12 @@ def test_a_stop_leaves_whole_files_alone(
         (["*.nothing"], "no image: *.nothing"),
         (["seed=1"], "no image named"),
         (["val", "ensemble=v2,v3"], "ensemble: expected one predictor, found v2, v3"),
-        (["val", "--ensemble", "v5"], "ensemble: expected one of"),
+        (["val", "--ensemble", "v5"], "--ensemble: expected one of"),
         (["val", "--epoch", "9"], "no snapshot of epoch 9"),
         (["val", "--epoch", "all"], "epoch: expected one, found 3"),
         (["val", "eval_epochs=none"], "epoch: expected one, found 0"),
         (["val", "--weights", "nowhere"], "no run: "),
-        (["val", "--weights", "val", "dataset_path=."], "no snapshot found: "),
+        (["val", "--weights", "val", "dataset_path=."], "no run: "),
         (["val", "backbone=resnet34_v1c"], "weights do not fit"),
     ],
 )

@@ -113,6 +113,23 @@ def test_what_a_spreadsheet_saved_is_understood(tmp_path: Path, separator: str, 
     assert table["my note"].fillna("").tolist() == ["best", "", ""]
 
 
+@pytest.mark.parametrize(
+    ("header", "line", "fragment"),
+    [
+        ("", ",", "a row is longer"),  # pandas by itself would take the first column for an index
+        ("", ",mine", "a row is longer"),
+        (", mean_IU ", ",5", "a column twice"),
+    ],
+)
+def test_cells_never_move_to_other_columns(tmp_path: Path, header: str, line: str, fragment: str) -> None:
+    path = tmp_path / "log_df.csv"
+    path.write_text(f"{','.join(PUBLISHED_COLUMNS)}{header}\nlog,expA,model_epoch1.pth,53.35,53.1,69.5,v2{line}\n")
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=fragment):
+        append_rows(path, [row(1)])
+    assert path.read_bytes() == before
+
+
 def test_unknown_columns_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "log_df.csv"
     append_rows(path, [row(1)])

@@ -26,7 +26,7 @@ def sweep(experiment: Path, tiny: list[str], tmp_path: Path, monkeypatch: pytest
     output = f"OUTPUT_PATH={tmp_path}/runs/{{method}}{{labeled_ratio}}"
     arguments = ["sweep", str(experiment), "--methods", "org,ema", "--ratios", "8", "--seeds", "0,1"]
     settings = [*tiny[:-1], output, "nepochs=1"]
-    return lambda *more: main([*arguments, *more, *settings])
+    return lambda *more: main([*arguments, *settings, *more])
 
 
 def folders(tmp_path: Path) -> list[str]:
@@ -46,7 +46,7 @@ def test_what_is_missing_is_run_and_the_rest_skipped(
     assert len(table) == 2 * 3 + 2 * 7
     for method, code in (("org", "v2"), ("ema", "v3")):
         scores = table[(table.method == method) & (table.Ensemble == code)].mean_IU
-        expected = f"  1/8   {method:<11} {code}  {scores.mean():6.2f} ± {scores.std():.2f}  (2 seeds)"
+        expected = f"  1/8   {method:<11} {code}  {scores.mean():6.2f} ± {scores.std():.2f}  (seeds: 2)"
         assert expected in out
     shutil.rmtree(tmp_path / "runs/CPS8_seed1")
     table[table.folder != "EMA8"].to_csv(experiment / "log_df.csv", index=False)
@@ -57,6 +57,17 @@ def test_what_is_missing_is_run_and_the_rest_skipped(
     out = capfd.readouterr().out
     assert "4 runs, 2 of them done" in out and out.count("nothing to do") == 1  # trained, and only evaluated again
     assert len(pd.read_csv(experiment / "log_df.csv")) == 2 * 3 + 2 * 7
+
+
+def test_other_settings_are_another_run(sweep: Callable, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    """Its scores are not those that were asked for."""
+    only = ["--methods", "org", "--seeds", "0"]
+    assert sweep(*only) == 0
+    assert sweep(*only, "learning_rate=0.5") == 2
+    error = capfd.readouterr().err.splitlines()[-1]
+    assert "holds a run with other settings: learning_rate was 0.02, is 0.5; " in error
+    assert sweep(*only, "--dry-run", "eval_flip=1") == 0
+    assert "missing  org 1/8 seed 0" in capfd.readouterr().out  # to be evaluated in that way, too
 
 
 def test_after_a_failure_the_next_begins(sweep: Callable, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
@@ -75,8 +86,10 @@ def test_after_a_failure_the_next_begins(sweep: Callable, tmp_path: Path, capfd:
     [
         (["--seeds", "0,0"], "--seeds: expected different values with commas between them, found '0,0'"),
         (["--ratios", "8,"], "--ratios: expected different values"),
-        (["--methods", "mean_teacher"], "method: expected one of supervised, org, ema, found 'mean_teacher'"),
-        (["--seeds", "one"], "seed: expected a whole number"),
+        (["--methods", "mean_teacher"], "--methods: expected one of supervised, org, ema, found 'mean_teacher'"),
+        (["--seeds", "one"], "--seeds: expected a whole number"),
+        (["seed=3"], "seed=3: a sweep has lists; say --seeds"),
+        (["--ratios", "3"], "list not found: "),
     ],
 )
 def test_bad_lists_are_refused_before_anything_runs(
@@ -120,8 +133,9 @@ def test_slurm_jobs_have_the_settings_of_their_runs(
         subprocess.run(["shellcheck", "my jobs.sh"], check=True)
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_lets_the_run_save_and_the_sweep_end(
-    experiment: Path, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, experiment: Path, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = [*tiny[:-1], f"OUTPUT_PATH={tmp_path}/runs/{{method}}", "nepochs=1000", "snapshot_minutes=1e-9"]
     command = [sys.executable, "-m", "furnace", "sweep", str(experiment), "--ratios", "8", "--seeds", "0", *settings]
@@ -132,8 +146,8 @@ def test_a_signal_lets_the_run_save_and_the_sweep_end(
     limit = time.monotonic() + 120
     while not list(tmp_path.glob("runs/*/resume.pth")) and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGTERM)
+    os.kill(process.pid, getattr(signal, name))
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 75, said
-    assert "asked to stop (SIGTERM)" in said and "stopped in supervised 1/8 seed 0; start again to go on" in said
+    assert f"asked to stop ({name})" in said and "stopped in supervised 1/8 seed 0; start again to go on" in said
     assert len(list((tmp_path / "runs").iterdir())) == 1

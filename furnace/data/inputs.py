@@ -85,8 +85,8 @@ def find_sources(texts: Sequence[str], left_out: Sequence[Path] = ()) -> list[So
         found = _found(text, barred)
         if not found:
             raise InputError(
-                f"no image: {text}: expected a file, a folder with images, a pattern in quotes or a video; "
-                "check the path (settings are NAME=VALUE)"
+                f"no image: {text}: expected a file, a folder with images, a pattern in quotes or a video "
+                "(folders of predictions are left out); check the path (settings are NAME=VALUE)"
             )
         for source in found:
             sources.setdefault(source.path, source)
@@ -98,7 +98,8 @@ def _found(text: str, barred: Sequence[Path]) -> list[Source]:
     if path.is_dir():
         walk = os.walk(path, onerror=_not_readable)
         files = (Path(folder) / name for folder, _, names in walk for name in names)
-        return _below(path, (file for file in files if FILE.fullmatch(file.name)), barred)
+        images = (file for file in files if FILE.fullmatch(file.name) and (file.is_file() or file.is_symlink()))
+        return _below(path, images, barred)
     if path.exists():
         return [Source(path, Path(path.stem))]
     if not glob.has_magic(text):

@@ -1,6 +1,7 @@
 """`log_df.csv`: one row per evaluated snapshot and predictor, over all runs of an experiment folder."""
 
 import fcntl
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,11 @@ PUBLISHED_COLUMNS = ("log_file", "folder", "model_file", "mean_IU", "mean_IU_no_
 RUN_COLUMNS = ("epoch", "method", "labeled_ratio", "backbone", "scales", "flip", "seed", "evaluated_at")
 # One row for each combination.
 IDENTITY = ("folder", "model_file", "Ensemble", "scales", "flip", "method", "labeled_ratio", "backbone", "seed")
+
+
+def scales_text(scales: Sequence[float]) -> str:
+    """The column `scales`."""
+    return " ".join(f"{scale:g}" for scale in scales)
 
 
 def score_columns(scores: Scores, classes: Sequence[str]) -> dict[str, str]:
@@ -50,12 +56,20 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         with open(path, encoding="utf-8-sig") as file:
             separator = max(",;\t", key=file.readline().count)
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", sep=separator)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # cells beyond the last column
+            table = pd.read_csv(
+                path, dtype=str, keep_default_na=False, encoding="utf-8-sig", sep=separator, index_col=False
+            )
+    except pd.errors.ParserWarning:
+        raise InputError(f"not a table: {path}: a row is longer than the first line; mend it or move it away") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"not a table: {path}: {str(error).splitlines()[0]}; mend it or move it away") from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}; make it readable or move it away") from None
     table.columns = table.columns.str.strip()
+    if not table.columns.is_unique:
+        raise InputError(f"{path} has a column twice; expected every name once; mend it or move it away")
     missing = [column for column in PUBLISHED_COLUMNS if column not in table.columns]
     if missing:
         raise InputError(

@@ -51,7 +51,7 @@ def _report(options: argparse.Namespace, _: Any) -> int:
     from furnace.engine.files import write_text
     from furnace.errors import InputError
     from furnace.report.groups import groups
-    from furnace.report.logs import hand_out, log_tables, read_tables
+    from furnace.report.logs import hand_out, lies_beside, log_tables, read_tables
     from furnace.report.page import render
     from furnace.report.runs import find_runs, note_what_is_odd, read_run
 
@@ -61,10 +61,10 @@ def _report(options: argparse.Namespace, _: Any) -> int:
             raise InputError(f"no file: {path}: expected a log_df.csv; name one, or leave --log out")
     tables = options.log or log_tables(options.folders, runs)
     rows, problems = read_tables(tables)
-    loose = hand_out(rows, runs)
+    loose = [row for row in hand_out(rows, runs) if options.log or not lies_beside(row, options.folders, runs)]
     for run in runs:
         note_what_is_odd(run)
-    if not runs and not loose:
+    if not runs and not (options.log and loose):
         raise InputError(
             f"nothing to report: expected runs, folders with config.json or metrics.csv, below "
             f"{', '.join(map(str, options.folders))}, found none, and no scores in a log_df.csv; train first, or name "

@@ -85,16 +85,9 @@ def groups(runs: Sequence[Run], loose: Iterable[Row]) -> list[Group]:
 
 
 def _key_of_loose(one: Evaluated, with_folder: Mapping[Key, Sequence[Evaluated]]) -> Key:
-    """The only key of runs with a folder that fits a run without one; its own where several or none do."""
+    """A key of its own: nobody knows all the settings of a run without a folder."""
     row = one.last(one.headline)
-    same_data = [key for key, members in with_folder.items() if _same_classes(members[0], one)]
-    alike = row.method, row.ratio, row.backbone, one.way
-    fitting = [
-        key for key in same_data if (key.method, key.ratio, dict(key.settings).get("backbone"), key.way) == alike
-    ]
-    if len(fitting) == 1:
-        return fitting[0]
-    names = {key.data for key in same_data}
+    names = {key.data for key, members in with_folder.items() if _same_classes(members[0], one)}
     data = names.pop() if len(names) == 1 else row.table.parent.parent.name
     return Key(data, row.method, row.ratio, (("backbone", row.backbone),), one.way)
 

@@ -48,3 +48,11 @@ def hand_out(rows: Iterable[Row], runs: Sequence[Run]) -> list[Row]:
             if line not in runs[number].problems:
                 runs[number].problems.append(line)
     return loose
+
+
+def lies_beside(row: Row, folders: Sequence[Path], runs: Sequence[Run]) -> bool:
+    """Whether the run of a row lies beside those that are shown, and is none of them: it was not asked for."""
+    if row.folder in {run.path.name for run in runs}:
+        return False
+    places = {folder.resolve().parent for folder in folders} | {run.path.parent for run in runs}
+    return any((place / row.folder).is_dir() for place in places)
