@@ -32,7 +32,7 @@ ITERATIONS_PER_EPOCH = 87
 SETTINGS = ("num_workers=2", "snapshot_minutes=0.05", "snapshot_iter=1", "validate_epochs=5", "picture_iter=100")
 EVERY = 2.0  # seconds between two samples
 PARTS = 10
-GROWTH = 0.02
+GROWTH = 0.05  # the allocator takes memory in steps
 
 
 @dataclass(frozen=True)
