@@ -421,6 +421,18 @@ def test_options(three_seeds: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["report", str(three_seeds / "ema_0"), "--log", str(tmp_path / "none.csv")]) == 2
 
 
+def test_a_table_named_by_a_relative_path_is_the_one_that_a_run_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path, table = write_run(tmp_path / "run"), tmp_path / "exp.voc/e/log_df.csv"
+    write_log(table, [row("run", 3, "v3", 60.0)])
+    write_scores(path, table, row("run", 3, "v3", 60.0), [[1, 0, 0]] * 3)
+    assert main(["report", "run", "--log", "exp.voc/e/log_df.csv"]) == 0
+    lines = Page((path / "report.html").read_text()).tables["across"][1:]
+    assert len(lines) == 1
+
+
 def test_an_evaluation_leaves_what_the_report_shows(run, tmp_path: Path) -> None:
     assert run("train", "nepochs=2") == 0
     assert run("eval", "eval_epochs=all") == 0

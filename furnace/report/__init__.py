@@ -59,7 +59,7 @@ def _report(options: argparse.Namespace, _: Any) -> int:
     for path in options.log:
         if not path.is_file():
             raise InputError(f"no file: {path}: expected a log_df.csv; name one, or leave --log out")
-    tables = options.log or log_tables(options.folders, runs)
+    tables = [path.resolve() for path in options.log] or log_tables(options.folders, runs)
     rows, problems = read_tables(tables)
     loose = [row for row in hand_out(rows, runs) if options.log or not lies_beside(row, options.folders, runs)]
     for run in runs:

@@ -74,8 +74,10 @@ def loss_chart(metrics: pd.DataFrame) -> str | None:
         return _svg(figure)
 
 
-def score_chart(evaluated: Evaluated) -> str:
-    """Mean IoU by epoch, a line for each predictor."""
+def score_chart(evaluated: Evaluated) -> str | None:
+    """Mean IoU by epoch, a line for each predictor; None of a single epoch, which the table shows."""
+    if len(evaluated.epochs) == 1:
+        return None
     with rc_context(STYLE):
         figure, axes = _axes(3.1)
         for code, by_epoch in evaluated.rows.items():
