@@ -680,7 +680,7 @@ def test_all_predictors_of_a_run_without_teachers_are_those_there_are(place: Pla
 
 def test_a_run_killed_while_it_saved_its_first_snapshot_starts_again(place: Place, monkeypatch) -> None:
     """The students were written, then the process died: the next start must not take them for another run's."""
-    save, saved = checkpoint._save, []
+    save, saved = checkpoint.write_tensors, []
 
     def die_after_the_students(path: Path, content: dict) -> None:
         save(path, content)
@@ -688,7 +688,7 @@ def test_a_run_killed_while_it_saved_its_first_snapshot_starts_again(place: Plac
             saved.append(path)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint, "_save", die_after_the_students)
+    monkeypatch.setattr(checkpoint, "write_tensors", die_after_the_students)
     assert place.call("train") == 130 and len(saved) == 1
     monkeypatch.undo()
     assert place.call("train") == 0
