@@ -18,6 +18,12 @@ for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
 torch.set_num_threads(1)  # networks here are tiny: threads would only wait for each other
 
 
+def copy_experiment(name: str, target: Path) -> None:
+    """An experiment's files, without the scores that its own runs have left there."""
+    folder = REPOSITORY / name / "ensemble_teacher+cutmix"
+    shutil.copytree(folder, target, ignore=shutil.ignore_patterns("*log_df.csv*", "__pycache__"))
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)

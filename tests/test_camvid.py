@@ -29,7 +29,7 @@ def test_lists_part_the_training_set(ratio: int) -> None:
 @needs_images
 def test_trains_and_evaluates_on_real_images(tmp_path: Path) -> None:
     experiment = tmp_path / "experiment"
-    shutil.copytree(FOLDER, experiment)
+    shutil.copytree(FOLDER, experiment, ignore=shutil.ignore_patterns("*log_df*"))
     with open(experiment / "lists/val.txt") as file:
         lines = file.readlines()[:3]
     (experiment / "lists/val.txt").write_text("".join(lines))

@@ -62,7 +62,7 @@ def tiny(city_data: Path, tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def experiment(tmp_path: Path) -> Path:
     """A copy of the experiment, so that its log_df.csv lies here."""
-    return Path(shutil.copytree(REPOSITORY / FOLDER, tmp_path / FOLDER))
+    return Path(shutil.copytree(REPOSITORY / FOLDER, tmp_path / FOLDER, ignore=shutil.ignore_patterns("*log_df*")))
 
 
 def read_city(city_data: Path, **texts: str) -> Experiment:

@@ -2,7 +2,6 @@
 
 import csv
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, copy_experiment
 
 ADDRESSES = ("10.213.74.1", "10.213.74.2")
 Start = Callable[..., subprocess.Popen]
@@ -47,7 +46,7 @@ def machines() -> Iterator[list[str]]:
 def start(machines: list[str], tiny: list[str], tmp_path: Path) -> Iterator[Start]:
     """Runs train_ema.sh as one machine of two, with an output folder of its own; nothing lives on after the test."""
     folder = tmp_path / "exp/ensemble teacher+cutmix"
-    shutil.copytree(REPOSITORY / "exp.voc/ensemble_teacher+cutmix", folder)
+    copy_experiment("exp.voc", folder)
     started: list[subprocess.Popen] = []
 
     def begin(number: int, **settings: str) -> subprocess.Popen:

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
+from conftest import REPOSITORY, copy_experiment
 
 from furnace import validation
 from furnace.engine.signals import StopRequest
@@ -214,7 +213,7 @@ def test_a_scheduler_signals_the_whole_group(
 def test_the_script_waits_for_what_the_signal_asked_for(tiny: list[str], tmp_path: Path, name: str) -> None:
     """`train_ema.sh` gets it with all that it started; it ends with the training's status and evaluates nothing."""
     folder = tmp_path / "exp/ensemble_teacher+cutmix"
-    shutil.copytree(REPOSITORY / "exp.voc/ensemble_teacher+cutmix", folder)
+    copy_experiment("exp.voc", folder)
     settings = dict(pair.split("=") for pair in [*tiny, "snapshot_minutes=1e-9"])
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     process = start("bash", str(folder / "train_ema.sh"), **settings, volna=str(REPOSITORY), PATH=path)

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, copy_experiment
 
 SCRIPTS = [
     *sorted(REPOSITORY.glob("exp.*/*/*.sh")),
@@ -36,7 +36,7 @@ def test_experiment_scripts_stop_at_errors_and_at_unset_variables() -> None:
 def checkout(tmp_path: Path) -> Path:
     """The parts of a checkout that a run needs, in a folder with spaces and +."""
     root = tmp_path / "my work+more/checkout 2"
-    shutil.copytree(REPOSITORY / "exp.voc/ensemble_teacher+cutmix", root / "exp.voc/ensemble_teacher+cutmix")
+    copy_experiment("exp.voc", root / "exp.voc/ensemble_teacher+cutmix")
     shutil.copytree(REPOSITORY / "scripts", root / "scripts")
     (root / "furnace").symlink_to(REPOSITORY / "furnace")
     return root
