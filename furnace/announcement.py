@@ -20,7 +20,7 @@ def announce(experiment: Experiment, learner: Learner, iterations_per_epoch: int
         "device": str(world.device),
     }
     named = [labeled, unlabeled]
-    if settings.eval_epochs != "none" or 0 < settings.validate_epochs <= settings.nepochs:
+    if experiment.needs_validation_images:
         named.append(split("val").files)
     lists = {str(files.path): {"entries": len(files), "sha256": files.sha256()} for files in named}
     record = {

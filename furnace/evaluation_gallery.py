@@ -14,10 +14,11 @@ import numpy as np
 from torch import Tensor
 
 from furnace.data.datasets import Split
+from furnace.data.file_list import spread
 from furnace.engine.files import json_text, write_atomically, write_text
 from furnace.evaluation_pictures import panel_captions
-from furnace.pictures import colourize, write_png
-from furnace.semi.ensemble import PREDICTORS
+from furnace.pictures import colourize, shrink, write_png
+from furnace.semi.ensemble import PREDICTORS, count_different
 
 IMAGES = 6  # spread evenly over the list
 LONGEST_SIDE = 320  # pixels
@@ -41,15 +42,15 @@ class Gallery:
             for code, caption in panel_captions(predictors).items()
         }
         self.singles = [code for code in self.captions if len(PREDICTORS[code]) == 1]
-        count = len(split.files)
-        self.numbers = frozenset(np.linspace(0, count - 1, min(IMAGES, count)).astype(int).tolist())
+        self.numbers = frozenset(spread(len(split.files), IMAGES))
 
     def add(self, number: int, image: Tensor, label: Tensor, predicted: Tensor) -> None:
         """Takes image `number` (H, W, 3), its label (H, W) and what the predictors say (P, H, W), all uint8."""
         if number not in self.numbers or len(self.singles) < 2:
             return
         said = {code: predicted[self.predictors.index(code)].cpu().numpy() for code in self.captions}
-        different = different_classes(np.stack([said[code] for code in self.singles]))
+        places = [self.predictors.index(code) for code in self.singles]
+        different = count_different(predicted[places]).cpu().numpy()
         palette = self.split.dataset.palette
         pictures = {
             "image": image.numpy(),
@@ -73,19 +74,13 @@ class Gallery:
         what = caption.partition(" (")[0].replace(" ", "_")
         if what == "image":
             path = self.folder / f"{number}_{what}.jpg"
-            small = shrink(picture, cv2.INTER_AREA)
+            small = shrink(picture, LONGEST_SIDE)
             _, data = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
             write_atomically(path, lambda file: file.write(data.tobytes()))
         else:
             path = self.folder / f"{number}_{what}.png"
-            write_png(path, shrink(picture, cv2.INTER_NEAREST))
+            write_png(path, shrink(picture, LONGEST_SIDE, cv2.INTER_NEAREST))
         return path.name
-
-
-def different_classes(labels: np.ndarray) -> np.ndarray:
-    """How many different classes the networks give each pixel: labels (P, H, W) to (H, W), 1 where all agree."""
-    ordered = np.sort(labels, axis=0)
-    return 1 + (ordered[1:] != ordered[:-1]).sum(axis=0)  # (H, W)
 
 
 def draw_disagreement(image: np.ndarray, different: np.ndarray) -> np.ndarray:
@@ -95,13 +90,3 @@ def draw_disagreement(image: np.ndarray, different: np.ndarray) -> np.ndarray:
     for classes, colour in enumerate(DIFFERENT, 2):
         drawn[different == classes] = colour
     return drawn
-
-
-def shrink(picture: np.ndarray, interpolation: int) -> np.ndarray:
-    """The picture with its longer side at most LONGEST_SIDE; smaller ones stay."""
-    height, width = picture.shape[:2]
-    factor = LONGEST_SIDE / max(height, width)
-    if factor >= 1:
-        return picture
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    return cv2.resize(picture, size, interpolation=interpolation)

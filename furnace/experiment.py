@@ -46,6 +46,16 @@ class Experiment:
     _splits: dict[str, Split] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
+    def scores_meanwhile(self) -> bool:
+        """Whether training scores its networks before it is over."""
+        return 0 < self.settings.validate_epochs <= self.settings.nepochs
+
+    @property
+    def needs_validation_images(self) -> bool:
+        """Whether training, or the evaluation after it, does."""
+        return self.settings.eval_epochs != "none" or self.scores_meanwhile
+
+    @property
     def log_table(self) -> Path:
         return self.folder / "log_df.csv"
 
@@ -121,7 +131,7 @@ def check_training(experiment: Experiment) -> None:
             f"batch_size {settings.batch_size} is larger than both lists "
             f"({len(labeled.files)} labelled, {len(unlabeled.files)} unlabelled); lower batch_size"
         )
-    if settings.eval_epochs != "none" or 0 < settings.validate_epochs <= settings.nepochs:
+    if experiment.needs_validation_images:
         experiment.split("val").check_files(with_labels=True)
     _check_evaluation_afterwards(experiment)
     for path in (settings.OUTPUT_PATH, settings.snapshot_dir):

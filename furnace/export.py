@@ -81,10 +81,9 @@ def _export(options: argparse.Namespace, read_texts: ReadTexts) -> int:
 
 def _wanted_formats(out: Path, asked: tuple[str, ...] | None) -> tuple[str, ...]:
     """Those of the file's ending, or those asked for; InputError if these are not the same."""
-    if out.suffix.lower() in (".pt", ".bin", ".ckpt", ".onnx", ".pth", ".safetensors") and (
-        out.suffix not in ENDINGS.values() or out.is_dir()
-    ):
-        raise InputError(f"--out: expected a folder, or a file that ends in {', '.join(ENDINGS.values())}, found {out}")
+    endings = ENDINGS.values()
+    if out.suffix.lower() in (*endings, ".pt", ".bin", ".ckpt") and (out.suffix not in endings or out.is_dir()):
+        raise InputError(f"--out: expected a folder, or a file that ends in {', '.join(endings)}, found {out}")
     by_ending = tuple(name for name, ending in ENDINGS.items() if out.suffix == ending)
     if by_ending and asked not in (None, by_ending):
         raise InputError(f"--format: {out} is {by_ending[0]}, found {','.join(asked)}; name a folder, or leave it out")

@@ -12,11 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from furnace.engine.backend import prepare_backends
+from furnace.engine.backend import memory_failure, prepare_backends
 from furnace.engine.evaluator import SlidingWindow
 from furnace.errors import InputError
 from furnace.prediction_pictures import Prediction
-from furnace.semi.ensemble import NETWORKS, PREDICTORS, STUDENTS, predict, predicted_labels, predictors_of
+from furnace.semi.ensemble import (
+    NETWORKS,
+    PREDICTORS,
+    STUDENTS,
+    count_different,
+    predict,
+    predicted_labels,
+    predictors_of,
+)
 from furnace.trained import Trained
 from furnace.validation import evaluation_networks, sliding_window
 
@@ -57,12 +65,6 @@ class Predictor:
         return mean.softmax(dim=0).half()
 
 
-def count_different(labels: Tensor) -> Tensor:
-    """How many different classes (P, H, W) hold at each pixel: (H, W) uint8 from 1 to P."""
-    ordered = labels.sort(dim=0).values
-    return (ordered[1:] != ordered[:-1]).sum(dim=0, dtype=torch.uint8) + 1
-
-
 def _counting(window: SlidingWindow) -> SlidingWindow:
     """The same windows, scales and mirroring; the score of a pixel is how often it is seen."""
     counting = copy.copy(window)
@@ -75,8 +77,8 @@ def _counting(window: SlidingWindow) -> SlidingWindow:
 def _enough_memory(name: Path, image: np.ndarray, device: torch.device) -> Iterator[None]:
     try:
         yield
-    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError; on a CPU it has no name
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "DefaultCPUAllocator: " not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if memory_failure(error) is None:
             raise
         height, width = image.shape[:2]
         raise InputError(

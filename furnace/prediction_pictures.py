@@ -15,8 +15,7 @@ from PIL import Image
 from furnace.data.datasets import Dataset
 from furnace.engine.background import Background
 from furnace.engine.files import write_atomically
-from furnace.labels import IGNORE
-from furnace.pictures import IGNORED_COLOUR, colourize, write_png
+from furnace.pictures import colour_table, colourize, write_png
 
 FOLDERS = ("index", "color", "overlay", "probability", "disagreement")
 BORDER = (255, 255, 255)
@@ -75,11 +74,8 @@ def overlay(image: np.ndarray, label: np.ndarray, palette: Sequence[tuple[int, i
 
 def write_palette_png(path: Path, indices: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> None:
     """Writes (H, W) uint8 as indices that viewers show in the palette's colours, whole or not at all."""
-    table = np.zeros((256, 3), dtype=np.uint8)
-    table[: len(palette)] = palette
-    table[IGNORE] = IGNORED_COLOUR
     picture = Image.fromarray(indices)
-    picture.putpalette(table.tobytes())
+    picture.putpalette(colour_table(palette).tobytes())
     write_atomically(path, lambda file: picture.save(file, format="PNG"))
 
 

@@ -12,6 +12,7 @@ from furnace.engine.log import LossMeter, Stopwatch
 from furnace.errors import CommonInputError
 from furnace.experiment import Experiment
 from furnace.learner import Learner
+from furnace.record import changes
 
 
 class Progress:
@@ -104,14 +105,10 @@ class Progress:
             self.snapshots.begin()
         if state is None:
             return 0
-        changed = [
-            f"{name} was {old}, is {new}"
-            for name, new in self._identity.items()
-            if (old := state["settings"].get(name)) != new
-        ]
+        changed = changes(state["settings"], self._identity)
         if changed and settings.resume != "force":
             raise CommonInputError(
-                f"cannot resume with other settings: {'; '.join(changed)}; "
+                f"cannot resume with other settings: {changed}; "
                 "set them back, choose another OUTPUT_PATH, or set resume=force"
             )
         self.snapshots.restore(state, self.learner.ensemble.networks())

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,13 @@ def plain(value: Any) -> Any:
 def settings_record(settings: Settings) -> dict[str, Any]:
     """Every setting by name."""
     return {entry.name: plain(getattr(settings, entry.name)) for entry in fields(Settings)}
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Which of the settings `now` are not what they were, in words; empty if all are."""
+    return "; ".join(
+        f"{name} was {before.get(name)}, is {value}" for name, value in now.items() if before.get(name) != value
+    )
 
 
 def software_record() -> dict[str, Any]:

@@ -85,18 +85,15 @@ class Job:
         """
         from furnace.engine.checkpoint import Snapshots
         from furnace.evaluate import chosen_predictors
-        from furnace.record import read_record
+        from furnace.record import changes, read_record
 
         settings = self.experiment.settings
         trained = read_record(settings.OUTPUT_PATH).get("settings", {})
-        changed = [
-            f"{name} was {trained[name]}, is {value}"
-            for name, value in self.experiment.result_settings().items()
-            if name in trained and trained[name] != value and name != "pretrained_model"  # a checkout may move
-        ]
-        if changed:
+        asked = self.experiment.result_settings()
+        comparable = {name: asked[name] for name in asked if name in trained and name != "pretrained_model"}  # may move
+        if changed := changes(trained, comparable):
             raise InputError(
-                f"{self.title}: {settings.OUTPUT_PATH} holds a run with other settings: {'; '.join(changed)}; "
+                f"{self.title}: {settings.OUTPUT_PATH} holds a run with other settings: {changed}; "
                 "set them back, or OUTPUT_PATH to other folders, with {method} and {labeled_ratio} in it"
             )
         snapshots = Snapshots(settings.snapshot_dir)

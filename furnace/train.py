@@ -141,8 +141,7 @@ class Trainer:
         }
         self.stopwatch.reset()
         if logs:
-            scored = 0 < self.settings.validate_epochs <= self.settings.nepochs
-            logs.add(row, self.learner.ensemble.predictors() if scored else ())
+            logs.add(row, self.learner.ensemble.predictors() if self.experiment.scores_meanwhile else ())
         if is_due(epoch, self.settings.snapshot_iter) or epoch == self.settings.nepochs:
             self.progress.save_epoch(epoch)
 

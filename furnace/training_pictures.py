@@ -5,7 +5,6 @@ B images of a process, S the side of the crop; pictures are uint8 RGB.
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -16,11 +15,11 @@ from furnace.data.samples import RawBatch
 from furnace.engine.backend import autocast
 from furnace.engine.events import Events
 from furnace.learner import Learner, Step
-from furnace.pictures import colourize, panel
+from furnace.pictures import colourize, grey, panel, shrink
 from furnace.semi.cutmix import mix
 
 LONGEST_SIDE = 256  # pixels of each picture
-AGREE, DIFFER = 255, 0  # grey values
+WHITE = np.uint8(255)
 
 
 class TrainingPictures:
@@ -36,7 +35,7 @@ class TrainingPictures:
         """
         image = raw.image[0].numpy()
         labelled = [image, self._colours(raw.label[0]), self._colours(self._predict(batch.image))]
-        self._show("labelled", [labelled], ["image", "truth", "student 1"], iterations_done)
+        self._show("labelled", labelled, ["image", "truth", "student 1"], iterations_done)
         scalars = {f"distance/teacher_{k}": value for k, value in enumerate(self._distances(), 1)}
         if step.pseudo_labels is not None:
             first, second = step.pseudo_labels
@@ -53,20 +52,18 @@ class TrainingPictures:
         unlabelled = {
             "u0 weak": raw.pair_weak[0][0].numpy(),
             "u1 weak": raw.pair_weak[1][0].numpy(),
-            "mask": _grey(mask * 255),
+            "mask": grey(mask * WHITE),
             f"mixed {view}": np.where(mask[..., None] == 1, u1[0].numpy(), u0[0].numpy()),
             "pseudo-label 1": self._colours(first[0]),
             "pseudo-label 2": self._colours(second[0]),
-            "they agree": _grey(np.where((first[0] == second[0]).cpu().numpy(), AGREE, DIFFER).astype(np.uint8)),
+            "they agree": grey((first[0] == second[0]).cpu().numpy() * WHITE),
             "student 1": self._colours(self._predict(mixed)),
         }
-        self._show("unlabelled", [list(unlabelled.values())], list(unlabelled), iterations_done)
+        self._show("unlabelled", list(unlabelled.values()), list(unlabelled), iterations_done)
 
-    def _show(
-        self, name: str, rows: Sequence[Sequence[np.ndarray]], captions: Sequence[str], iterations_done: int
-    ) -> None:
-        fitting = [[_fit(picture) for picture in row] for row in rows]
-        self.events.picture(f"step/{name}", panel(fitting, captions), iterations_done)
+    def _show(self, name: str, pictures: Sequence[np.ndarray], captions: Sequence[str], iterations_done: int) -> None:
+        row = [shrink(picture, LONGEST_SIDE) for picture in pictures]
+        self.events.picture(f"step/{name}", panel([row], captions), iterations_done)
 
     def _colours(self, label: Tensor) -> np.ndarray:
         return colourize(label.cpu().numpy(), self.dataset.palette)
@@ -98,14 +95,3 @@ def _distance(teacher: nn.Module, student: nn.Module) -> float:
         difference = torch._foreach_norm(torch._foreach_sub(ours, theirs))
         length = torch._foreach_norm(theirs)
     return (torch.stack(difference).norm() / torch.stack(length).norm()).item()
-
-
-def _grey(values: np.ndarray) -> np.ndarray:
-    """(S, S) to (S, S, 3)."""
-    return cv2.merge([values] * 3)
-
-
-def _fit(picture: np.ndarray) -> np.ndarray:
-    """The picture, smaller if it is larger than the panel's cells."""
-    factor = LONGEST_SIDE / max(picture.shape[:2])
-    return picture if factor >= 1 else cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from furnace.data.datasets import Split
+from furnace.data.file_list import spread
 from furnace.data.loaders import validation_images
 from furnace.data.reading import crashes_named
 from furnace.engine.backend import autocast, evaluation_dtype, loader_workers
@@ -70,21 +71,18 @@ def sliding_window(experiment: Experiment, networks: Mapping[str, Network], devi
 
 def validate(experiment: Experiment, world: World, ensemble: Ensemble, title: str) -> dict[str, float]:
     """Mean IoU in percent of every predictor that a run in training has; networks and their modes stay as they are."""
-    settings, split = experiment.settings, experiment.split("val")
+    split, wanted, networks = experiment.split("val"), experiment.settings.validate_images, ensemble.networks()
     count = len(split.files)
-    wanted = count if settings.validate_images == "all" else min(settings.validate_images, count)
-    dtype = evaluation_dtype(settings.precision, world.device)
-    networks, predictors = ensemble.networks(), ensemble.predictors()
     with _modes_kept(networks.values()):
         confusions = count_confusions(
             experiment,
             world,
             split,
-            {name: for_windows(each, world.device, dtype, settings.channels_last) for name, each in networks.items()},
-            predictors,
+            ready_networks(experiment, world.device, networks),
+            ensemble.predictors(),
             look=lambda *_: None,
             title=title,
-            numbers=np.linspace(0, count - 1, wanted).astype(int).tolist(),
+            numbers=spread(count, count if wanted == "all" else wanted),
             leave=False,
         )
     return {code: 100 * Scores.from_confusion(confusion).mean_iou for code, confusion in confusions.items()}
@@ -104,12 +102,16 @@ def evaluation_networks(
     experiment: Experiment, device: torch.device, snapshots: Snapshots, epoch: int, predictors: Sequence[str]
 ) -> dict[str, Network]:
     """The networks that the predictors need, by name, filled from one epoch's snapshot and ready to score windows."""
+    return ready_networks(experiment, device, filled_networks(experiment, snapshots, epoch, predictors))
+
+
+def ready_networks(
+    experiment: Experiment, device: torch.device, networks: Mapping[str, nn.Module]
+) -> dict[str, Network]:
+    """The networks in eval mode on the device, in the precision of evaluation."""
     settings = experiment.settings
     dtype = evaluation_dtype(settings.precision, device)
-    return {
-        name: for_windows(network, device, dtype, settings.channels_last)
-        for name, network in filled_networks(experiment, snapshots, epoch, predictors).items()
-    }
+    return {name: for_windows(each, device, dtype, settings.channels_last) for name, each in networks.items()}
 
 
 def filled_networks(

@@ -24,8 +24,8 @@ from furnace.data.inputs import find_sources
 from furnace.engine.evaluator import IMAGENET_MEAN, IMAGENET_STD, SlidingWindow
 from furnace.errors import InputError
 from furnace.experiment import read_experiment
-from furnace.prediction import count_different
 from furnace.prediction_pictures import DISAGREEMENT, overlay
+from furnace.semi.ensemble import count_different
 from furnace.settings import FIELDS
 
 EXIF_ORIENTATION = 274

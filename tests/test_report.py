@@ -18,13 +18,14 @@ from browser import Browser
 
 from furnace.__main__ import main
 from furnace.data.datasets import VOC
-from furnace.evaluation_gallery import DIFFERENT, LONGEST_SIDE, Gallery, different_classes, draw_disagreement, shrink
+from furnace.evaluation_gallery import DIFFERENT, LONGEST_SIDE, Gallery, draw_disagreement
 from furnace.metrics import Scores
+from furnace.pictures import shrink
 from furnace.report import figures, groups, page
 from furnace.report.runs import read_metrics, read_run
 from furnace.report.summary import Statistic, ways
 from furnace.report.view import mixed_up, status
-from furnace.semi.ensemble import PREDICTORS
+from furnace.semi.ensemble import PREDICTORS, count_different
 
 CLASSES = ("road", "tree & bush", "car")
 PALETTE = ((128, 64, 128), (107, 142, 35), (0, 0, 142))
@@ -461,7 +462,7 @@ def test_an_evaluation_leaves_what_the_report_shows(run, tmp_path: Path) -> None
 
 def test_disagreement_is_how_many_classes_the_networks_say() -> None:
     labels = np.array([[[1, 1, 1, 4]], [[1, 2, 2, 3]], [[1, 1, 3, 2]], [[1, 1, 3, 1]]], dtype=np.uint8)
-    different = different_classes(labels)
+    different = count_different(torch.from_numpy(labels)).numpy()
     assert different.tolist() == [[1, 2, 3, 4]]
     drawn = draw_disagreement(np.zeros((1, 4, 3), np.uint8), different)
     assert [tuple(pixel) for pixel in drawn[0, 1:].tolist()] == list(DIFFERENT)
@@ -484,7 +485,7 @@ def test_gallery_pictures_are_small_and_of_the_same_images_in_every_process(tmp_
     assert sorted(path.stem for path in (tmp_path / "gallery/epoch5").glob("*.json")) == ["0", "19"]
     pictures = list((tmp_path / "gallery/epoch5").glob("0_*.*"))
     assert len(pictures) == 8 and all(cv2.imread(str(path)).shape == (192, LONGEST_SIDE, 3) for path in pictures)
-    assert shrink(np.zeros((10, 20, 3), np.uint8), cv2.INTER_AREA).shape == (10, 20, 3)
+    assert shrink(np.zeros((10, 20, 3), np.uint8), LONGEST_SIDE).shape == (10, 20, 3)
     alone = Gallery(tmp_path, 6, Files(), ["v0", "v3"])
     alone.add(0, image, label, torch.zeros(2, 600, 1000, dtype=torch.uint8))
     assert not (tmp_path / "gallery/epoch6").exists()

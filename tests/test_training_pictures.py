@@ -17,9 +17,9 @@ from test_resume import KilledError, assert_same_run, before_step
 from furnace import train
 from furnace.data.datasets import VOC
 from furnace.engine.events import Events
-from furnace.pictures import colourize
+from furnace.pictures import colourize, shrink
 from furnace.semi.ensemble import PREDICTORS
-from furnace.training_pictures import TrainingPictures
+from furnace.training_pictures import LONGEST_SIDE, TrainingPictures
 
 ALL = [f"mIoU_{code}" for code in PREDICTORS]
 
@@ -175,11 +175,9 @@ def test_a_panel_shows_what_the_step_was_made_of(
     assert np.array_equal(labelled[:, 36:68], colourize(raw.label[0].numpy(), VOC.palette))
 
 
-def test_large_pictures_are_made_smaller(tmp_path: Path) -> None:
-    from furnace.training_pictures import _fit
-
-    assert _fit(np.zeros((512, 512, 3), np.uint8)).shape == (256, 256, 3)
-    assert _fit(np.zeros((100, 256, 3), np.uint8)).shape == (100, 256, 3)
+def test_large_pictures_are_made_smaller() -> None:
+    assert shrink(np.zeros((512, 512, 3), np.uint8), LONGEST_SIDE).shape == (256, 256, 3)
+    assert shrink(np.zeros((100, 256, 3), np.uint8), LONGEST_SIDE).shape == (100, 256, 3)
 
 
 def test_validation_in_training_leaves_modes_as_they_are(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

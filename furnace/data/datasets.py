@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from furnace.data.file_list import FileList
+from furnace.data.file_list import FileList, spread
 from furnace.data.images import read_image, read_label
 from furnace.errors import InputError
 from furnace.labels import IGNORE
@@ -100,7 +100,7 @@ class Split:
 
     def check_files(self, with_labels: bool, at_most: int = 1000) -> None:
         """Raises InputError if an image or label is missing; a long list is sampled evenly."""
-        for index in np.unique(np.linspace(0, len(self.files) - 1, at_most).astype(int)):
+        for index in spread(len(self.files), at_most):
             paths = [self.image_path(index), self.label_path(index)] if with_labels else [self.image_path(index)]
             for path in paths:
                 if not path.is_file():

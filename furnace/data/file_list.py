@@ -70,6 +70,11 @@ class FileList:
         return hashlib.sha256(self._bytes).hexdigest()
 
 
+def spread(count: int, at_most: int) -> list[int]:
+    """Numbers below `count`, evenly spaced from the first to the last; all of them if these are not too many."""
+    return np.linspace(0, count - 1, min(at_most, count)).astype(int).tolist()
+
+
 def _entry_starts(content: bytes) -> np.ndarray:
     """Where the lines that are not blank begin, (entries,) of the smallest integer type that can hold it."""
     text = np.frombuffer(content, dtype=np.uint8)

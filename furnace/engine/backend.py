@@ -43,3 +43,11 @@ def loader_workers(num_workers: int | str, device: torch.device) -> int:
     if device.type == "cpu":
         return 0
     return min(8, max(1, (os.cpu_count() or 1) // max(1, torch.cuda.device_count())))
+
+
+def memory_failure(error: BaseException) -> str | None:
+    """What an error says if it is about too little memory, on a device or a CPU; None for any other."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return str(error).split(". ")[0] or "no memory left"
+    _, by_cpu, reason = str(error).rpartition("DefaultCPUAllocator: ")  # what torch raises a RuntimeError with
+    return reason.split(". ")[0] if by_cpu and isinstance(error, RuntimeError) else None

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from furnace.engine.backend import memory_failure
 from furnace.engine.distributed import World, environment_integer, join_world, leave_world, lost_contact
 from furnace.engine.signals import resubmit_on_signal, stop_with_parent
 from furnace.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_RESUBMIT, CommonInputError, InputError, say
@@ -65,12 +66,9 @@ def _with_last_words(work: Work, world: World) -> int:
     """Runs `work`; too little memory becomes an InputError."""
     try:
         return work(world)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        reason = str(error).split(". ")[0] or "no memory left"
-    except RuntimeError as error:
-        if "DefaultCPUAllocator: " not in str(error):  # what torch raises for the memory of a CPU
+    except (MemoryError, RuntimeError) as error:
+        if (reason := memory_failure(error)) is None:
             raise
-        reason = str(error).rpartition("DefaultCPUAllocator: ")[2].split(". ")[0]
     raise InputError(
         f"out of memory on {world.device}: {reason}; "
         "lower image_size or batch_size, or share the batch out over more GPUs"

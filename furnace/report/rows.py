@@ -72,11 +72,7 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         InputError: it cannot be read, or is no such table.
     """
-    try:
-        table = read_table(path)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    rows = (as_row(entry, path) for entry in table.to_dict("records"))
+    rows = (as_row(entry, path) for entry in read_table(path).to_dict("records"))
     return [row for row in rows if row is not None]
 
 

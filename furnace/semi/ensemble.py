@@ -61,6 +61,12 @@ def predicted_labels(scores: Mapping[str, Tensor], predictors: Sequence[str]) ->
     return labels
 
 
+def count_different(labels: Tensor) -> Tensor:
+    """How many different classes (P, H, W) hold at each pixel: (H, W) uint8 from 1 to P."""
+    ordered = labels.sort(dim=0).values
+    return (ordered[1:] != ordered[:-1]).sum(dim=0, dtype=torch.uint8) + 1
+
+
 class Ensemble:
     """Two students and, where asked for, two teachers that start as copies of them.
 
