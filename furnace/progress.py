@@ -8,7 +8,7 @@ import torch
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.distributed import World
 from furnace.engine.files import claim, remove_leftovers
-from furnace.engine.log import LossMeter, Stopwatch
+from furnace.engine.meters import LossMeter, Stopwatch
 from furnace.errors import CommonInputError
 from furnace.experiment import Experiment
 from furnace.learner import Learner

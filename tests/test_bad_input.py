@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
+from conftest import REPOSITORY, copy_experiment
 
 from furnace.__main__ import main
 from furnace.data.synthetic import write_voc_layout
@@ -72,7 +72,7 @@ class Place:
 
 
 def make_place(root: Path, data: Path, runs: Path) -> Place:
-    shutil.copytree(EXPERIMENT, root / "experiment", ignore=shutil.ignore_patterns("*log_df*", "__pycache__"))
+    copy_experiment("exp.voc", root / "experiment")
     place = Place(root, data, runs)
     place.settings = {**SMALL, "dataset_path": str(data), "OUTPUT_PATH": str(place.output)}
     return place

@@ -1,12 +1,11 @@
 """The worked example of another data set, on the real images where they are linked to DATA/camvid."""
 
 import csv
-import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, copy_experiment
 
 from furnace.__main__ import main
 from furnace.data.file_list import FileList
@@ -29,7 +28,7 @@ def test_lists_part_the_training_set(ratio: int) -> None:
 @needs_images
 def test_trains_and_evaluates_on_real_images(tmp_path: Path) -> None:
     experiment = tmp_path / "experiment"
-    shutil.copytree(FOLDER, experiment, ignore=shutil.ignore_patterns("*log_df*"))
+    copy_experiment("exp.camvid", experiment)
     with open(experiment / "lists/val.txt") as file:
         lines = file.readlines()[:3]
     (experiment / "lists/val.txt").write_text("".join(lines))

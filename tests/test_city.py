@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, copy_experiment
 
 from furnace.__main__ import main
 from furnace.data.datasets import CITYSCAPES
@@ -62,7 +61,8 @@ def tiny(city_data: Path, tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def experiment(tmp_path: Path) -> Path:
     """A copy of the experiment, so that its log_df.csv lies here."""
-    return Path(shutil.copytree(REPOSITORY / FOLDER, tmp_path / FOLDER, ignore=shutil.ignore_patterns("*log_df*")))
+    copy_experiment("exp.city", tmp_path / FOLDER)
+    return tmp_path / FOLDER
 
 
 def read_city(city_data: Path, **texts: str) -> Experiment:

@@ -10,7 +10,8 @@ import torch
 from furnace.engine import launch
 from furnace.engine.checkpoint import Snapshots, students_state
 from furnace.engine.files import write_atomically, write_text
-from furnace.engine.log import EpochTable, LossMeter, NotFinite, RunLogs, Stopwatch, waiting_advice
+from furnace.engine.log import EpochTable, RunLogs, waiting_advice
+from furnace.engine.meters import LossMeter, NotFinite, Stopwatch
 from furnace.engine.results import score_columns
 from furnace.errors import InputError
 from furnace.metrics import Scores, confusion_matrix

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import running
 from conftest import REPOSITORY, copy_experiment
 
 ADDRESSES = ("10.213.74.1", "10.213.74.2")
@@ -50,29 +51,20 @@ def start(machines: list[str], tiny: list[str], tmp_path: Path) -> Iterator[Star
     started: list[subprocess.Popen] = []
 
     def begin(number: int, **settings: str) -> subprocess.Popen:
-        environment = {
-            **os.environ,
-            **dict(pair.split("=", 1) for pair in tiny),
+        place = {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "volna": str(REPOSITORY),
-            "OMP_NUM_THREADS": "1",
             "NNODES": "2",
             "NODE_RANK": str(number),
             "MASTER_ADDR": ADDRESSES[0],
             "OUTPUT_PATH": str(tmp_path / f"machine{number}"),
             "eval_epochs": "none",
             "timeout_minutes": "1",
-            **settings,
         }
+        script = ["bash", str(folder / "train_ema.sh")]
+        known = dict(pair.split("=", 1) for pair in tiny)
         started.append(
-            subprocess.Popen(
-                ["ip", "netns", "exec", machines[number], "bash", str(folder / "train_ema.sh")],
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                start_new_session=True,
-            )
+            running.start("ip", "netns", "exec", machines[number], *script, **{**known, **place, **settings})
         )
         return started[-1]
 
@@ -110,20 +102,13 @@ def test_a_second_machine_that_nobody_starts(start: Start) -> None:
     assert "error: the 2 machines did not find each other: " in output and "Traceback" not in output
 
 
-def wait_for(path: Path, process: subprocess.Popen) -> None:
-    limit = time.monotonic() + 120
-    while not path.exists():
-        assert process.poll() is None and time.monotonic() < limit
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize("what", ["machine", "cable"])
 def test_when_one_is_gone_the_other_ends_and_says_so(
     start: Start, machines: list[str], tmp_path: Path, what: str
 ) -> None:
     settings = {"nepochs": "10000", "snapshot_minutes": "0.001", "timeout_minutes": "0.2"}
     first, second = start(0, **settings), start(1, **settings)
-    wait_for(tmp_path / "machine0/resume.pth", first)
+    running.wait_for(tmp_path / "machine0/resume.pth", first)
     if what == "machine":
         for pid in subprocess.check_output(["ip", "netns", "pids", machines[1]], text=True).split():
             os.kill(int(pid), signal.SIGKILL)
@@ -142,21 +127,11 @@ def test_when_one_is_gone_the_other_ends_and_says_so(
 
 def test_two_runs_on_one_machine_at_once(tiny: list[str], tmp_path: Path) -> None:
     """Each takes a port of its own; neither sees the other."""
-    code = "import sys; from furnace.engine.launch import launch; sys.exit(launch(sys.argv[1:], 2, 1))"
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     runs = []
     for number in range(2):
         settings = [*tiny[:-1], f"OUTPUT_PATH={tmp_path / str(number)}", "nepochs=1"]
         arguments = ["train", str(REPOSITORY / "exp.voc/ensemble_teacher+cutmix"), *settings]
-        runs.append(
-            subprocess.Popen(
-                [sys.executable, "-c", code, *arguments],
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        )
+        runs.append(running.start(*running.IN_TWO_PROCESSES, *arguments))
     for number, process in enumerate(runs):
         output, _ = process.communicate(timeout=180)
         assert process.returncode == 0, output

@@ -4,7 +4,6 @@ import contextlib
 import csv
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import REPOSITORY, copy_experiment
+from running import IN_TWO_PROCESSES, start, wait_for
 
 from furnace import validation
 from furnace.engine.signals import StopRequest
@@ -166,21 +166,6 @@ def test_no_changed_byte_goes_unnoticed(tmp_path: Path) -> None:
     assert refused > 200
 
 
-def start(*command: str, **settings: str) -> subprocess.Popen:
-    """A command in a process group of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", **settings}
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-
-
-def wait_for(path: Path, process: subprocess.Popen) -> None:
-    limit = time.monotonic() + 120
-    while not path.exists():
-        assert process.poll() is None and time.monotonic() < limit
-        time.sleep(0.02)
-
-
 def test_a_scheduler_signals_the_whole_group(
     experiment: Path, tiny: list[str], straight: Callable, tmp_path: Path
 ) -> None:
@@ -228,10 +213,9 @@ def test_the_script_waits_for_what_the_signal_asked_for(tiny: list[str], tmp_pat
 def test_two_processes_stop_together_and_go_on_as_if_nothing_had_been(tiny: list[str], tmp_path: Path) -> None:
     """The signal reaches torchrun's process alone, which passes it on, as SIGTERM."""
     outputs = tmp_path / "stopped", tmp_path / "straight"
-    code = "import sys; from furnace.engine.launch import launch; sys.exit(launch(sys.argv[1:], 2, 10))"
     for output, statuses in zip(outputs, ((STOPPED, 0), (0,)), strict=True):
         settings = [*tiny[:-1], f"OUTPUT_PATH={output}", "snapshot_minutes=1e-9"]
-        command = [sys.executable, "-c", code, "train", str(REPOSITORY / "exp.voc/ensemble_teacher+cutmix"), *settings]
+        command = [*IN_TWO_PROCESSES, "train", str(REPOSITORY / "exp.voc/ensemble_teacher+cutmix"), *settings]
         for status in statuses:
             process = start(*command)
             if status == STOPPED:
@@ -281,9 +265,8 @@ def test_a_second_run_in_the_same_folder_is_refused(
 
 def test_when_torchrun_is_killed_its_processes_stop_and_save(tiny: list[str], tmp_path: Path) -> None:
     """They would go on without anybody who could end them, and into the folder of the run that is started again."""
-    code = "import sys; from furnace.engine.launch import launch; sys.exit(launch(sys.argv[1:], 2, 10))"
     settings = [*tiny[:-1], f"OUTPUT_PATH={tmp_path / 'run'}", "nepochs=1000", "snapshot_minutes=0.01"]
-    process = start(sys.executable, "-c", code, "train", str(REPOSITORY / "exp.voc/ensemble_teacher+cutmix"), *settings)
+    process = start(*IN_TWO_PROCESSES, "train", str(REPOSITORY / "exp.voc/ensemble_teacher+cutmix"), *settings)
     wait_for(tmp_path / "run/resume.pth", process)
     process.kill()
     output, _ = process.communicate(timeout=60)  # at the end of all that write to its output

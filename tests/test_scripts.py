@@ -6,11 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, copy_experiment
+from running import wait_for
 
 SCRIPTS = [
     *sorted(REPOSITORY.glob("exp.*/*/*.sh")),
@@ -126,10 +126,7 @@ def test_a_slurm_job_whose_time_is_over_is_finished_by_the_next(
         )  # fmt: skip
 
     job = start()
-    limit = time.monotonic() + 120
-    while not (output / "resume.pth").exists():
-        assert job.poll() is None and time.monotonic() < limit
-        time.sleep(0.02)
+    wait_for(output / "resume.pth", job)
     for child in children(job.pid):  # the processes of the job's step
         os.kill(child, signal.SIGUSR1)
     said, _ = job.communicate(timeout=120)

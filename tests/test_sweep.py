@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import REPOSITORY
+from running import start
 
 from furnace.__main__ import main
 
@@ -139,10 +140,7 @@ def test_a_signal_lets_the_run_save_and_the_sweep_end(
 ) -> None:
     settings = [*tiny[:-1], f"OUTPUT_PATH={tmp_path}/runs/{{method}}", "nepochs=1000", "snapshot_minutes=1e-9"]
     command = [sys.executable, "-m", "furnace", "sweep", str(experiment), "--ratios", "8", "--seeds", "0", *settings]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+    process = start(*command)
     limit = time.monotonic() + 120
     while not list(tmp_path.glob("runs/*/resume.pth")) and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.02)

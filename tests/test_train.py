@@ -16,7 +16,8 @@ import torch
 from furnace.batch import Batch
 from furnace.data import images
 from furnace.engine.checkpoint import Snapshots
-from furnace.engine.log import LossMeter, RunLogs
+from furnace.engine.log import RunLogs
+from furnace.engine.meters import LossMeter
 from furnace.learner import Learner, Step
 from furnace.semi.ensemble import PREDICTORS
 
