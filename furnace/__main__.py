@@ -47,7 +47,10 @@ def _parser() -> argparse.ArgumentParser:
         "docs/faq.md answers what is asked most.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    from furnace import export, predict, prepare, report, sweep
+    from furnace.prediction import export, predict
+    from furnace.prepare import command as prepare
+    from furnace.report import command as report
+    from furnace.sweep import command as sweep
 
     prepare.add_parser(commands)
     _add_demo_data(commands)
@@ -103,7 +106,7 @@ class _ListSettings(argparse.Action):
         super().__init__(nargs=0, **{**options, "dest": argparse.SUPPRESS})
 
     def __call__(self, parser, *_) -> None:
-        from furnace.settings import help_table
+        from furnace.config.settings import help_table
 
         print("environment variables, or NAME=VALUE arguments:\n" + help_table())
         parser.exit()
@@ -111,7 +114,7 @@ class _ListSettings(argparse.Action):
 
 def _texts(pairs: Sequence[str]) -> Mapping[str, str]:
     """The environment with NAME=VALUE arguments over it."""
-    from furnace.settings import FIELDS
+    from furnace.config.settings import FIELDS
 
     texts = {name: os.environ[name] for name in FIELDS if name in os.environ}
     for pair in pairs:
@@ -123,15 +126,15 @@ def _texts(pairs: Sequence[str]) -> Mapping[str, str]:
 
 
 def _train(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    from furnace.config.experiment import check_training, read_experiment
     from furnace.engine.launch import in_processes, require_share
-    from furnace.experiment import check_training, read_experiment
 
     experiment = read_experiment(options.experiment, _texts(options.settings))
     check_training(experiment)
     settings = experiment.settings
 
     def work(world) -> int:
-        from furnace.train import Trainer
+        from furnace.training.trainer import Trainer
 
         return 0 if Trainer(experiment, world).run() else EXIT_RESUBMIT
 
@@ -140,15 +143,15 @@ def _train(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 
 def _evaluate(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    from furnace.config.experiment import for_evaluation, read_experiment
     from furnace.engine.launch import in_processes
-    from furnace.experiment import for_evaluation, read_experiment
 
     experiment = for_evaluation(read_experiment(options.experiment, _texts(options.settings)))
     if experiment.settings.eval_epochs == "none":
         return 0
 
     def work(world) -> int:
-        from furnace.evaluate import evaluate
+        from furnace.evaluation.evaluate import evaluate
 
         evaluate(experiment, world)
         return 0
@@ -159,7 +162,7 @@ def _evaluate(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 def _demo_data(options: argparse.Namespace, _: Sequence[str]) -> int:
     from tqdm import tqdm
 
-    from furnace.data.synthetic import write_city_layout, write_voc_layout
+    from furnace.synthetic.layout import write_city_layout, write_voc_layout
 
     write = {"voc": write_voc_layout, "city": write_city_layout}[options.layout]
     try:

@@ -32,7 +32,7 @@ def seeded() -> None:
 @pytest.fixture(scope="session")
 def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small data set in the VOC layout: 32 training images, 8 to validate."""
-    from furnace.data.synthetic import write_voc_layout
+    from furnace.synthetic.layout import write_voc_layout
 
     folder = tmp_path_factory.mktemp("data") / "demo"
     write_voc_layout(folder, images=40, seed=0)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from furnace.batch import Batch
+from furnace.semi.batch import Batch
 
 
 def longhand_step(

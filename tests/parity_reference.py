@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from furnace.batch import Batch
 from furnace.labels import IGNORE
-from furnace.losses import PixelLoss, cross_entropy, ohem_cross_entropy
 from furnace.network.deeplabv3plus import DeepLabV3Plus
-from furnace.optimizer import build_optimizer, polynomial_rate, set_learning_rate
+from furnace.semi.batch import Batch
 from furnace.semi.cross_supervision import METHODS, CrossSupervision
 from furnace.semi.cutmix import cutmix_masks
 from furnace.semi.ensemble import Ensemble
+from furnace.semi.losses import PixelLoss, cross_entropy, ohem_cross_entropy
+from furnace.training.optimizer import build_optimizer, polynomial_rate, set_learning_rate
 
 FOLDER = Path(os.environ.get("PARITY_REFERENCE", Path(__file__).parent / "reference"))
 TRAINED_BACKBONE = "resnet50_v1c"  # README, sections C and I

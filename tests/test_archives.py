@@ -10,7 +10,7 @@ import pytest
 from layouts import make_city, make_sbd, make_voc, pack
 from test_prepare import ONE, error_of, prepare
 
-from furnace.data.prepare import archives
+from furnace.prepare import archives
 
 PACKED = ["tgz", "tar.bz2", "tar.xz"]
 IMAGE = "leftImg8bit/train/ulm/ulm_000000_000019_leftImg8bit.png"

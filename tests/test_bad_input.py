@@ -17,10 +17,10 @@ import torch
 from conftest import REPOSITORY, copy_experiment
 
 from furnace.__main__ import main
-from furnace.data.synthetic import write_voc_layout
+from furnace.config.settings import FIELDS
 from furnace.engine import checkpoint, launch
 from furnace.network.resnet import ResNet
-from furnace.settings import FIELDS
+from furnace.synthetic.layout import write_voc_layout
 
 EXPERIMENT = REPOSITORY / "exp.voc" / "ensemble_teacher+cutmix"
 SMALL = {

@@ -9,8 +9,8 @@ import pytest
 from layouts import SIZE, mask, picture, write_mask
 
 from furnace.__main__ import main
-from furnace.data import duplicates
-from furnace.data.duplicates import fingerprint, same_pictures
+from furnace.prepare import duplicates
+from furnace.prepare.duplicates import fingerprint, same_pictures
 
 TRAIN, VAL = range(8), range(8, 11)
 
@@ -137,7 +137,7 @@ def test_a_picture_that_differs_in_one_pixel_is_another(
     assert fingerprint(changed) == fingerprint(picture(9)) != fingerprint(picture(8))
     assert fingerprint(picture(9)) != fingerprint(picture(9).reshape(16, 12, 3))
     if compared == "none":
-        monkeypatch.setattr("furnace.data.check.fingerprint", lambda _: b"all alike")
+        monkeypatch.setattr("furnace.prepare.check.fingerprint", lambda _: b"all alike")
     cv2.imwrite(str(folder / "images/5.png"), changed)
     assert problems_of(folder, capsys) == []
 

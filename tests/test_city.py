@@ -14,14 +14,14 @@ import pytest
 from conftest import REPOSITORY, copy_experiment
 
 from furnace.__main__ import main
+from furnace.config.experiment import Experiment, read_experiment
+from furnace.config.settings import FIELDS
 from furnace.data.datasets import CITYSCAPES
-from furnace.data.synthetic import write_city_layout
-from furnace.data.synthetic.drawing import IGNORE_LABEL
-from furnace.data.synthetic.street import KINDS, draw_street
-from furnace.experiment import Experiment, read_experiment
-from furnace.learner import supervised_loss
 from furnace.semi.ensemble import PREDICTORS
-from furnace.settings import FIELDS
+from furnace.synthetic.drawing import IGNORE_LABEL
+from furnace.synthetic.layout import write_city_layout
+from furnace.synthetic.street import KINDS, draw_street
+from furnace.training.learner import supervised_loss
 
 FOLDER = "exp.city/ensemble_teacher+cutmix"
 CLASSES = set(range(CITYSCAPES.num_classes))

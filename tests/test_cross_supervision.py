@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from longhand import longhand_ema, longhand_ohem, longhand_step
 
-from furnace.batch import Batch
-from furnace.losses import ohem_cross_entropy
 from furnace.network.deeplabv3plus import DeepLabV3Plus
+from furnace.semi.batch import Batch
 from furnace.semi.cross_supervision import METHODS, CrossSupervision
 from furnace.semi.ensemble import Ensemble
+from furnace.semi.losses import ohem_cross_entropy
 
 CLASSES = 5
 

@@ -15,13 +15,13 @@ import torch.multiprocessing as multiprocessing
 from conftest import REPOSITORY
 
 from furnace.__main__ import main
-from furnace.batch import Batch
 from furnace.engine.distributed import World, join_world, leave_world
 from furnace.engine.launch import launch
 from furnace.network.deeplabv3plus import DeepLabV3Plus
-from furnace.optimizer import build_optimizer
+from furnace.semi.batch import Batch
 from furnace.semi.cross_supervision import METHODS, CrossSupervision
 from furnace.semi.ensemble import Ensemble
+from furnace.training.optimizer import build_optimizer
 
 STEPS, BATCH, CLASSES, SIZE = 3, 4, 5, 33
 

@@ -10,15 +10,15 @@ import torch
 from furnace.engine import launch
 from furnace.engine.checkpoint import Snapshots, students_state
 from furnace.engine.files import write_atomically, write_text
-from furnace.engine.log import EpochTable, RunLogs, waiting_advice
-from furnace.engine.meters import LossMeter, NotFinite, Stopwatch
-from furnace.engine.results import score_columns
 from furnace.errors import InputError
-from furnace.metrics import Scores, confusion_matrix
+from furnace.evaluation.log_table import score_columns
+from furnace.evaluation.metrics import Scores, confusion_matrix
 from furnace.network.deeplabv3plus import DeepLabV3Plus
-from furnace.optimizer import iterations_per_epoch, parameter_groups, polynomial_rate, ramp
 from furnace.pictures import colourize, panel
 from furnace.semi.ensemble import Ensemble
+from furnace.training.log import EpochTable, RunLogs, waiting_advice
+from furnace.training.meters import LossMeter, NotFinite, Stopwatch
+from furnace.training.optimizer import iterations_per_epoch, parameter_groups, polynomial_rate, ramp
 
 PROGRESS = {"iteration": 0, "optimizers": [], "scaler": {}, "counters": {}, "settings": {}}
 

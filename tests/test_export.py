@@ -19,11 +19,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from trained_run import TrainedRun, train
 
-from furnace import onnx_graph
 from furnace.__main__ import main
 from furnace.data.datasets import VOC
-from furnace.engine.evaluator import IMAGENET_MEAN, IMAGENET_STD
+from furnace.evaluation.sliding_window import IMAGENET_MEAN, IMAGENET_STD
 from furnace.network.deeplabv3plus import DeepLabV3Plus
+from furnace.prediction import onnx_graph
 
 GAP = 1e-4
 SMALL = [(1, 1, 1), (2, 3, 40), (1, 16, 16), (3, 33, 65)]  # batch, height, width

@@ -12,9 +12,9 @@ from longhand import longhand_ema, longhand_step
 from test_cross_supervision import random_batch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from furnace.config.experiment import read_experiment
 from furnace.engine.distributed import World
-from furnace.experiment import read_experiment
-from furnace.learner import Learner
+from furnace.training.learner import Learner
 
 ITERATIONS = 4
 

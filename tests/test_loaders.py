@@ -23,8 +23,8 @@ from furnace.data.reading import crashes_named
 from furnace.data.samples import Plan, RawBatch, TrainingSamples
 from furnace.data.strong_augment import strong_view
 from furnace.data.transforms import draw_weak_view
-from furnace.engine.evaluator import IMAGENET_MEAN, IMAGENET_STD
 from furnace.errors import InputError
+from furnace.evaluation.sliding_window import IMAGENET_MEAN, IMAGENET_STD
 from furnace.semi.cutmix import cutmix_masks
 
 LABELED, UNLABELED, BATCH = 6, 12, 4

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from longhand import longhand_ohem
 
-from furnace.losses import cross_entropy, ohem_cross_entropy
+from furnace.semi.losses import cross_entropy, ohem_cross_entropy
 
 
 @pytest.fixture

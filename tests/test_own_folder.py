@@ -11,10 +11,10 @@ from layouts import SIZE, mask, picture, write_image, write_mask, write_palette_
 from PIL import Image
 from test_prepare import ONE, error_of, lines, prepare
 
-from furnace.data.check import dataset_of
 from furnace.data.datasets import Split
 from furnace.data.file_list import FileList
 from furnace.data.images import read_image, read_label
+from furnace.prepare.check import dataset_of
 
 COUNT = 6
 

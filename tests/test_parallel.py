@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from furnace.data import parallel
-from furnace.data.parallel import CHUNK, map_numbers
 from furnace.errors import InputError
+from furnace.prepare import parallel
+from furnace.prepare.parallel import CHUNK, map_numbers
 
 WAITING = """
 import multiprocessing, os, time
-from furnace.data.parallel import CHUNK, map_numbers
+from furnace.prepare.parallel import CHUNK, map_numbers
 
 both_work = multiprocessing.get_context("fork").Barrier(2)
 

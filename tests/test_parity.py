@@ -45,16 +45,16 @@ from parity_reference import (
 )
 from torch import Tensor, nn
 
+from furnace.config.settings import Settings
 from furnace.data.datasets import CITYSCAPES, VOC
 from furnace.engine.checkpoint import students_state
-from furnace.engine.evaluator import IMAGENET_MEAN, IMAGENET_STD, SlidingWindow
+from furnace.evaluation.metrics import Scores, confusion_matrix
+from furnace.evaluation.sliding_window import IMAGENET_MEAN, IMAGENET_STD, SlidingWindow
 from furnace.labels import IGNORE
-from furnace.metrics import Scores, confusion_matrix
-from furnace.optimizer import MOMENTUM, POWER, build_optimizer, iterations_per_epoch, polynomial_rate
 from furnace.semi.cutmix import BOXES, PROPORTION, cutmix_masks
 from furnace.semi.ema import ema_alpha, update_parameters
 from furnace.semi.ensemble import PREDICTORS, Ensemble, predict
-from furnace.settings import Settings
+from furnace.training.optimizer import MOMENTUM, POWER, build_optimizer, iterations_per_epoch, polynomial_rate
 
 FLOAT32_STEP = float(np.finfo(np.float32).eps)
 DATASETS = {dataset.name: dataset for dataset in (VOC, CITYSCAPES)}

@@ -18,15 +18,15 @@ from PIL import Image
 from torch.nn.functional import conv2d
 from trained_run import ORIGINAL, TrainedRun, train
 
-from furnace import prediction
 from furnace.__main__ import main
-from furnace.data.inputs import find_sources
-from furnace.engine.evaluator import IMAGENET_MEAN, IMAGENET_STD, SlidingWindow
+from furnace.config.experiment import read_experiment
+from furnace.config.settings import FIELDS
 from furnace.errors import InputError
-from furnace.experiment import read_experiment
-from furnace.prediction_pictures import DISAGREEMENT, overlay
+from furnace.evaluation.sliding_window import IMAGENET_MEAN, IMAGENET_STD, SlidingWindow
+from furnace.prediction import predictor
+from furnace.prediction.inputs import find_sources
+from furnace.prediction.outputs import DISAGREEMENT, overlay
 from furnace.semi.ensemble import count_different
-from furnace.settings import FIELDS
 
 EXIF_ORIENTATION = 274
 
@@ -133,7 +133,7 @@ def test_probabilities_do_not_depend_on_how_often_a_pixel_is_seen(
     """Networks that look at single pixels, and an image wide enough for windows that overlap."""
     weights = [torch.randn(21, 3, 1, 1), torch.randn(21, 3, 1, 1)]
     networks = {f"teacher_{number + 1}": partial(conv2d, weight=weight) for number, weight in enumerate(weights)}
-    monkeypatch.setattr(prediction, "evaluation_networks", lambda *_: networks)
+    monkeypatch.setattr(predictor, "evaluation_networks", lambda *_: networks)
     picture = noise(40, 90)
     write(tmp_path / "wide.png", picture)
     assert predict(tmp_path / "wide.png", "--probabilities", "eval_flip=1") == 0

@@ -29,9 +29,9 @@ from layouts import (
 )
 
 from furnace.__main__ import main
-from furnace.data.check import check, dataset_of
 from furnace.data.images import read_image, read_label
-from furnace.data.prepare.official import CITYSCAPES_CITIES, CITYSCAPES_COUNTS, CITYSCAPES_TRAIN_IDS
+from furnace.prepare.check import check, dataset_of
+from furnace.prepare.official import CITYSCAPES_CITIES, CITYSCAPES_COUNTS, CITYSCAPES_TRAIN_IDS
 
 ONE = ["--workers", "1"]
 EVERYTHING = ["voc", "city", "camvid"]
@@ -244,7 +244,7 @@ def test_it_goes_on_where_it_was_interrupted(tmp_path: Path, capfd: pytest.Captu
 
 
 def test_ctrl_c_leaves_something_to_go_on_with(tmp_path: Path, monkeypatch) -> None:
-    from furnace.data.prepare import build
+    from furnace.prepare import build
 
     source, folder = make_city(tmp_path / "source"), tmp_path / "city"
     real, calls = build._write_mask, []
@@ -399,7 +399,7 @@ def test_a_damaged_file_in_a_zip_is_named(tmp_path: Path, capfd: pytest.CaptureF
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture, monkeypatch) -> None:
-    from furnace.data.prepare import build
+    from furnace.prepare import build
 
     def full(*_) -> None:
         raise OSError(28, "No space left on device")

@@ -11,8 +11,8 @@ from conftest import REPOSITORY
 from torch import Tensor, nn
 
 from furnace.__main__ import main
+from furnace.config.experiment import check_training, read_experiment
 from furnace.errors import InputError
-from furnace.experiment import check_training, read_experiment
 from furnace.network import pretrained
 from furnace.network.deeplabv3plus import DeepLabV3Plus
 from furnace.network.pretrained import check_weights, load_backbone, network_of

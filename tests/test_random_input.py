@@ -17,16 +17,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from furnace.config.record import read_record
+from furnace.config.settings import FIELDS, Settings, read_settings
 from furnace.data.datasets import VOC, Split
 from furnace.data.declaration import read_declaration
 from furnace.data.file_list import FileList
 from furnace.data.images import read_image, read_label
-from furnace.engine.log import EpochTable
-from furnace.engine.results import PUBLISHED_COLUMNS, read_table
 from furnace.errors import InputError
+from furnace.evaluation.log_table import PUBLISHED_COLUMNS, read_table
 from furnace.network.pretrained import read_tensors
-from furnace.record import read_record
-from furnace.settings import FIELDS, Settings, read_settings
+from furnace.training.log import EpochTable
 
 settings.register_profile("short", max_examples=100)
 settings.register_profile("long", max_examples=1000)

@@ -18,8 +18,8 @@ from browser import Browser
 
 from furnace.__main__ import main
 from furnace.data.datasets import VOC
-from furnace.evaluation_gallery import DIFFERENT, LONGEST_SIDE, Gallery, draw_disagreement
-from furnace.metrics import Scores
+from furnace.evaluation.gallery import DIFFERENT, LONGEST_SIDE, Gallery, draw_disagreement
+from furnace.evaluation.metrics import Scores
 from furnace.pictures import shrink
 from furnace.report import figures, groups, page
 from furnace.report.runs import read_metrics, read_run

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from furnace.engine.results import PUBLISHED_COLUMNS, append_rows
 from furnace.errors import InputError
+from furnace.evaluation.log_table import PUBLISHED_COLUMNS, append_rows
 from furnace.semi.ensemble import PREDICTORS
 
 

@@ -15,11 +15,11 @@ import torch
 from conftest import REPOSITORY, copy_experiment
 from running import IN_TWO_PROCESSES, start, wait_for
 
-from furnace import validation
 from furnace.engine.signals import StopRequest
 from furnace.errors import InputError
-from furnace.learner import Learner
+from furnace.evaluation import validation
 from furnace.network.pretrained import read_tensors
+from furnace.training.learner import Learner
 
 STOPPED = 75
 ITERATIONS = 21  # three epochs of seven
@@ -235,7 +235,7 @@ def test_two_processes_stop_together_and_go_on_as_if_nothing_had_been(tiny: list
 def test_a_bug_in_the_middle_ends_the_run_although_workers_ignore_signals(experiment: Path, tiny: list[str]) -> None:
     """At its exit Python sends SIGTERM to the workers and waits for them."""
     code = (
-        "import sys; from furnace.__main__ import main; from furnace.learner import Learner\n"
+        "import sys; from furnace.__main__ import main; from furnace.training.learner import Learner\n"
         "def step(self, batch, iteration): raise ZeroDivisionError\n"
         "Learner.step = step; sys.exit(main(sys.argv[1:]))"
     )

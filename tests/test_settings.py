@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
+from furnace.config.experiment import for_evaluation, read_experiment
+from furnace.config.settings import FIELDS, Settings, help_table, read_settings
 from furnace.errors import InputError
-from furnace.experiment import for_evaluation, read_experiment
-from furnace.settings import FIELDS, Settings, help_table, read_settings
 
 VOC = REPOSITORY / "exp.voc/ensemble_teacher+cutmix"
 

@@ -8,11 +8,17 @@ import cv2
 import numpy as np
 import pytest
 
-from furnace.data.synthetic import write_city_layout, write_voc_layout
-from furnace.data.synthetic.drawing import IGNORE_LABEL
-from furnace.data.synthetic.layout import CITY_LAYOUT, VOC_LAYOUT, Layout, _labelling_order
-from furnace.data.synthetic.shapes import NUM_CLASSES_DRAWN, draw_scene
 from furnace.errors import InputError
+from furnace.synthetic.drawing import IGNORE_LABEL
+from furnace.synthetic.layout import (
+    CITY_LAYOUT,
+    VOC_LAYOUT,
+    Layout,
+    _labelling_order,
+    write_city_layout,
+    write_voc_layout,
+)
+from furnace.synthetic.shapes import NUM_CLASSES_DRAWN, draw_scene
 
 OBJECT_CLASSES = set(range(1, NUM_CLASSES_DRAWN))
 CLASSES = {"voc": set(range(NUM_CLASSES_DRAWN)), "city": set(range(19))}

@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 import torch
 
-from furnace.batch import Batch
 from furnace.data import images
 from furnace.engine.checkpoint import Snapshots
-from furnace.engine.log import RunLogs
-from furnace.engine.meters import LossMeter
-from furnace.learner import Learner, Step
+from furnace.semi.batch import Batch
 from furnace.semi.ensemble import PREDICTORS
+from furnace.training.learner import Learner, Step
+from furnace.training.log import RunLogs
+from furnace.training.meters import LossMeter
 
 
 def test_ensemble_teacher_from_training_to_table(run, experiment: Path, tmp_path: Path) -> None:

@@ -14,12 +14,12 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_resume import KilledError, assert_same_run, before_step
 
-from furnace import train
 from furnace.data.datasets import VOC
-from furnace.engine.events import Events
 from furnace.pictures import colourize, shrink
 from furnace.semi.ensemble import PREDICTORS
-from furnace.training_pictures import LONGEST_SIDE, TrainingPictures
+from furnace.training import trainer
+from furnace.training.events import Events
+from furnace.training.pictures import LONGEST_SIDE, TrainingPictures
 
 ALL = [f"mIoU_{code}" for code in PREDICTORS]
 
@@ -74,7 +74,7 @@ def test_methods_without_teachers_have_less_to_show(
 
 
 def test_some_images_of_the_list_are_enough(run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from furnace import validation
+    from furnace.evaluation import validation
 
     asked = []
     images = validation.validation_images
@@ -94,18 +94,18 @@ def test_scores_that_a_kill_prevented_are_made_up_for(
     run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = ["validate_epochs=1", "picture_iter=0"]
-    validate = train.validate
+    validate = trainer.validate
 
     def dies_in_the_second(experiment, world, ensemble, title: str) -> dict[str, float]:
         if title == "epoch 2":
             raise KilledError
         return validate(experiment, world, ensemble, title)
 
-    monkeypatch.setattr(train, "validate", dies_in_the_second)
+    monkeypatch.setattr(trainer, "validate", dies_in_the_second)
     with pytest.raises(KilledError):
         run("train", *settings)
     assert [row["mIoU_v3"] == "" for row in rows(tmp_path / "run")] == [False, True]
-    monkeypatch.setattr(train, "validate", validate)
+    monkeypatch.setattr(trainer, "validate", validate)
     assert run("train", *settings) == 0
     assert run("train", *settings, f"OUTPUT_PATH={tmp_path / 'straight'}") == 0
     assert_same_run(tmp_path / "run", tmp_path / "straight")
@@ -114,15 +114,15 @@ def test_scores_that_a_kill_prevented_are_made_up_for(
 def test_scores_of_the_last_epoch_are_made_up_for_and_stay_when_no_more_are_asked_for(
     run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    validate = train.validate
+    validate = trainer.validate
 
     def dies(*_: object) -> dict[str, float]:
         raise KilledError
 
-    monkeypatch.setattr(train, "validate", dies)
+    monkeypatch.setattr(trainer, "validate", dies)
     with pytest.raises(KilledError):
         run("train", "nepochs=1", "validate_epochs=1")
-    monkeypatch.setattr(train, "validate", validate)
+    monkeypatch.setattr(trainer, "validate", validate)
     assert run("train", "nepochs=1", "validate_epochs=1") == 0
     assert "nothing to do" in capsys.readouterr().out
     (only,) = rows(tmp_path / "run")
@@ -182,12 +182,12 @@ def test_large_pictures_are_made_smaller() -> None:
 
 def test_validation_in_training_leaves_modes_as_they_are(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     modes = []
-    step = train.Learner.step
+    step = trainer.Learner.step
 
     def watched(self, *arguments):
         modes.append([network.training for network in self.ensemble.networks().values()])
         return step(self, *arguments)
 
-    monkeypatch.setattr(train.Learner, "step", watched)
+    monkeypatch.setattr(trainer.Learner, "step", watched)
     assert run("train", "nepochs=2", "validate_epochs=1", "teacher_norm=running", "picture_iter=1") == 0
     assert all(mode == [True, True, False, False] for mode in modes)

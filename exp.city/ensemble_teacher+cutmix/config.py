@@ -1,6 +1,6 @@
 """Cityscapes: 2,975 training and 500 validation street scenes of 2048 x 1024 pixels, 19 classes.
 
-Values are defaults of environment variables, as furnace/settings.py explains them.
+Values are defaults of environment variables, as furnace/config/settings.py explains them.
 """
 
 from easydict import EasyDict

@@ -1,6 +1,6 @@
 """PASCAL VOC 2012 with the augmented training set: 10,582 training and 1,449 validation images, 21 classes.
 
-Every value is the default of an environment variable of the same name; see furnace/settings.py for the others.
+Every value is the default of an environment variable of the same name; see furnace/config/settings.py for the others.
 """
 
 from easydict import EasyDict

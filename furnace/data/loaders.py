@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from furnace.batch import Batch
 from furnace.data.datasets import Split
 from furnace.data.samples import Plan, RawBatch, TrainingSamples
 from furnace.engine.signals import leave_to_parent
 from furnace.errors import InputError
+from furnace.semi.batch import Batch
 
 
 @dataclass(frozen=True)

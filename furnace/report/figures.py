@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from furnace.engine.log import SCORE
 from furnace.report.groups import Group
 from furnace.report.summary import Evaluated, Statistic
 from furnace.semi.ensemble import PREDICTORS
+from furnace.training.log import SCORE
 
 # Colours that stay apart for colour-blind eyes; line and marker say the same again.
 BLUE, ORANGE, GREEN, RED, BLACK, GREY = "#0072b2", "#e69f00", "#007a5a", "#c8421a", "#222222", "#777777"

@@ -1,4 +1,4 @@
-"""The pictures that an evaluation left of a few validation images (furnace/evaluation_gallery.py)."""
+"""The pictures that an evaluation left of a few validation images (furnace/evaluation/gallery.py)."""
 
 import json
 import re

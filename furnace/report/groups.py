@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from furnace.config.settings import RESULT_FIELDS
 from furnace.report.rows import Row
 from furnace.report.runs import METHODS, Run
 from furnace.report.summary import HEADLINES, Evaluated, Statistic, ways
 from furnace.semi.ensemble import PREDICTORS
-from furnace.settings import RESULT_FIELDS
 
 PUBLISHED = Path(__file__).with_name("published.csv")
 

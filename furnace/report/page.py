@@ -7,7 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from furnace.evaluation_gallery import DIFFERENT
+from furnace.evaluation.gallery import DIFFERENT
 from furnace.report import figures
 from furnace.report.groups import Group, differing_settings, published_scores
 from furnace.report.runs import Run

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from furnace.engine.results import read_table
 from furnace.errors import InputError
+from furnace.evaluation.log_table import read_table
 from furnace.semi.ensemble import PREDICTORS
 
 EPOCH = re.compile(r"epoch[-_]?(\d+)")

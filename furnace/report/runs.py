@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from furnace.config.record import read_record
 from furnace.errors import InputError
-from furnace.record import read_record
 from furnace.report.rows import Row, ScoreFile, newest, read_score_file
 
 METHODS = {"supervised": "supervised", "org": "CPS", "ema": "Ensemble Teacher"}

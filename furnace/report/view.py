@@ -9,12 +9,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+from furnace.config.settings import FIELDS
 from furnace.report import figures
 from furnace.report.gallery import Shown, read_gallery
 from furnace.report.rows import Row
 from furnace.report.runs import Run
 from furnace.report.summary import Evaluated, ways
-from furnace.settings import FIELDS
 
 MIXED_UP = 5  # pairs of classes named
 KINDS = {".png": "image/png", ".jpg": "image/jpeg"}

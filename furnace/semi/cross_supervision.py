@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from furnace.batch import Batch
-from furnace.losses import PixelLoss, cross_entropy
+from furnace.semi.batch import Batch
 from furnace.semi.cutmix import mix
+from furnace.semi.losses import PixelLoss, cross_entropy
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from furnace.data.check import check
 from furnace.data.datasets import VOC, Split
 from furnace.data.file_list import FileList
-from furnace.data.parallel import map_numbers
-from furnace.data.splits import write_splits
 from furnace.engine.files import write_lines
+from furnace.prepare.check import check
+from furnace.prepare.parallel import map_numbers
+from furnace.prepare.splits import write_splits
 from tests.bench.measure import Times, in_turn, markdown
 
 TRAIN, VAL = 320, 80

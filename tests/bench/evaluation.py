@@ -24,15 +24,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from furnace.config.experiment import Experiment, read_experiment
 from furnace.engine.backend import evaluation_dtype
 from furnace.engine.distributed import World
-from furnace.engine.evaluator import Network
-from furnace.evaluate import saved_predictor
-from furnace.evaluation_pictures import EvaluationPictures
-from furnace.experiment import Experiment, read_experiment
-from furnace.metrics import confusion_matrix
+from furnace.evaluation.evaluate import saved_predictor
+from furnace.evaluation.metrics import confusion_matrix
+from furnace.evaluation.pictures import EvaluationPictures
+from furnace.evaluation.sliding_window import Network
+from furnace.evaluation.validation import count_confusions, for_windows
 from furnace.semi.ensemble import NETWORKS, PREDICTORS
-from furnace.validation import count_confusions, for_windows
 from tests.bench.measure import MEGABYTE, REPOSITORY, in_turn, markdown, process_bytes
 
 VOC_SIZE, CITY_SIZE = (375, 500), (1024, 2048)

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from furnace.data.synthetic import write_voc_layout
+from furnace.synthetic.layout import write_voc_layout
 from tests.bench.measure import REPOSITORY, Times, markdown
 
 EXPERIMENT = REPOSITORY / "exp.voc/ensemble_teacher+cutmix"

@@ -22,7 +22,7 @@ import termios
 from functools import partial
 from pathlib import Path
 
-from furnace.data.synthetic import write_voc_layout
+from furnace.synthetic.layout import write_voc_layout
 from tests.bench.measure import REPOSITORY, in_turn, markdown
 
 EXPERIMENT = REPOSITORY / "exp.voc/ensemble_teacher+cutmix"

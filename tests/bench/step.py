@@ -27,13 +27,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from furnace.batch import Batch
+from furnace.config.experiment import read_experiment
 from furnace.engine.backend import prepare_backends
 from furnace.engine.distributed import World
-from furnace.experiment import read_experiment
-from furnace.learner import Learner
 from furnace.network.resnet import AtrousConv2d
+from furnace.semi.batch import Batch
 from furnace.semi.cutmix import cutmix_masks
+from furnace.training.learner import Learner
 from tests.bench.measure import MEGABYTE, REPOSITORY, Times, in_turn, markdown, process_bytes
 from tests.longhand import longhand_ema, longhand_step
 

@@ -25,7 +25,7 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 from bench.measure import MEGABYTE, markdown  # noqa: E402
 from faults.campaign import command, start  # noqa: E402
 
-from furnace.data.synthetic import write_voc_layout  # noqa: E402
+from furnace.synthetic.layout import write_voc_layout  # noqa: E402
 
 IMAGES = 500  # 400 to train on, 350 of them unlabelled: 87 iterations an epoch
 ITERATIONS_PER_EPOCH = 87

@@ -1,0 +1,178 @@
+"""Every setting of a run: name, type, default, meaning, and how its text is read.
+
+An experiment's `config.py` changes defaults, the environment changes them again. `python -m furnace train --settings`
+prints this table.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from furnace.config.readers import (
+    Reader,
+    choice,
+    epochs,
+    file_or_word,
+    folder,
+    fractions,
+    integer,
+    number,
+    several,
+    switch,
+    word_or,
+)
+from furnace.errors import InputError
+from furnace.network.resnet import BACKBONES
+from furnace.semi.cross_supervision import METHODS
+from furnace.semi.ensemble import PREDICTORS
+
+
+def _setting(default: Any, read: Reader, meaning: str, changes_result: bool = False) -> Any:
+    return field(default=default, metadata={"read": read, "meaning": meaning, "changes_result": changes_result})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment decides. Paths are absolute or relative to the experiment folder."""
+
+    # Where things lie.
+    volna: Path = _setting(Path("../../"), folder, "repository root: data is found under volna/DATA")
+    OUTPUT_PATH: Path = _setting(Path("output"), folder, "everything a run writes")
+    snapshot_dir: Path | None = _setting(None, folder, "snapshots (default: OUTPUT_PATH)")
+    dataset_path: Path | None = _setting(None, folder, "the data set's folder (default: volna/DATA/<its own>)")
+    lists_path: Path | None = _setting(None, folder, "the lists' folder (default: dataset_path)")
+    # What is trained.
+    method: str = _setting("ema", choice(*METHODS), "supervised, org (CPS) or ema (Ensemble Teacher)", True)
+    labellers: str | None = _setting(
+        None, choice("none", "students", "teachers"), "who labels (default: the method's)", True
+    )
+    view: str | None = _setting(
+        None, choice("weak", "strong"), "the students' unlabelled view (default: the method's)", True
+    )
+    pretrained_model: str = _setting("none", file_or_word, "a file, torchvision://resnet50, or none", True)
+    backbone: str | None = _setting(None, choice(*BACKBONES), "default: the one in pretrained_model", True)
+    width: float | None = _setting(
+        None, number(0, 4, low_allowed=False), "factor of all channel counts (default: pretrained_model's, or 1)", True
+    )
+    labeled_ratio: int = _setting(8, integer(1), "1/N of the images are labelled: 16, 8, 4, 2", True)
+    image_size: int = _setting(512, integer(16), "side of the square crop, training and evaluation", True)
+    train_scales: tuple[float, ...] = _setting(
+        (0.5, 0.75, 1.0, 1.5, 1.75, 2.0), several(number(0.05, 16)), "weak view: scales drawn from", True
+    )
+    # How it is trained.
+    batch_size: int = _setting(
+        8, integer(2), "labelled images, and unlabelled pairs, per iteration over all processes", True
+    )
+    nepochs: int | None = _setting(None, integer(1), "epochs (default: by labeled_ratio)", True)
+    learning_rate: float = _setting(0.0025, number(0), "initial learning rate", True)
+    learning_rate_factor: float = _setting(1.0, number(0), "multiplies learning_rate", True)
+    weight_decay: float = _setting(2e-4, number(0), "of convolution weights", True)
+    cps_weight: float = _setting(1.0, number(0), "weight of the cross term", True)
+    cps_ramp: tuple[float, float] = _setting(
+        (0.0, 0.0), fractions, "a,b: cps_weight is 0 for the fraction a of training and full from b on", True
+    )
+    ema_decay: float = _setting(0.999, number(0, 1), "largest decay of the teachers", True)
+    teacher_norm: str = _setting(
+        "batch",
+        choice("batch", "running"),
+        "teachers normalise by their own batch, or by averaged running statistics",
+        True,
+    )
+    ohem_threshold: float | None = _setting(
+        None, word_or("none", number(0, 1)), "OHEM in the supervised loss: probability", True
+    )
+    ohem_min_kept: int = _setting(50000, integer(0), "OHEM: pixels kept at least, for each image of a process", True)
+    seed: int = _setting(0, integer(0, 2**63 - 1), "start weights, order and augmentation follow from it", True)
+    precision: str = _setting(
+        "auto", choice("auto", "fp32", "bf16", "fp16"), "auto: bf16 on a GPU that has it, else fp32", True
+    )
+    deterministic: bool = _setting(False, switch, "bit-identical repetition on GPUs, slower", True)
+    compile: bool = _setting(False, switch, "torch.compile the networks", True)
+    channels_last: bool = _setting(True, switch, "memory layout of the convolutions", True)
+    # How it runs.
+    NGPUS: int | str = _setting(
+        "all", word_or("all", integer(0)), "processes on this machine; 0: one process on the CPU"
+    )
+    num_workers: int | str = _setting("auto", word_or("auto", integer(0)), "data-loading workers per process")
+    skip_nonfinite: int = _setting(
+        0, integer(0), "steps left out because loss or gradient is not finite; one more ends the run"
+    )
+    timeout_minutes: float = _setting(
+        10.0, number(0, low_allowed=False), "how long processes wait for each other before the run ends"
+    )
+    resume: str = _setting(
+        "auto", choice("auto", "never", "force"), "auto: go on where a run stopped; force: also with other settings"
+    )
+    snapshot_iter: int = _setting(1, integer(1), "epochs between snapshots")
+    snapshot_minutes: float = _setting(30.0, number(0), "minutes between saves within an epoch, to go on from; 0: none")
+    keep_snapshots: int | str = _setting(
+        3, word_or("all", integer(1)), "how many epochs' snapshots stay (two at least, to fall back on)"
+    )
+    # What is seen of it meanwhile.
+    picture_iter: int = _setting(500, integer(0), "iterations between pictures in TensorBoard; 0: none")
+    validate_epochs: int = _setting(0, integer(0), "epochs between validations of all predictors; 0: none")
+    validate_images: int | str = _setting(
+        "all", word_or("all", integer(1)), "how many images such a validation takes, evenly from the list"
+    )
+    # How it is evaluated.
+    ensemble: tuple[str, ...] = _setting(
+        ("all",), several(choice("all", *PREDICTORS)), "predictors, with commas; all: the seven"
+    )
+    eval_epochs: str | tuple[int, ...] = _setting("last", epochs, "snapshots evaluated: last, all, none, 20-34, 30,34")
+    eval_scales: tuple[float, ...] = _setting((1.0,), several(number(0.05, 16)), "scales summed")
+    eval_flip: bool = _setting(False, switch, "adds mirrored windows")
+    save_predictions: str = _setting(
+        "auto", choice("auto", "none", *PREDICTORS), "predictor whose maps are written; auto: v3, else v2"
+    )
+    debug: bool = _setting(False, switch, "1: errors come with their traceback")
+
+
+FIELDS = {entry.name: entry for entry in dataclasses.fields(Settings)}
+RESULT_FIELDS = tuple(name for name, entry in FIELDS.items() if entry.metadata["changes_result"])
+
+
+def read_settings(defaults: Mapping[str, Any], texts: Mapping[str, str]) -> Settings:
+    """Settings from an experiment's defaults and from texts (the environment), which win; empty texts are not set.
+
+    Raises:
+        InputError: a default of an unknown name, or a value that cannot be read.
+    """
+    unknown = [name for name in defaults if name not in FIELDS]
+    if unknown:
+        raise InputError(f"config.py: unknown setting {unknown[0]}; expected one of {', '.join(FIELDS)}")
+    values = {name: _from_config(name, value) for name, value in defaults.items()}
+    for name, value in texts.items():
+        if name in FIELDS and value != "":
+            values[name] = _read(name, value)
+    if values.get("ohem_threshold") == "none":
+        values["ohem_threshold"] = None
+    return Settings(**values)
+
+
+def _from_config(name: str, value: Any) -> Any:
+    """A value of config.py goes through the same reader as text, so that both are checked alike."""
+    if value is None:
+        return None
+    if isinstance(value, list | tuple):
+        return _read(name, ",".join(map(str, value)))
+    return _read(name, str(int(value)) if isinstance(value, bool) else str(value))
+
+
+def _read(name: str, value: str) -> Any:
+    try:
+        return FIELDS[name].metadata["read"](value)
+    except ValueError as error:
+        raise InputError(
+            f"{name}: expected {error}, found {value!r}; set it in the script or the environment"
+        ) from None
+
+
+def help_table() -> str:
+    """Every setting with its default and meaning, for `--help`."""
+    lines = []
+    for name, entry in FIELDS.items():
+        default = ",".join(map(str, entry.default)) if isinstance(entry.default, tuple) else entry.default
+        lines.append(f"  {name:<22}{'' if default is None else default!s:<12} {entry.metadata['meaning']}")
+    return "\n".join(lines)

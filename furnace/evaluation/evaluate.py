@@ -1,0 +1,122 @@
+"""`python -m furnace eval`: scores snapshots with any of the seven predictors in one pass over the images."""
+
+from pathlib import Path
+
+from furnace.config.experiment import Experiment
+from furnace.data.datasets import Split
+from furnace.engine.backend import prepare_backends
+from furnace.engine.checkpoint import Snapshots
+from furnace.engine.distributed import World
+from furnace.engine.files import require_writable
+from furnace.errors import InputError
+from furnace.evaluation.gallery import Gallery
+from furnace.evaluation.log_table import read_table
+from furnace.evaluation.pictures import EvaluationPictures
+from furnace.evaluation.scores import log_path, report
+from furnace.evaluation.validation import Look, count_confusions, evaluation_networks
+from furnace.semi.ensemble import NETWORKS, PREDICTORS, STUDENTS, predictors_of
+
+
+def evaluate(experiment: Experiment, world: World) -> None:
+    """Evaluates every snapshot that `eval_epochs` asks for; rows go to log_df.csv, labels and pictures to OUTPUT_PATH.
+
+    Raises:
+        InputError: a snapshot or a network that a predictor needs is missing, or does not fit.
+    """
+    settings = experiment.settings
+    prepare_backends(settings.deterministic, settings.precision)
+    snapshots = Snapshots(settings.snapshot_dir)
+    epochs = chosen_epochs(snapshots, settings.eval_epochs)
+    split = experiment.split("val")
+    log_file = log_path(settings)
+    world.share_error(lambda: check_evaluation(experiment, split))
+    short_names = settings.save_predictions != "none" and stems_are_unique(split)
+    for epoch in epochs:
+        predictors = chosen_predictors(settings.ensemble, snapshots.has_teachers(epoch), settings.snapshot_dir)
+        if world.is_main and "all" in settings.ensemble and len(predictors) < len(PREDICTORS):
+            left_out = ", ".join(code for code in PREDICTORS if code not in predictors)
+            print(f"epoch {epoch} has no teachers: {left_out} left out")
+        saved = saved_predictor(settings.save_predictions, predictors)
+        networks = evaluation_networks(experiment, world.device, snapshots, epoch, predictors)
+        with EvaluationPictures(settings.OUTPUT_PATH, split, predictors, saved, short_names) as pictures:
+            look = all_of(pictures.add, Gallery(settings.OUTPUT_PATH, epoch, split, predictors).add)
+            confusions = count_confusions(experiment, world, split, networks, predictors, look, title=f"epoch {epoch}")
+            if world.is_main:
+                pictures.write_panel()
+        if world.is_main:
+            report(experiment, snapshots.students_file(epoch), epoch, confusions, log_file)
+
+
+def all_of(*looks: Look) -> Look:
+    """One that lets all of them see an image."""
+
+    def look(*seen) -> None:
+        for each in looks:
+            each(*seen)
+
+    return look
+
+
+def check_evaluation(experiment: Experiment, split: Split) -> None:
+    """Before the first image is scored: the images are there, and the scores will find a place."""
+    split.check_files(with_labels=True)
+    require_writable(experiment.settings.OUTPUT_PATH)
+    require_writable(experiment.folder)
+    if experiment.log_table.is_file():
+        read_table(experiment.log_table)
+
+
+def stems_are_unique(split: Split) -> bool:
+    """Whether a prediction can be named as its image without its folders."""
+    count = len(split.files)
+    return len({split.image_path(number).stem for number in range(count)}) == count
+
+
+def chosen_epochs(snapshots: Snapshots, wanted: str | tuple[int, ...]) -> list[int]:
+    """The epochs to evaluate; InputError if one has no snapshot."""
+    there = snapshots.epochs()
+    if wanted == "none":
+        return []
+    if not there:
+        raise InputError(
+            f"no snapshot found: {snapshots.folder / 'snapshot'}: expected model_epochN.pth; "
+            "train first, or set method, OUTPUT_PATH or snapshot_dir to the run's"
+        )
+    if wanted == "last":
+        return there[-1:]
+    if wanted == "all":
+        return there
+    missing = [epoch for epoch in wanted if epoch not in there]
+    if missing:
+        raise InputError(
+            f"eval_epochs: no snapshot of epoch {missing[0]} in {snapshots.folder}; "
+            f"there are {', '.join(map(str, there))}"
+        )
+    return list(wanted)
+
+
+def chosen_predictors(wanted: tuple[str, ...], has_teachers: bool, folder: Path) -> tuple[str, ...]:
+    """The predictors to score; InputError if one was named that needs teachers where there are none."""
+    possible = predictors_of(NETWORKS if has_teachers else STUDENTS)
+    if "all" in wanted:
+        return possible
+    for code in wanted:
+        if code not in possible:
+            raise InputError(
+                f"ensemble: {code} needs teachers, but {folder / 'ema_snapshot'} has none for this epoch "
+                f"(CPS and supervised runs have none); choose one of {', '.join(possible)} or all"
+            )
+    return tuple(dict.fromkeys(wanted))
+
+
+def saved_predictor(wanted: str, predictors: tuple[str, ...]) -> str | None:
+    """The predictor whose labels are written: the one asked for; by itself v3, else v2, else the first."""
+    if wanted == "none":
+        return None
+    if wanted == "auto":
+        return next((code for code in ("v3", "v2") if code in predictors), predictors[0])
+    if wanted not in predictors:
+        raise InputError(
+            f"save_predictions: {wanted} is not evaluated; expected one of {', '.join(predictors)}; add it to ensemble"
+        )
+    return wanted

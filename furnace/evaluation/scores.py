@@ -1,0 +1,74 @@
+"""Where an evaluation's scores go: the terminal, a text log as published, log_df.csv, and OUTPUT_PATH/scores."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from furnace.config.experiment import Experiment
+from furnace.config.record import plain, read_record
+from furnace.config.settings import Settings
+from furnace.engine.files import write_text
+from furnace.evaluation.log_table import append_rows, scales_text, score_columns
+from furnace.evaluation.metrics import Scores
+
+
+def log_path(settings: Settings) -> Path:
+    """One text log for all snapshots of this evaluation, named as published."""
+    codes = "_".join(settings.ensemble).upper()
+    return settings.OUTPUT_PATH / f"val_{time.strftime('%Y_%m_%d_%H_%M_%S')}_ensemble{codes}.log"
+
+
+def report(
+    experiment: Experiment, model_file: Path, epoch: int, confusions: dict[str, np.ndarray], log_file: Path
+) -> None:
+    """Prints the scores, adds them to the published log and to log_df.csv, and writes them into OUTPUT_PATH/scores."""
+    settings, classes = experiment.settings, experiment.dataset.classes
+    trained = read_record(settings.OUTPUT_PATH).get("settings", {})
+    sections, rows = [log_file.read_text()] if log_file.is_file() else [], []
+    print(f"epoch {epoch} of {settings.OUTPUT_PATH.name}: mean IoU in percent")
+    for code, confusion in confusions.items():
+        scores = Scores.from_confusion(confusion)
+        print(f"  {code:<5} {100 * scores.mean_iou:6.2f}")
+        sections.append(f"Model: {model_file}\nEnsemble: {code}\n{scores.text(classes)}\n")
+        rows.append(
+            {
+                "log_file": log_file.name,
+                "folder": settings.OUTPUT_PATH.name,
+                "model_file": model_file.name,
+                "Ensemble": code,
+                "epoch": str(epoch),
+                **{
+                    name: str(trained.get(name, plain(getattr(settings, name))))
+                    for name in ("method", "labeled_ratio", "backbone", "seed")
+                },
+                "scales": scales_text(settings.eval_scales),
+                "flip": str(int(settings.eval_flip)),
+                "evaluated_at": time.strftime("%Y-%m-%d %H:%M:%S"),
+                **score_columns(scores, classes),
+            }
+        )
+    write_text(log_file, "\n".join(sections))
+    append_rows(experiment.log_table, rows)
+    for row in rows:
+        write_score_file(experiment, row, confusions[row["Ensemble"]])
+    print(f"added to {experiment.log_table}", flush=True)
+
+
+def write_score_file(experiment: Experiment, row: dict[str, str], confusion: np.ndarray) -> None:
+    """OUTPUT_PATH/scores/epoch32_v3.json: a row of log_df.csv, the confusion matrix (N, N), and what its classes are.
+
+    A file for each snapshot, predictor, scales and flip, so that evaluations may run at once and replace their own.
+    """
+    way = f"_scales{row['scales'].replace(' ', '-')}" if row["scales"] != "1" else ""
+    name = f"epoch{row['epoch']}_{row['Ensemble']}{way}{'_flip' if row['flip'] == '1' else ''}.json"
+    record = {
+        "row": row,
+        "log_table": str(experiment.log_table),
+        "dataset": experiment.dataset.name,
+        "classes": list(experiment.dataset.classes),
+        "palette": [list(colour) for colour in experiment.dataset.palette],
+        "confusion": confusion.tolist(),
+    }
+    write_text(experiment.settings.OUTPUT_PATH / "scores" / name, json.dumps(record) + "\n")

@@ -1,0 +1,136 @@
+"""One pass over a validation list: each network sees each image once, whatever the number of predictors."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from furnace.config.experiment import Experiment
+from furnace.data.datasets import Split
+from furnace.data.file_list import spread
+from furnace.data.loaders import validation_images
+from furnace.data.reading import crashes_named
+from furnace.engine.backend import autocast, evaluation_dtype, loader_workers
+from furnace.engine.checkpoint import Snapshots
+from furnace.engine.distributed import World
+from furnace.evaluation.metrics import Scores, confusion_matrices
+from furnace.evaluation.sliding_window import Network, SlidingWindow
+from furnace.semi.ensemble import PREDICTORS, Ensemble, predicted_labels
+
+# Takes an image's number, the image (H, W, 3), its label (H, W) and what P predictors say (P, H, W), all uint8.
+Look = Callable[[int, Tensor, Tensor, Tensor], None]
+
+
+@crashes_named()
+def count_confusions(
+    experiment: Experiment,
+    world: World,
+    split: Split,
+    networks: Mapping[str, Network],
+    predictors: Sequence[str],
+    look: Look,
+    title: str,
+    numbers: Sequence[int] | None = None,
+    leave: bool = True,
+) -> dict[str, np.ndarray]:
+    """Confusion matrices (N, N) by predictor, over these images (default: all), shared out over the processes.
+
+    `look` sees each image of this process.
+    """
+    settings, device, classes = experiment.settings, world.device, experiment.dataset.num_classes
+    window = sliding_window(experiment, networks, device)
+    share = (range(len(split.files)) if numbers is None else numbers)[world.rank :: world.size]
+    workers = loader_workers(settings.num_workers, device)
+    images = validation_images(split, share, workers, pin_memory=device.type == "cuda")
+    total = torch.zeros(len(predictors), classes, classes, dtype=torch.int64, device=device)
+    for number, image, label in tqdm(
+        images, total=len(share), desc=title, unit="image", disable=not world.is_main, dynamic_ncols=True, leave=leave
+    ):
+        truth = label.to(device, non_blocking=True)
+        predicted = predicted_labels(window.scores(image), predictors)
+        total += confusion_matrices(predicted, truth, classes)
+        look(number, image, label, predicted)
+    return dict(zip(predictors, world.sum(total).cpu().numpy(), strict=True))
+
+
+def sliding_window(experiment: Experiment, networks: Mapping[str, Network], device: torch.device) -> SlidingWindow:
+    """The windows, scales and mirroring that the experiment is evaluated with."""
+    settings = experiment.settings
+    return SlidingWindow(
+        networks,
+        experiment.dataset.num_classes,
+        settings.image_size,
+        scales=settings.eval_scales,
+        flip=settings.eval_flip,
+        device=device,
+    )
+
+
+def validate(experiment: Experiment, world: World, ensemble: Ensemble, title: str) -> dict[str, float]:
+    """Mean IoU in percent of every predictor that a run in training has; networks and their modes stay as they are."""
+    split, wanted, networks = experiment.split("val"), experiment.settings.validate_images, ensemble.networks()
+    count = len(split.files)
+    with _modes_kept(networks.values()):
+        confusions = count_confusions(
+            experiment,
+            world,
+            split,
+            ready_networks(experiment, world.device, networks),
+            ensemble.predictors(),
+            look=lambda *_: None,
+            title=title,
+            numbers=spread(count, count if wanted == "all" else wanted),
+            leave=False,
+        )
+    return {code: 100 * Scores.from_confusion(confusion).mean_iou for code, confusion in confusions.items()}
+
+
+@contextmanager
+def _modes_kept(networks: Iterable[nn.Module]) -> Iterator[None]:
+    modes = [(network, network.training) for network in networks]
+    try:
+        yield
+    finally:
+        for network, training in modes:
+            network.train(training)
+
+
+def evaluation_networks(
+    experiment: Experiment, device: torch.device, snapshots: Snapshots, epoch: int, predictors: Sequence[str]
+) -> dict[str, Network]:
+    """The networks that the predictors need, by name, filled from one epoch's snapshot and ready to score windows."""
+    return ready_networks(experiment, device, filled_networks(experiment, snapshots, epoch, predictors))
+
+
+def ready_networks(
+    experiment: Experiment, device: torch.device, networks: Mapping[str, nn.Module]
+) -> dict[str, Network]:
+    """The networks in eval mode on the device, in the precision of evaluation."""
+    settings = experiment.settings
+    dtype = evaluation_dtype(settings.precision, device)
+    return {name: for_windows(each, device, dtype, settings.channels_last) for name, each in networks.items()}
+
+
+def filled_networks(
+    experiment: Experiment, snapshots: Snapshots, epoch: int, predictors: Sequence[str]
+) -> dict[str, nn.Module]:
+    """The networks that the predictors need, by name, on the CPU, filled from one epoch's snapshot."""
+    needed = {name for code in predictors for name in PREDICTORS[code]}
+    ensemble = Ensemble(experiment.network, with_teachers=any(name.startswith("teacher") for name in needed))
+    snapshots.load(epoch, ensemble.networks())
+    return {name: network for name, network in ensemble.networks().items() if name in needed}
+
+
+def for_windows(network: nn.Module, device: torch.device, dtype: torch.dtype, channels_last: bool) -> Network:
+    """The network in eval mode on the device, its convolutions in `dtype`."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    network = network.to(device, memory_format=layout).eval()
+
+    def forward(windows: Tensor) -> Tensor:
+        with autocast(device, dtype):
+            return network(windows.contiguous(memory_format=layout))
+
+    return forward

@@ -1,0 +1,87 @@
+"""Single images scored as an evaluation does.
+
+N classes, P predictors; H and W are an image's size.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from furnace.engine.backend import memory_failure, prepare_backends
+from furnace.errors import InputError
+from furnace.evaluation.sliding_window import SlidingWindow
+from furnace.evaluation.validation import evaluation_networks, sliding_window
+from furnace.prediction.outputs import Prediction
+from furnace.prediction.trained import Trained
+from furnace.semi.ensemble import (
+    NETWORKS,
+    PREDICTORS,
+    STUDENTS,
+    count_different,
+    predict,
+    predicted_labels,
+    predictors_of,
+)
+
+
+class Predictor:
+    """A trained run's networks on the first GPU, or on the CPU where there is none or NGPUS is 0.
+
+    Args:
+        probabilities: whether a prediction comes with those of all classes.
+        disagreement: whether it comes with the number of different classes that all networks of the run name; the
+            predictor's own are scored anyway, the others for this alone.
+    """
+
+    def __init__(self, trained: Trained, probabilities: bool, disagreement: bool) -> None:
+        experiment, settings = trained.experiment, trained.experiment.settings
+        prepare_backends(settings.deterministic, settings.precision)
+        device = torch.device("cuda" if settings.NGPUS != 0 and torch.cuda.is_available() else "cpu")
+        there = NETWORKS if trained.snapshots.has_teachers(trained.epoch) else STUDENTS
+        singles = [code for code in predictors_of(there) if len(PREDICTORS[code]) == 1]
+        self.predictors = [trained.predictor, *(singles if disagreement else ())]
+        networks = evaluation_networks(experiment, device, trained.snapshots, trained.epoch, self.predictors)
+        self.window = sliding_window(experiment, networks, device)
+        self.visits = _counting(self.window) if probabilities else None
+
+    def predict(self, name: Path, image: np.ndarray) -> Prediction:
+        """Labels an image (H, W, 3) uint8 RGB; InputError if it is too large for the memory."""
+        with _enough_memory(name, image, self.window.device):
+            pixels = torch.from_numpy(image)
+            scores = self.window.scores(pixels)
+            label, *singles = predicted_labels(scores, self.predictors)
+            probability = None if self.visits is None else self._probability(scores, pixels).cpu().numpy()
+            different = count_different(torch.stack(singles)).cpu().numpy() if singles else None
+            return Prediction(name, image, label.cpu().numpy(), probability, different)
+
+    def _probability(self, scores: Mapping[str, Tensor], pixels: Tensor) -> Tensor:
+        """(N, H, W) float16. Scores are summed over windows; their mean is what the networks were trained to give."""
+        mean = predict(scores, self.predictors[0]) / self.visits.scores(pixels)["visits"]
+        return mean.softmax(dim=0).half()
+
+
+def _counting(window: SlidingWindow) -> SlidingWindow:
+    """The same windows, scales and mirroring; the score of a pixel is how often it is seen."""
+    counting = copy.copy(window)
+    counting.networks = {"visits": lambda windows: windows.new_ones(len(windows), 1, *windows.shape[2:])}
+    counting.num_classes = 1
+    return counting
+
+
+@contextmanager
+def _enough_memory(name: Path, image: np.ndarray, device: torch.device) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if memory_failure(error) is None:
+            raise
+        height, width = image.shape[:2]
+        raise InputError(
+            f"image too large: {name}: no memory left on {device} for {height} x {width} pixels (height x width); "
+            "cut it up"
+        ) from None

@@ -1,0 +1,190 @@
+"""Makes a data set's folder from a plan: whole or not at all, and going on where it was interrupted."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from furnace.data.declaration import write_declaration
+from furnace.engine.files import json_text, sha256, write_lines, write_text, writing
+from furnace.errors import InputError
+from furnace.prepare.archives import unpack_tar
+from furnace.prepare.parallel import map_numbers
+from furnace.prepare.plan import Pair, Plan, require_possible
+from furnace.prepare.sources import require_source
+from furnace.prepare.splits import write_splits
+
+RECORD = "prepared.json"  # what was asked for, and what came of it
+UNPACKED = ".unpacked"
+Progress = Callable[..., Iterable]
+
+
+class Building:
+    """FOLDER in the making: everything goes to FOLDER.partial, which becomes FOLDER when nothing is left to do.
+
+    As a context, it leaves nothing behind where an error came before the first image.
+
+    Args:
+        folder: a new one, or an empty one; where it is a link, what it leads to.
+        request: what was asked for, as JSON holds it; only the same request goes on with what is there.
+
+    Raises:
+        InputError: a source is missing, FOLDER lies in one, is a mount point or holds something else, or FOLDER.partial
+            was begun for another request.
+    """
+
+    def __init__(self, folder: Path, sources: Sequence[Path], request: Mapping[str, Any]) -> None:
+        self.folder, self.request = Path(os.path.realpath(folder)), dict(request)
+        for source in sources:
+            require_source(source)
+            if source.is_dir() and self.folder.is_relative_to(source.resolve()):
+                raise InputError(
+                    f"{folder} lies in the source {source}, which is only read; name a folder outside of it"
+                )
+        with writing(folder):
+            if self.folder.is_mount():
+                raise InputError(f"{folder} is a mount point: expected a folder that can be renamed; name one below it")
+            self.unfinished = self.folder.with_name(f"{self.folder.name}.partial")
+            if self._is_occupied() and not self.is_complete():
+                raise InputError(
+                    f"{folder} is there already: expected a new folder, found something else or another request; "
+                    "name another, or move it away"
+                )
+            if self.unfinished.exists() and _request_of(self.unfinished) != self.request:
+                raise InputError(
+                    f"{self.unfinished} was begun for another request; remove it to start anew, "
+                    "or ask for the same again"
+                )
+
+    def is_complete(self) -> bool:
+        """Whether the same request was carried out before."""
+        return _request_of(self.folder) == self.request
+
+    def __enter__(self) -> "Building":
+        write_text(self.unfinished / RECORD, json_text({"request": self.request}))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.unfinished.is_dir() and [path.name for path in self.unfinished.iterdir()] == [RECORD]:
+            shutil.rmtree(self.unfinished)
+
+    def unpack(self, location: Path, progress: Callable[[Path], AbstractContextManager]) -> Path:
+        """The folder with the files of a compressed tar file; what `progress` gives hears how far it is read."""
+        location = location.resolve()
+        folder = self.unfinished / UNPACKED / location.relative_to(location.anchor)  # two may have one name
+        if not folder.is_dir():
+            growing = folder.with_name(f"{location.name}.growing")
+            shutil.rmtree(growing, ignore_errors=True)
+            try:
+                with writing(growing):
+                    growing.mkdir(parents=True)
+                with progress(location) as hear:
+                    unpack_tar(location, growing, hear)
+                with writing(folder):
+                    os.replace(growing, folder)
+            except InputError:
+                shutil.rmtree(self.unfinished / UNPACKED, ignore_errors=True)
+                raise
+        return folder
+
+    def finish(
+        self, plan: Plan, copy: bool, ratios: Sequence[int], seed: int, processes: int, progress: Progress
+    ) -> dict[str, dict[str, Any]]:
+        """Places images, writes masks, lists and splits, lets FOLDER appear; returns its lists: entries and sha256.
+
+        Args:
+            copy: images are copied; else linked, unless they come from an archive.
+            ratios: labelled and unlabelled lists are drawn for these, with `seed`.
+
+        Raises:
+            InputError: the plan is not possible; or an image or mask cannot be read, or nothing written: then
+                FOLDER.partial stays, and the same request goes on from there.
+        """
+        pairs = plan.pairs
+        require_possible(plan, ratios)
+        for name in {str(Path(name).parent) for pair in pairs for name in (pair.image_to, pair.mask_to) if name}:
+            with writing(self.unfinished / name):
+                (self.unfinished / name).mkdir(parents=True, exist_ok=True)
+
+        def place(number: int) -> None:
+            _place_image(pairs[number], self.unfinished, copy)
+            _write_mask(pairs[number], self.unfinished, plan)
+
+        for _ in progress(map_numbers(place, len(pairs), processes), total=len(pairs)):
+            pass
+        lists = _write_lists(plan, self.unfinished, ratios, seed)
+        record = {"request": self.request, "lists": lists, "warnings": list(plan.warnings)}
+        write_text(self.unfinished / RECORD, json_text(record))
+        shutil.rmtree(self.unfinished / UNPACKED, ignore_errors=True)
+        with writing(self.folder):
+            if self.folder.is_dir():
+                self.folder.rmdir()  # it is empty
+            os.replace(self.unfinished, self.folder)
+        return lists
+
+    def _is_occupied(self) -> bool:
+        return os.path.lexists(self.folder) and (not self.folder.is_dir() or any(self.folder.iterdir()))
+
+
+def _place_image(pair: Pair, folder: Path, copy: bool) -> None:
+    target, linked = folder / pair.image_to, pair.image.path()
+    if _is_there(target):
+        return
+    if copy or linked is None:
+        _write(target, pair.image.read())
+    else:
+        with writing(target):
+            target.unlink(missing_ok=True)
+            target.symlink_to(linked.resolve())
+
+
+def _write_mask(pair: Pair, folder: Path, plan: Plan) -> None:
+    if pair.mask is None or _is_there(folder / pair.mask_to):
+        return
+    indices = plan.indices(pair.mask.read(), str(pair.mask))  # (H, W)
+    _write(folder / pair.mask_to, cv2.imencode(".png", indices)[1].tobytes())
+
+
+def _is_there(path: Path) -> bool:
+    """Whether an earlier try made it."""
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all; not forced to disk one by one, which would take longer than making all of them."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with writing(path):
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+
+
+def _write_lists(plan: Plan, folder: Path, ratios: Sequence[int], seed: int) -> dict[str, dict[str, Any]]:
+    dataset, written = plan.dataset, []
+    for name, pairs in (
+        (dataset.train_list, plan.train),
+        (dataset.val_list, plan.val),
+        (dataset.extra_list, plan.extra),
+    ):
+        if pairs:
+            lines = ("\t".join(f"/{path}" for path in (pair.image_to, pair.mask_to) if path) for pair in pairs)
+            write_lines(folder / name, lines)
+            written.append((folder / name, len(pairs), sha256(folder / name)))
+    if plan.declares_itself:
+        write_declaration(dataset, folder)
+    drawn = [ratio for ratio in ratios if len(plan.train) >= ratio]
+    written += write_splits(dataset, folder, folder, drawn, seed, first=(), replace=True)
+    return {
+        path.relative_to(folder).as_posix(): {"entries": count, "sha256": digest} for path, count, digest in written
+    }
+
+
+def _request_of(folder: Path) -> Any:
+    try:
+        return json.loads((folder / RECORD).read_text(encoding="utf-8"))["request"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

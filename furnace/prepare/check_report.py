@@ -1,0 +1,69 @@
+"""What a check of a data set found, as a table for people and as JSON for programs."""
+
+from typing import Any
+
+import pandas as pd
+
+from furnace.prepare.check import Report
+
+SHOWN = 20  # problems in the table
+IGNORED = "(ignored)"
+
+
+def as_text(report: Report) -> str:
+    """Lists, the share of each class in percent of all pixels, problems, and how many there are."""
+    lines = [
+        f"{report.dataset.name}: {report.images:,} images, {report.masks:,} masks in {report.folder}",
+        "",
+        *(f"{entry.entries:>10,}  sha256 {entry.sha256[:12]}  {name}" for name, entry in report.lists.items()),
+        "",
+    ]
+    shares = _shares(report)
+    if len(shares.columns):
+        lines += ["share of pixels in percent, by list", shares.to_string(float_format="{:.2f}".format), ""]
+    for name in shares.columns:
+        absent = [label for label, share in shares[name].items() if share == 0 and label != IGNORED]
+        if absent:
+            lines.append(f"note: {name} shows no {', '.join(absent)}")
+    lines += [f"{problem.kind}: {problem.file}: {problem.message}" for problem in report.problems[:SHOWN]]
+    if len(report.problems) > SHOWN:
+        lines.append(f"... and {len(report.problems) - SHOWN:,} more; --json FILE has all")
+    lines.append(f"{len(report.problems):,} problems found" if report.problems else "no problem found")
+    return "\n".join(lines)
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Everything that was found, as plain values."""
+    return {
+        "dataset": report.dataset.name,
+        "folder": str(report.folder),
+        "classes": list(report.dataset.classes),
+        "images": report.images,
+        "masks": report.masks,
+        "lists": {
+            name: {
+                "path": entry.path,
+                "entries": entry.entries,
+                "sha256": entry.sha256,
+                "pixels": None
+                if entry.pixels is None
+                else dict(zip(_rows(report), entry.pixels.tolist(), strict=True)),
+            }
+            for name, entry in report.lists.items()
+        },
+        "problems": [problem._asdict() for problem in report.problems],
+    }
+
+
+def _rows(report: Report) -> list[str]:
+    return [*report.dataset.classes, IGNORED]
+
+
+def _shares(report: Report) -> pd.DataFrame:
+    """Percent of the pixels of each list that has masks: a row a class, a column a list."""
+    columns = {
+        name: 100 * entry.pixels / max(1, entry.pixels.sum())
+        for name, entry in report.lists.items()
+        if entry.pixels is not None
+    }
+    return pd.DataFrame(columns, index=_rows(report))

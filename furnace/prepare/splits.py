@@ -1,0 +1,152 @@
+"""Which images of a training set are labelled."""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from furnace.data.datasets import Dataset, Split, columns
+from furnace.data.file_list import FileList
+from furnace.data.images import values_in
+from furnace.engine.files import sha256, write_lines
+from furnace.errors import InputError
+from furnace.labels import IGNORE
+from furnace.prepare.parallel import map_numbers
+
+
+def draw_split(entries: Sequence[str], ratio: int, seed: int) -> tuple[list[str], list[str]]:
+    """Draws len(entries) // ratio labelled entries (one at least) uniformly; the rest is unlabelled.
+
+    With one seed the labelled entries of a larger ratio are among those of a smaller one. Both parts keep the order of
+    `entries`.
+    """
+    chosen = draw_labeled(len(entries), ratio, seed)
+    labeled = [entry for entry, is_labeled in zip(entries, chosen, strict=True) if is_labeled]
+    unlabeled = [entry for entry, is_labeled in zip(entries, chosen, strict=True) if not is_labeled]
+    return labeled, unlabeled
+
+
+def draw_labeled(count: int, ratio: int, seed: int, first: Sequence[int] = ()) -> np.ndarray:
+    """Which of `count` images are labelled, bool (count,): count // ratio, one at least.
+
+    Args:
+        first: images that are labelled before any other is drawn.
+    """
+    order = np.random.default_rng(seed).permutation(count)
+    if len(first):
+        order = np.concatenate([first, order[~np.isin(order, first)]])
+    chosen = np.zeros(count, dtype=bool)
+    chosen[order[: max(1, count // ratio)]] = True
+    return chosen
+
+
+def cover_classes(classes_shown: Sequence[set[int]], order: Iterable[int]) -> list[int]:
+    """A few images that together show every class that is shown at all: always the one that adds most.
+
+    Of several that add as many, the first in `order` is taken.
+    """
+    order, missing, first = list(order), set().union(*classes_shown), []
+    while missing:
+        first.append(max(order, key=lambda index: len(missing & classes_shown[index])))
+        missing -= classes_shown[first[-1]]
+    return first
+
+
+def write_splits(
+    dataset: Dataset, folder: Path, lists: Path, ratios: Iterable[int], seed: int, first: Sequence[int], replace: bool
+) -> list[tuple[Path, int, str]]:
+    """Draws the labelled images from the training list and writes both lists of each ratio: path, entries and sha256.
+
+    Images that never had a label (`dataset.extra_list`) stand at the end of the unlabelled list.
+
+    Args:
+        folder: the data set's.
+        lists: the folder below which the lists go, the data set's or another.
+        first: entries of the training list that are labelled before any other is drawn.
+        replace: write over lists that are there.
+
+    Raises:
+        InputError: there is no training list, or one of the splits cannot be drawn, or its lists are there. Then
+            nothing is written.
+    """
+    train = training_list(dataset, folder)
+    extra = folder / dataset.extra_list
+    never_labeled = FileList(extra) if extra.is_file() else ()
+    draws = {ratio: draw_labeled(len(train), ratio, seed, first) for ratio in ratios}  # bool (images,)
+    patterns = (dataset.labeled_list, dataset.unlabeled_list)
+    paths = {ratio: [lists / pattern.format(ratio=ratio) for pattern in patterns] for ratio in draws}
+    for ratio, chosen in draws.items():
+        _require_possible(ratio, chosen, len(first), len(never_labeled))
+        for path in paths[ratio]:
+            if path.exists() and not replace:
+                raise InputError(f"list exists: {path}: a split is drawn once; add --replace to write it anew")
+    written = []
+    for ratio, chosen in draws.items():
+        labeled, unlabeled = paths[ratio]
+        write_lines(labeled, (train[index] for index in np.flatnonzero(chosen)))
+        images = (columns(train[index])[0] for index in np.flatnonzero(~chosen))
+        write_lines(unlabeled, chain(images, never_labeled))
+        count = int(chosen.sum())
+        counts = (count, len(train) - count + len(never_labeled))
+        written += [(path, count, sha256(path)) for path, count in zip(paths[ratio], counts, strict=True)]
+    return written
+
+
+def _require_possible(ratio: int, chosen: np.ndarray, first: int, never_labeled: int) -> None:
+    """InputError if more images come first than are labelled, or if none is left unlabelled."""
+    labeled, images = chosen.sum(), len(chosen)
+    if first > labeled:
+        raise InputError(
+            f"ratio: 1/{ratio} of {images} images are {labeled}, but it takes {first} to show every class; "
+            "choose a smaller ratio, or leave --every-class out"
+        )
+    if labeled == images and not never_labeled:
+        raise InputError(
+            f"ratio: 1/{ratio} of {images} images are {labeled}, which leaves none unlabelled; "
+            "choose a larger ratio, or get more images"
+        )
+
+
+def images_that_show_every_class(
+    dataset: Dataset, folder: Path, seed: int, processes: int, progress: Callable[..., Iterable]
+) -> list[int]:
+    """A few entries of the training list whose masks together show every class that any mask shows."""
+    split = Split(dataset, folder, training_list(dataset, folder), dataset.train_folder)
+
+    def shown(index: int) -> set[int]:
+        return set(values_in(split.label(index))) - {IGNORE}
+
+    count = len(split.files)
+    classes_shown = list(progress(map_numbers(shown, count, processes), total=count))
+    return cover_classes(classes_shown, np.random.default_rng(seed).permutation(count).tolist())
+
+
+def training_list(dataset: Dataset, folder: Path) -> FileList:
+    """Every image that has a label; InputError if the list is missing."""
+    path = folder / dataset.train_list
+    if not path.is_file():
+        raise InputError(
+            f"training list not found: {path}: expected every training image with its label, one a line; "
+            "let `python -m furnace prepare` write it"
+        )
+    return FileList(path)
+
+
+def first_in_both(labeled: Split, unlabeled: Split) -> Path | None:
+    """The first image of the unlabelled list that is in the labelled one too, None if there is none.
+
+    Lists of millions are compared by file names, and only where names are equal by whole paths.
+    """
+    names = {_name(entry) for entry in labeled.files}
+    suspects = {index: _name(entry) for index, entry in enumerate(unlabeled.files) if _name(entry) in names}
+    if not suspects:
+        return None
+    shared = set(suspects.values())
+    paths = {labeled.image_path(index) for index, entry in enumerate(labeled.files) if _name(entry) in shared}
+    return next((path for index in suspects if (path := unlabeled.image_path(index)) in paths), None)
+
+
+def _name(entry: str) -> str:
+    """An entry's image without folders and ending."""
+    return columns(entry)[0].rsplit("/", 1)[-1].partition(".")[0]

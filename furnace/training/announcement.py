@@ -1,0 +1,57 @@
+"""What a run says when it starts: the few things that decide its result on the screen, everything in config.json."""
+
+from furnace.config.experiment import Experiment
+from furnace.config.record import settings_record, software_record, write_record
+from furnace.training.learner import Learner
+
+
+def announce(experiment: Experiment, learner: Learner, iterations_per_epoch: int, start: int) -> None:
+    """Prints and writes it; `start` is the iteration that the run begins with, or goes on from."""
+    settings, world, split = experiment.settings, learner.world, experiment.split
+    labeled, unlabeled = split("labeled").files, split("unlabeled").files
+    effective = {
+        "learning_rate": learner.base_rate,
+        "weight_decay": settings.weight_decay,
+        "processes": world.size,
+        "batch_size_per_process": settings.batch_size // world.size,
+        "iterations_per_epoch": iterations_per_epoch,
+        "iterations": learner.iterations,
+        "precision": str(learner.dtype).removeprefix("torch."),
+        "device": str(world.device),
+    }
+    named = [labeled, unlabeled]
+    if experiment.needs_validation_images:
+        named.append(split("val").files)
+    lists = {str(files.path): {"entries": len(files), "sha256": files.sha256()} for files in named}
+    record = {
+        "experiment": experiment.folder.name,
+        "dataset": experiment.dataset.name,
+        "classes": list(experiment.dataset.classes),
+        "settings": settings_record(settings),
+        **software_record(),
+        "weights": learner.weights,
+        "iteration": start,
+        "effective": effective,
+        "lists": lists,
+    }
+    write_record(settings.OUTPUT_PATH, record, goes_on=start > 0)
+    method = experiment.method
+    print(
+        f"{settings.method}: labellers {method.labellers}, view {method.view}, "
+        f"{settings.backbone} width {settings.width:g}\n"
+        f"weights: {learner.weights}\n"
+        f"1/{settings.labeled_ratio}: {len(labeled)} labelled, {len(unlabeled)} unlabelled images"
+        f"{_ratio_note(settings.labeled_ratio, len(labeled), len(unlabeled))}\n"
+        f"batch {settings.batch_size} = {world.size} x {effective['batch_size_per_process']}, "
+        f"effective learning rate {learner.base_rate:g}, weight decay {settings.weight_decay:g}\n"
+        f"{effective['precision']} on {world.device}\n"
+        f"{settings.nepochs} epochs of {iterations_per_epoch} iterations, from iteration {start}\n"
+        f"writing to {settings.OUTPUT_PATH}",
+        flush=True,
+    )
+
+
+def _ratio_note(ratio: int, labeled: int, unlabeled: int) -> str:
+    """What to say where the lists' lengths are not those that the ratio promises."""
+    found = (labeled + unlabeled) / labeled
+    return "" if 0.9 * ratio <= found <= 1.1 * ratio else f" (note: 1/{found:.1f}, not 1/{ratio}, of them is labelled)"

@@ -1,0 +1,112 @@
+"""What a training run tells: a row per epoch in metrics.csv, TensorBoard, a line."""
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from furnace.engine.files import write_text
+from furnace.errors import InputError
+from furnace.training.events import Events
+
+SCORE = "mIoU_"  # before a predictor's code: a column of metrics.csv, in percent
+LONG_WAIT = 1 / 3  # of an epoch's time: waiting so much for data is worth a word
+
+
+class EpochTable:
+    """`metrics.csv`: one row per epoch, whole at any moment.
+
+    Args:
+        path: the file; rows of epochs after `last_epoch` are dropped, for a run that goes on from there.
+    """
+
+    def __init__(self, path: Path, last_epoch: int) -> None:
+        self.path = path
+        self.rows: list[dict[str, str]] = []
+        if last_epoch > 0 and path.is_file():
+            try:
+                with open(path, newline="", encoding="utf-8") as file:
+                    rows = list(csv.DictReader(file))
+                if any(None in row or None in row.values() for row in rows):
+                    raise ValueError("a row is longer or shorter than the first line")
+                self.rows = [row for row in rows if int(row["epoch"]) <= last_epoch]
+            except (KeyError, TypeError, ValueError, OSError, csv.Error) as error:
+                raise InputError(f"not a table of epochs: {path}: {error}; mend it or move it away") from None
+
+    def append(self, row: dict[str, float | int | str]) -> None:
+        self.rows.append({name: _cell(value) for name, value in row.items()})
+        self._write()
+
+    def fill_in(self, values: dict[str, float]) -> None:
+        """Writes into cells of the last row."""
+        self.rows[-1] |= {name: _cell(value) for name, value in values.items()}
+        self._write()
+
+    def _write(self) -> None:
+        text = io.StringIO()
+        columns = dict.fromkeys(name for row in reversed(self.rows) for name in row)  # those of an earlier start, too
+        table = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n", restval="")
+        table.writeheader()
+        table.writerows(self.rows)
+        write_text(self.path, text.getvalue())
+
+
+def _cell(value: float | int | str) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+class RunLogs:
+    """The main process's logs: metrics.csv, TensorBoard, a line per epoch.
+
+    Args:
+        workers: how many load data, to say what to change where the networks wait for them.
+    """
+
+    def __init__(self, output: Path, nepochs: int, epochs_done: int, iterations_done: int, workers: int) -> None:
+        self.nepochs = nepochs
+        self.events = Events(output / "tb", first_step=iterations_done + 1)
+        self.table = EpochTable(output / "metrics.csv", epochs_done)
+        self.advice = waiting_advice(workers)
+
+    def add(self, row: dict[str, float | int], predictors: Sequence[str] = ()) -> None:
+        """An epoch's row, with empty cells for the scores of these predictors."""
+        self.table.append({**row, **{SCORE + code: "" for code in predictors}})
+        scalars = {name: value for name, value in row.items() if name not in ("epoch", "iteration")}
+        self.events.scalars(scalars, row["iteration"])
+        tqdm.write(
+            f"epoch {row['epoch']}/{self.nepochs}  loss {row['loss']:.4f}  supervised "
+            f"{row['loss_sup_1']:.4f} {row['loss_sup_2']:.4f}  "
+            f"cross {row['loss_cross_1']:.4f} {row['loss_cross_2']:.4f}  {row['seconds']:.1f} s "
+            f"({row['step_seconds']:.3f} s a step, {row['data_seconds']:.1f} s waiting for data)"
+        )
+        if self.advice and row["data_seconds"] > LONG_WAIT * row["seconds"]:
+            tqdm.write(
+                f"note: {row['data_seconds'] / row['seconds']:.0%} of the time is waiting for data; {self.advice}"
+            )
+            self.advice = ""  # once is enough
+
+    def lack_scores(self, epoch: int) -> bool:
+        """Whether the last row is this epoch's, and has cells for scores that are empty."""
+        last = self.table.rows[-1] if self.table.rows else {"epoch": ""}
+        return last["epoch"] == str(epoch) and "" in (cell for name, cell in last.items() if name.startswith(SCORE))
+
+    def add_scores(self, epoch: int, iteration: int, scores: dict[str, float]) -> None:
+        """Mean IoU in percent by predictor."""
+        self.table.fill_in({SCORE + code: score for code, score in scores.items()})
+        self.events.scalars({f"mIoU/{code}": score for code, score in scores.items()}, iteration)
+        found = "  ".join(f"{code} {score:.2f}" for code, score in scores.items())
+        tqdm.write(f"epoch {epoch}/{self.nepochs}  mean IoU: {found}")
+
+    def close(self) -> None:
+        self.events.close()
+
+
+def waiting_advice(workers: int) -> str:
+    """Which setting to change where the networks wait for `workers` of this process."""
+    cores = len(os.sched_getaffinity(0))
+    if workers < cores:
+        return f"set num_workers={min(cores, max(2, 2 * workers))} (it is {workers})"
+    return f"num_workers={workers} uses every core: put dataset_path on a faster disk, or smaller images into it"

@@ -1,0 +1,97 @@
+"""What a run shows while it trains: what goes into a step and comes out of it, and how far the networks agree.
+
+B images of a process, S the side of the crop; pictures are uint8 RGB.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from furnace.data.datasets import Dataset
+from furnace.data.samples import RawBatch
+from furnace.engine.backend import autocast
+from furnace.pictures import colourize, grey, panel, shrink
+from furnace.semi.batch import Batch
+from furnace.semi.cutmix import mix
+from furnace.training.events import Events
+from furnace.training.learner import Learner, Step
+
+LONGEST_SIDE = 256  # pixels of each picture
+WHITE = np.uint8(255)
+
+
+class TrainingPictures:
+    """Looks at single steps of this process, for TensorBoard."""
+
+    def __init__(self, dataset: Dataset, learner: Learner, events: Events) -> None:
+        self.dataset, self.learner, self.events = dataset, learner, events
+
+    def look(self, raw: RawBatch, batch: Batch, step: Step, iterations_done: int) -> None:
+        """Draws the first sample of a batch and of its pairs, and adds what can be counted of all of them.
+
+        Predictions are those of the first student after the step, by its running statistics.
+        """
+        image = raw.image[0].numpy()
+        labelled = [image, self._colours(raw.label[0]), self._colours(self._predict(batch.image))]
+        self._show("labelled", labelled, ["image", "truth", "student 1"], iterations_done)
+        scalars = {f"distance/teacher_{k}": value for k, value in enumerate(self._distances(), 1)}
+        if step.pseudo_labels is not None:
+            first, second = step.pseudo_labels
+            self._show_pair(raw, batch, first, second, iterations_done)
+            scalars["agreement"] = (first == second).float().mean().item()
+            scalars |= self._shares(step.pseudo_labels)
+        self.events.scalars(scalars, iterations_done)
+
+    def _show_pair(self, raw: RawBatch, batch: Batch, first: Tensor, second: Tensor, iterations_done: int) -> None:
+        view = self.learner.method.view
+        mixed = mix(*(batch.weak if view == "weak" else batch.strong), batch.mask)
+        u0, u1 = raw.pair_weak if view == "weak" else raw.pair_strong  # each (B, S, S, 3)
+        mask = raw.mask[0][0, 0].numpy()  # (S, S)
+        unlabelled = {
+            "u0 weak": raw.pair_weak[0][0].numpy(),
+            "u1 weak": raw.pair_weak[1][0].numpy(),
+            "mask": grey(mask * WHITE),
+            f"mixed {view}": np.where(mask[..., None] == 1, u1[0].numpy(), u0[0].numpy()),
+            "pseudo-label 1": self._colours(first[0]),
+            "pseudo-label 2": self._colours(second[0]),
+            "they agree": grey((first[0] == second[0]).cpu().numpy() * WHITE),
+            "student 1": self._colours(self._predict(mixed)),
+        }
+        self._show("unlabelled", list(unlabelled.values()), list(unlabelled), iterations_done)
+
+    def _show(self, name: str, pictures: Sequence[np.ndarray], captions: Sequence[str], iterations_done: int) -> None:
+        row = [shrink(picture, LONGEST_SIDE) for picture in pictures]
+        self.events.picture(f"step/{name}", panel([row], captions), iterations_done)
+
+    def _colours(self, label: Tensor) -> np.ndarray:
+        return colourize(label.cpu().numpy(), self.dataset.palette)
+
+    def _predict(self, images: Tensor) -> Tensor:
+        """The classes (S, S) that student 1 sees in the first of (B, 3, S, S); its statistics stay."""
+        student = self.learner.ensemble.students[0]
+        student.eval()
+        with torch.no_grad(), autocast(images.device, self.learner.dtype):
+            scores = student(images[:1])[0]  # (N, S, S)
+        student.train()
+        return scores.argmax(dim=0).to(torch.uint8)
+
+    def _distances(self) -> list[float]:
+        """How far each teacher is from its student, as a part of the student's own length."""
+        ensemble = self.learner.ensemble
+        return [_distance(*pair) for pair in zip(ensemble.teachers, ensemble.students, strict=False)]
+
+    def _shares(self, pseudo_labels: Sequence[Tensor]) -> dict[str, float]:
+        """Which part of all pseudo-labels each class has."""
+        counts = torch.bincount(torch.cat([label.flatten() for label in pseudo_labels]), minlength=256).double()
+        shares = (counts / counts.sum()).tolist()
+        return {f"pseudo_label_share/{name}": shares[number] for number, name in enumerate(self.dataset.classes)}
+
+
+def _distance(teacher: nn.Module, student: nn.Module) -> float:
+    ours, theirs = list(teacher.parameters()), list(student.parameters())
+    with torch.no_grad():
+        difference = torch._foreach_norm(torch._foreach_sub(ours, theirs))
+        length = torch._foreach_norm(theirs)
+    return (torch.stack(difference).norm() / torch.stack(length).norm()).item()

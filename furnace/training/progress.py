@@ -1,0 +1,120 @@
+"""How far a run has come: what is counted since an epoch began, when it is saved, and how it goes on from there."""
+
+import time
+from pathlib import Path
+
+import torch
+
+from furnace.config.experiment import Experiment
+from furnace.config.record import changes
+from furnace.engine.checkpoint import Snapshots
+from furnace.engine.distributed import World
+from furnace.engine.files import claim, remove_leftovers
+from furnace.errors import CommonInputError
+from furnace.training.learner import Learner
+from furnace.training.meters import LossMeter, Stopwatch
+
+
+class Progress:
+    """The counters of a run and its files to go on from; `start` is the first iteration that is not done yet.
+
+    While it lives, no other process trains into the folder.
+
+    Raises:
+        InputError: one does, or what is saved there cannot be gone on from, or not with these settings.
+    """
+
+    def __init__(self, experiment: Experiment, world: World, learner: Learner, iterations_per_epoch: int) -> None:
+        self.settings, self.world, self.learner = experiment.settings, world, learner
+        self.iterations_per_epoch = iterations_per_epoch
+        self.meter, self.stopwatch = LossMeter(), Stopwatch()
+        self.skipped = 0  # steps that were not finite, since the run began
+        self.snapshots = Snapshots(self.settings.snapshot_dir)
+        self._identity = {
+            **experiment.result_settings(),
+            "pretrained_model": Path(self.settings.pretrained_model).name,  # a checkout may move
+            "precision": str(learner.dtype),
+            "labelled list": experiment.split("labeled").files.sha256(),
+            "unlabelled list": experiment.split("unlabeled").files.sha256(),
+        }
+        world.share_error(self._claim_folder)
+        self.start = self._saved = self._resume()  # `_saved`: the iteration that the newest resume file goes on from
+        self._saved_at = time.monotonic()
+        world.require_same(self.start, "the iteration to start from: snapshot_dir must be one folder for all machines")
+
+    def save_is_due(self) -> bool:
+        """Whether the last save is `snapshot_minutes` ago."""
+        return 0 < self.settings.snapshot_minutes < (time.monotonic() - self._saved_at) / 60
+
+    def save_epoch(self, epoch: int) -> None:
+        """A snapshot to evaluate and to go on from."""
+        state = self._state(epoch * self.iterations_per_epoch)
+        if self.world.is_main:
+            keep = None if self.settings.keep_snapshots == "all" else self.settings.keep_snapshots
+            self.snapshots.save(epoch, self.learner.ensemble.networks(), state, keep)
+        self._saved, self._saved_at = state["iteration"], time.monotonic()
+
+    def save_within(self, done: int) -> None:
+        """All that going on from the middle of an epoch needs, unless it is there already."""
+        if done == self._saved:
+            return
+        state = self._state(done)
+        if self.world.is_main:
+            self.snapshots.save_within(done // self.iterations_per_epoch, self.learner.ensemble.networks(), state)
+        self._saved, self._saved_at = done, time.monotonic()
+
+    def shared(self, values: dict[str, float]) -> dict[str, float]:
+        """Their means over all processes."""
+        means = self.world.mean(torch.tensor(list(values.values()), dtype=torch.float64, device=self.world.device))
+        return dict(zip(values, means.tolist(), strict=True))
+
+    def _state(self, done: int) -> dict:
+        """What a resume file holds beside the networks."""
+        self.learner.require_finite_weights(done)
+        return {
+            **self.learner.state(),
+            "iteration": done,
+            "settings": self._identity,
+            "counters": {
+                "losses": self.shared(self.meter.state()),
+                "times": self.stopwatch.state(),
+                "skipped": self.skipped,
+            },
+        }
+
+    def _claim_folder(self) -> None:
+        """Two runs in one folder would overwrite each other's files."""
+        folders = {self.settings.OUTPUT_PATH, self.settings.snapshot_dir}
+        self._locks = [claim(folder / ".training") for folder in sorted(folders)]
+
+    def _resume(self) -> int:
+        """The first iteration to run: 0, or where the newest snapshot ended, with everything put back."""
+        settings = self.settings
+        if self.world.is_main:
+            self.snapshots.remove_leftovers()
+            for name in ("metrics.csv", "config.json"):
+                remove_leftovers(settings.OUTPUT_PATH, name)
+        state = None if settings.resume == "never" else self.snapshots.newest()
+        if state is None and self.snapshots.of_another_run():
+            remedy = "" if settings.resume != "never" else ", or set resume=auto to go on"
+            raise CommonInputError(
+                f"snapshot_dir holds the snapshots of another run: {settings.snapshot_dir}; "
+                f"choose another OUTPUT_PATH or remove them{remedy}"
+            )
+        if state is None and self.world.is_main:
+            self.snapshots.begin()
+        if state is None:
+            return 0
+        changed = changes(state["settings"], self._identity)
+        if changed and settings.resume != "force":
+            raise CommonInputError(
+                f"cannot resume with other settings: {changed}; "
+                "set them back, choose another OUTPUT_PATH, or set resume=force"
+            )
+        self.snapshots.restore(state, self.learner.ensemble.networks())
+        self.learner.restore(state)
+        counters = state["counters"]
+        self.meter.restore(counters["losses"])
+        self.stopwatch.reset(**counters["times"])
+        self.skipped = counters["skipped"]
+        return state["iteration"]
