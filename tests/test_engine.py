@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from furnace.data.samples import iterations_per_epoch
 from furnace.engine import launch
 from furnace.engine.checkpoint import Snapshots, students_state
 from furnace.engine.files import write_atomically, write_text
@@ -18,7 +19,7 @@ from furnace.pictures import colourize, panel
 from furnace.semi.ensemble import Ensemble
 from furnace.training.log import EpochTable, RunLogs, waiting_advice
 from furnace.training.meters import LossMeter, NotFinite, Stopwatch
-from furnace.training.optimizer import iterations_per_epoch, parameter_groups, polynomial_rate, ramp
+from furnace.training.optimizer import parameter_groups, polynomial_rate, ramp
 
 PROGRESS = {"iteration": 0, "optimizers": [], "scaler": {}, "counters": {}, "settings": {}}
 

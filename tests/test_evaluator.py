@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from furnace.data.datasets import VOC, Split
 from furnace.data.file_list import FileList
+from furnace.data.normalization import IMAGENET_MEAN, IMAGENET_STD
 from furnace.errors import InputError
 from furnace.evaluation.metrics import confusion_matrices
 from furnace.evaluation.pictures import EvaluationPictures
-from furnace.evaluation.sliding_window import IMAGENET_MEAN, IMAGENET_STD, SlidingWindow
+from furnace.evaluation.sliding_window import SlidingWindow
 from furnace.semi import ensemble
 from furnace.semi.ensemble import NETWORKS, PREDICTORS, predicted_labels
 

@@ -21,7 +21,7 @@ from trained_run import TrainedRun, train
 
 from furnace.__main__ import main
 from furnace.data.datasets import VOC
-from furnace.evaluation.sliding_window import IMAGENET_MEAN, IMAGENET_STD
+from furnace.data.normalization import IMAGENET_MEAN, IMAGENET_STD
 from furnace.network.deeplabv3plus import DeepLabV3Plus
 from furnace.prediction import onnx_graph
 

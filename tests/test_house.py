@@ -1,69 +1,135 @@
-"""The house keeps its order: who may import whom, and where processes are known."""
+"""The house keeps its order: rooms stand on floors, imports run downward, and a new file needs no entry here."""
 
 import ast
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
 
 FURNACE = REPOSITORY / "furnace"
-COMMANDS = (
-    "experiment",
-    "train",
-    "learner",
-    "announcement",
-    "evaluate",
-    "validation",
-    "sweep",
-    "progress",
-    "training_pictures",
-    "evaluation_pictures",
-    "score_report",
-    "evaluation_gallery",
-    "report",
-    "trained",
-    "predict",
-    "prediction",
-    "prediction_pictures",
-    "export",
-    "onnx_graph",
+# From the ground up. A room is a folder of furnace, or a file at its root; it may import those on floors below.
+FLOORS = (
+    {"errors", "labels"},
+    {"network", "semi"},
+    {"engine"},
+    {"data", "pictures"},
+    {"config", "prepare", "synthetic"},
+    {"evaluation"},
+    {"training", "prediction", "report"},
+    {"sweep"},
+    {"__main__"},
 )
-FORBIDDEN = {
-    "semi": ("data", "engine", *COMMANDS),
-    "data": ("semi", "network", "engine.checkpoint", "engine.distributed", *COMMANDS),
-    "engine": ("semi", "data", *COMMANDS),
-    "network": ("semi", "data", "engine", *COMMANDS),
+FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms}
+NARROWER = {  # what a room leaves alone, although it stands below
+    "data": {"network", "semi"},  # a data set is the same for every method
+    "prepare": {"network", "semi", "pictures"},
+    "synthetic": {"network", "semi", "pictures"},
+    "engine": {"semi"},  # processes and files know no method
+    "report": {"network"},
 }
+HEAVY = {"torch", "cv2", "pandas", "numpy", "matplotlib", "PIL", "scipy"}
+FILES = sorted(FURNACE.rglob("*.py"))
 
 
-def imports(path: Path) -> set[str]:
+def room_of(path: Path) -> str:
+    return path.relative_to(FURNACE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[str]:
     """The full names of the modules that a file imports, also inside functions."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return names
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("part", FORBIDDEN)
-def test_imports_run_downward(part: str) -> None:
-    for path in (FURNACE / part).rglob("*.py"):
-        for name in imports(path):
-            for other in FORBIDDEN[part]:
-                assert not f"{name}.".startswith(f"furnace.{other}."), f"{path} imports {name}"
+def rooms_imported(path: Path) -> set[str]:
+    parts = (name.split(".") for name in imports(path) if name.startswith("furnace."))
+    return {part[1] for part in parts} - {"__version__"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(FURNACE).as_posix())
+def test_imports_run_downward(path: Path) -> None:
+    room = room_of(path)
+    if room == "__init__":
+        assert not list(imports(path))
+        return
+    for other in rooms_imported(path) - {room}:
+        assert FLOOR_OF[other] < FLOOR_OF[room], f"{path} imports {other}, which does not stand below {room}"
+        assert other not in NARROWER.get(room, ()), f"{path} imports {other}, which {room} leaves alone"
+
+
+def test_every_room_has_a_caption_and_nothing_else_in_its_face() -> None:
+    for room in FLOOR_OF:
+        if (FURNACE / room).is_dir():
+            text = (FURNACE / room / "__init__.py").read_text(encoding="utf-8")
+            (only,) = ast.parse(text).body
+            assert ast.unparse(only).startswith(("'''", '"""', "'", '"')) and len(text.splitlines()) == 5, room
+            assert "\nMay import: " in text and "\nBegin with: " in text, room
+
+
+def test_the_root_holds_five_files() -> None:
+    assert {path.name for path in FURNACE.glob("*.py")} == {
+        "__init__.py",
+        "__main__.py",
+        "errors.py",
+        "labels.py",
+        "pictures.py",
+    }
+    assert len((FURNACE / "__main__.py").read_text(encoding="utf-8").splitlines()) <= 60
+
+
+def test_a_name_does_not_repeat_its_folder() -> None:
+    for path in FILES:
+        assert path.stem == "__init__" or not path.stem.startswith(f"{path.parent.name}_"), path
+
+
+def test_files_of_one_name_mean_the_same() -> None:
+    """Each of these says the same of its room: its commands, what it draws, the pictures kept of an evaluation."""
+    names = [path.name for path in FILES if path.name != "__init__.py"]
+    assert {name for name in names if names.count(name) > 1} <= {"command.py", "pictures.py", "gallery.py"}
 
 
 def test_one_folder_knows_processes() -> None:
     knowing = {
-        path.relative_to(FURNACE).as_posix() for path in FURNACE.rglob("*.py") if "torch.distributed" in imports(path)
+        path.relative_to(FURNACE).as_posix()
+        for path in FILES
+        if any(f"{name}.".startswith("torch.distributed.") for name in imports(path))
     }
     assert knowing == {"engine/distributed.py", "engine/launch.py", "engine/sync_batch_norm.py"}
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """Every --help answers at once: what describes commands imports no torch, OpenCV or pandas."""
+    script = """
+import argparse, contextlib, io, sys
+from furnace.__main__ import _parser, main
+
+def names(parser):
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                yield [name]
+                yield from ([name, *below] for below in names(command))
+
+for name in [[], *names(_parser())]:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+        main([*name, "--help"])
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+    found = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    loaded = set(found.stdout.split())
+    assert "furnace" in loaded and not loaded & HEAVY
 
 
 def test_importing_a_configuration_writes_nothing() -> None:
     """No experiment's config.py opens, makes or changes anything: it imports a data set and calls EasyDict."""
     for path in REPOSITORY.glob("exp.*/*/config.py"):
-        calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        calls = [
+            node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)
+        ]
         assert [getattr(call, "id", None) for call in calls] == ["EasyDict"], path

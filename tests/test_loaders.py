@@ -18,14 +18,15 @@ from furnace.data import datasets, images, samples
 from furnace.data.datasets import VOC, Split
 from furnace.data.file_list import FileList
 from furnace.data.images import read_image
-from furnace.data.loaders import normalize, to_device, training_batches, validation_images
+from furnace.data.loaders import training_batches, validation_images
+from furnace.data.normalization import IMAGENET_MEAN, IMAGENET_STD, normalize
 from furnace.data.reading import crashes_named
 from furnace.data.samples import Plan, RawBatch, TrainingSamples
 from furnace.data.strong_augment import strong_view
 from furnace.data.transforms import draw_weak_view
 from furnace.errors import InputError
-from furnace.evaluation.sliding_window import IMAGENET_MEAN, IMAGENET_STD
 from furnace.semi.cutmix import cutmix_masks
+from furnace.training.transfer import to_device
 
 LABELED, UNLABELED, BATCH = 6, 12, 4
 PLAN = Plan(

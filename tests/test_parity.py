@@ -47,14 +47,16 @@ from torch import Tensor, nn
 
 from furnace.config.settings import Settings
 from furnace.data.datasets import CITYSCAPES, VOC
+from furnace.data.normalization import IMAGENET_MEAN, IMAGENET_STD
+from furnace.data.samples import iterations_per_epoch
 from furnace.engine.checkpoint import students_state
 from furnace.evaluation.metrics import Scores, confusion_matrix
-from furnace.evaluation.sliding_window import IMAGENET_MEAN, IMAGENET_STD, SlidingWindow
+from furnace.evaluation.sliding_window import SlidingWindow
 from furnace.labels import IGNORE
 from furnace.semi.cutmix import BOXES, PROPORTION, cutmix_masks
 from furnace.semi.ema import ema_alpha, update_parameters
 from furnace.semi.ensemble import PREDICTORS, Ensemble, predict
-from furnace.training.optimizer import MOMENTUM, POWER, build_optimizer, iterations_per_epoch, polynomial_rate
+from furnace.training.optimizer import MOMENTUM, POWER, build_optimizer, polynomial_rate
 
 FLOAT32_STEP = float(np.finfo(np.float32).eps)
 DATASETS = {dataset.name: dataset for dataset in (VOC, CITYSCAPES)}

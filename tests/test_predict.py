@@ -21,8 +21,9 @@ from trained_run import ORIGINAL, TrainedRun, train
 from furnace.__main__ import main
 from furnace.config.experiment import read_experiment
 from furnace.config.settings import FIELDS
+from furnace.data.normalization import IMAGENET_MEAN, IMAGENET_STD
 from furnace.errors import InputError
-from furnace.evaluation.sliding_window import IMAGENET_MEAN, IMAGENET_STD, SlidingWindow
+from furnace.evaluation.sliding_window import SlidingWindow
 from furnace.prediction import predictor
 from furnace.prediction.inputs import find_sources
 from furnace.prediction.outputs import DISAGREEMENT, overlay

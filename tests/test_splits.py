@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from furnace.__main__ import main
 from furnace.data.datasets import CAMVID, VOC, Split
 from furnace.data.file_list import FileList
-from furnace.prepare.splits import cover_classes, draw_labeled, draw_split, first_in_both
+from furnace.data.splits import cover_classes, draw_labeled, draw_split, first_in_both
 
 
 def lines(path: Path) -> list[str]:

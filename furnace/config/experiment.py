@@ -20,13 +20,9 @@ from furnace.data.datasets import Dataset, Split
 from furnace.data.declaration import FILE_NAME as DECLARATION
 from furnace.data.declaration import read_declaration
 from furnace.data.file_list import FileList
-from furnace.engine.files import require_writable
 from furnace.errors import InputError
-from furnace.network.pretrained import TORCHVISION, check_weights, network_of
-from furnace.prepare.splits import first_in_both
+from furnace.network.pretrained import TORCHVISION, network_of
 from furnace.semi.cross_supervision import METHODS, Method
-from furnace.semi.ensemble import STUDENTS, predictors_of
-from furnace.training.optimizer import iterations_per_epoch
 
 DEFAULT_BACKBONE = "resnet50_v1c"
 NETWORK_FIELDS = ("backbone", "width", "image_size")  # an evaluation takes these from its run
@@ -104,66 +100,6 @@ def read_experiment(folder: str | Path, texts: Mapping[str, str]) -> Experiment:
     build_network = _load(folder / "network.py", "build_network")
     explicit = frozenset(name for name, value in texts.items() if value != "")
     return Experiment(folder, dataset, settings, method, build_network, explicit)
-
-
-def check_training(experiment: Experiment) -> None:
-    """Everything that training and the evaluation after it will need, before a device is touched.
-
-    Raises:
-        InputError: epochs, weights, a list or a file is missing, or OUTPUT_PATH cannot be written.
-    """
-    settings = experiment.settings
-    if settings.nepochs is None:
-        raise InputError(
-            f"labeled_ratio: {settings.labeled_ratio} has no number of epochs of its own in config.py; set nepochs"
-        )
-    check_weights(settings.pretrained_model, settings.backbone, settings.width)
-    labeled, unlabeled = experiment.split("labeled"), experiment.split("unlabeled")
-    labeled.check_files(with_labels=True)
-    unlabeled.check_files(with_labels=False)
-    if shared := first_in_both(labeled, unlabeled):
-        raise InputError(
-            f"labelled and unlabelled lists overlap: {shared} is in {labeled.files.path} and {unlabeled.files.path}; "
-            "expected an image in one of them; mend the lists, or draw new ones with `python -m furnace prepare split`"
-        )
-    if iterations_per_epoch(len(labeled.files), len(unlabeled.files), settings.batch_size) == 0:
-        raise InputError(
-            f"batch_size {settings.batch_size} is larger than both lists "
-            f"({len(labeled.files)} labelled, {len(unlabeled.files)} unlabelled); lower batch_size"
-        )
-    if experiment.needs_validation_images:
-        experiment.split("val").check_files(with_labels=True)
-    _check_evaluation_afterwards(experiment)
-    for path in (settings.OUTPUT_PATH, settings.snapshot_dir):
-        require_writable(path)
-
-
-def _check_evaluation_afterwards(experiment: Experiment) -> None:
-    """What would be found out only after days of training; `eval_epochs=none` needs nothing of it."""
-    settings = experiment.settings
-    if settings.eval_epochs == "none":
-        return
-    if experiment.method.labellers != "teachers":
-        for code in settings.ensemble:
-            if code not in ("all", *predictors_of(STUDENTS)):
-                raise InputError(
-                    f"ensemble: {code} needs teachers, method {settings.method} has none; choose v0, v0_2, v2 or all"
-                )
-    kept = saved_epochs(settings)
-    if isinstance(settings.eval_epochs, tuple):
-        lost = [epoch for epoch in settings.eval_epochs if epoch not in kept]
-        if lost:
-            raise InputError(
-                f"eval_epochs: epoch {lost[0]} will have no snapshot when training ends, there will be "
-                f"{', '.join(map(str, kept))}; change eval_epochs, snapshot_iter or keep_snapshots"
-            )
-
-
-def saved_epochs(settings: Settings) -> list[int]:
-    """The epochs whose snapshots are there when training ends."""
-    every = range(1, settings.nepochs + 1)
-    saved = [epoch for epoch in every if epoch % settings.snapshot_iter == 0 or epoch == settings.nepochs]
-    return saved if settings.keep_snapshots == "all" else saved[-max(2, settings.keep_snapshots) :]
 
 
 def for_evaluation(experiment: Experiment) -> Experiment:

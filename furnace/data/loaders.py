@@ -1,4 +1,4 @@
-"""The streams: batches of training samples on a device, and validation images, made ahead by worker processes.
+"""The streams: batches of training samples, and validation images, made ahead by worker processes.
 
 B images a process and iteration, S the side of the crop.
 """
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -16,7 +15,6 @@ from furnace.data.datasets import Split
 from furnace.data.samples import Plan, RawBatch, TrainingSamples
 from furnace.engine.signals import leave_to_parent
 from furnace.errors import InputError
-from furnace.semi.batch import Batch
 
 
 @dataclass(frozen=True)
@@ -64,38 +62,6 @@ def training_batches(
         if isinstance(batch, InputError):
             raise batch
         yield batch
-
-
-def normalize(image: Tensor, mean: Tensor, std: Tensor, box: Tensor | None = None) -> Tensor:
-    """uint8 (B, H, W, 3) to float (B, 3, H, W): (image / 255 - mean) / std, and 0 outside `box` (B, 4)."""
-    pixels = image.permute(0, 3, 1, 2).to(mean.dtype).div_(255)  # (B, 3, H, W), channels last in memory
-    pixels = pixels.sub_(mean[:, None, None]).div_(std[:, None, None])
-    if box is None:
-        return pixels
-    top, bottom, left, right = box.unbind(dim=1)  # each (B,)
-    row, column = (torch.arange(length, device=image.device) for length in pixels.shape[2:])
-    inside_rows = (row >= top[:, None]) & (row < bottom[:, None])  # (B, H)
-    inside_columns = (column >= left[:, None]) & (column < right[:, None])  # (B, W)
-    return pixels.mul_(inside_rows[:, None, :, None]).mul_(inside_columns[:, None, None, :])
-
-
-def to_device(raw: RawBatch, device: torch.device, mean: Tensor, std: Tensor, channels_last: bool) -> Batch:
-    """Sends uint8 images over and normalises them there."""
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-
-    def ready(image: Tensor, box: Tensor) -> Tensor:
-        image, box = image.to(device, non_blocking=True), box.to(device, non_blocking=True)
-        return normalize(image, mean, std, box).contiguous(memory_format=layout)
-
-    weak = tuple(map(ready, raw.pair_weak, raw.pair_box))
-    strong = tuple(map(ready, raw.pair_strong, raw.pair_box))
-    return Batch(
-        image=ready(raw.image, raw.box),
-        label=raw.label.to(device, non_blocking=True),
-        weak=weak or None,
-        strong=strong or None,
-        mask=raw.mask[0].to(device, non_blocking=True) if raw.mask else None,
-    )
 
 
 class ValidationSamples(Dataset):

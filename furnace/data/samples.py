@@ -68,6 +68,11 @@ class Plan:
         return divmod(index, self.iterations_per_epoch * self.batch_size)
 
 
+def iterations_per_epoch(labeled: int, unlabeled: int, batch_size: int) -> int:
+    """An epoch goes once through the longer list; the last, smaller batch is left out."""
+    return max(labeled, unlabeled) // batch_size
+
+
 class TrainingSamples(Dataset):
     """Batches by the indices of their samples, all of one iteration.
 

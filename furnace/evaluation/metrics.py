@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+MEAN_IOU = "mIoU_"  # before a predictor's code: a column of metrics.csv, in percent
+
 
 def confusion_matrices(predictions: Tensor, label: Tensor, num_classes: int) -> Tensor:
     """Counts pixels by label (row) and prediction (column), for P predictions of one label: (P, N, N) int64.

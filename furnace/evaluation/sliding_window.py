@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from furnace.data.normalization import IMAGENET_MEAN, IMAGENET_STD
+
 GPU_BATCH = 8
 Network = Callable[[Tensor], Tensor]
 

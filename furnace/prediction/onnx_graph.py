@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from furnace.evaluation.sliding_window import IMAGENET_MEAN, IMAGENET_STD
+from furnace.data.normalization import IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
     import onnxruntime

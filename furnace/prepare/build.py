@@ -14,10 +14,10 @@ from furnace.data.declaration import write_declaration
 from furnace.engine.files import json_text, sha256, write_lines, write_text, writing
 from furnace.errors import InputError
 from furnace.prepare.archives import unpack_tar
+from furnace.prepare.lists import write_splits
 from furnace.prepare.parallel import map_numbers
 from furnace.prepare.plan import Pair, Plan, require_possible
 from furnace.prepare.sources import require_source
-from furnace.prepare.splits import write_splits
 
 RECORD = "prepared.json"  # what was asked for, and what came of it
 UNPACKED = ".unpacked"

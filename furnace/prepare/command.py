@@ -1,4 +1,4 @@
-"""`python -m furnace prepare`: downloads and own data to DATA, lists of labelled images, and a check of everything."""
+"""The arguments of `python -m furnace prepare`, which makes a data set's folder, draws lists, and checks everything."""
 
 import argparse
 import sys
@@ -15,7 +15,7 @@ EXIT_PROBLEMS = 1
 MakePlan = Callable[[argparse.Namespace, Path, Callable[[Path], Path]], "Plan"]
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
+def add_parsers(commands: argparse._SubParsersAction) -> None:
     """Adds `prepare` with its kinds to the commands."""
     prepare = commands.add_parser(
         "prepare",
@@ -196,7 +196,7 @@ def _request(options: argparse.Namespace) -> dict[str, Any]:
 
 def _split(options: argparse.Namespace, _: Any) -> int:
     from furnace.prepare.check import dataset_of
-    from furnace.prepare.splits import images_that_show_every_class, write_splits
+    from furnace.prepare.lists import images_that_show_every_class, write_splits
 
     folder, lists = options.folder.absolute(), (options.lists or options.folder).absolute()
     dataset = dataset_of(folder)

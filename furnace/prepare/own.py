@@ -6,11 +6,11 @@ from pathlib import Path, PurePosixPath
 
 from furnace.data.datasets import FILE, Dataset
 from furnace.data.declaration import LISTS
+from furnace.data.splits import draw_split
 from furnace.errors import InputError
 from furnace.prepare.classes import read_classes
 from furnace.prepare.plan import Pair, Plan, is_shown, missing, require
 from furnace.prepare.sources import File, Unpack, locate
-from furnace.prepare.splits import draw_split
 
 
 @dataclass(frozen=True)

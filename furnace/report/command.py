@@ -11,7 +11,7 @@ from typing import Any
 IMAGES = 6
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
+def add_parsers(commands: argparse._SubParsersAction) -> None:
     """Adds `report` to the commands."""
     report = commands.add_parser(
         "report",

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from furnace.evaluation.metrics import MEAN_IOU
 from furnace.report.groups import Group
 from furnace.report.summary import Evaluated, Statistic
 from furnace.semi.ensemble import PREDICTORS
-from furnace.training.log import SCORE
 
 # Colours that stay apart for colour-blind eyes; line and marker say the same again.
 BLUE, ORANGE, GREEN, RED, BLACK, GREY = "#0072b2", "#e69f00", "#007a5a", "#c8421a", "#222222", "#777777"
@@ -89,7 +89,9 @@ def score_chart(evaluated: Evaluated) -> str | None:
 
 def validation_chart(metrics: pd.DataFrame) -> str | None:
     """The mean IoU that training found meanwhile, by epoch, a line for each predictor; None where it looked at none."""
-    scores = {code: metrics.set_index("epoch")[SCORE + code].dropna() for code in PREDICTORS if SCORE + code in metrics}
+    scores = {
+        code: metrics.set_index("epoch")[MEAN_IOU + code].dropna() for code in PREDICTORS if MEAN_IOU + code in metrics
+    }
     scores = {code: found for code, found in scores.items() if len(found)}
     if not scores:
         return None

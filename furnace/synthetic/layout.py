@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from furnace.data.datasets import CITYSCAPES, VOC, Dataset
+from furnace.data.splits import cover_classes
 from furnace.errors import InputError
-from furnace.prepare.splits import cover_classes
 from furnace.synthetic.drawing import IGNORE_LABEL
 from furnace.synthetic.shapes import draw_scene
 from furnace.synthetic.street import draw_street

@@ -10,9 +10,9 @@ from tqdm import tqdm
 
 from furnace.engine.files import write_text
 from furnace.errors import InputError
+from furnace.evaluation.metrics import MEAN_IOU
 from furnace.training.events import Events
 
-SCORE = "mIoU_"  # before a predictor's code: a column of metrics.csv, in percent
 LONG_WAIT = 1 / 3  # of an epoch's time: waiting so much for data is worth a word
 
 
@@ -73,7 +73,7 @@ class RunLogs:
 
     def add(self, row: dict[str, float | int], predictors: Sequence[str] = ()) -> None:
         """An epoch's row, with empty cells for the scores of these predictors."""
-        self.table.append({**row, **{SCORE + code: "" for code in predictors}})
+        self.table.append({**row, **{MEAN_IOU + code: "" for code in predictors}})
         scalars = {name: value for name, value in row.items() if name not in ("epoch", "iteration")}
         self.events.scalars(scalars, row["iteration"])
         tqdm.write(
@@ -91,11 +91,11 @@ class RunLogs:
     def lack_scores(self, epoch: int) -> bool:
         """Whether the last row is this epoch's, and has cells for scores that are empty."""
         last = self.table.rows[-1] if self.table.rows else {"epoch": ""}
-        return last["epoch"] == str(epoch) and "" in (cell for name, cell in last.items() if name.startswith(SCORE))
+        return last["epoch"] == str(epoch) and "" in (cell for name, cell in last.items() if name.startswith(MEAN_IOU))
 
     def add_scores(self, epoch: int, iteration: int, scores: dict[str, float]) -> None:
         """Mean IoU in percent by predictor."""
-        self.table.fill_in({SCORE + code: score for code, score in scores.items()})
+        self.table.fill_in({MEAN_IOU + code: score for code, score in scores.items()})
         self.events.scalars({f"mIoU/{code}": score for code, score in scores.items()}, iteration)
         found = "  ".join(f"{code} {score:.2f}" for code, score in scores.items())
         tqdm.write(f"epoch {epoch}/{self.nepochs}  mean IoU: {found}")

@@ -44,8 +44,3 @@ def ramp(iteration: int, total: int, start: float, end: float) -> float:
     if progress < start:
         return 0.0
     return 1.0 if progress >= end else (progress - start) / (end - start)
-
-
-def iterations_per_epoch(labeled: int, unlabeled: int, batch_size: int) -> int:
-    """An epoch goes once through the longer list; the last, smaller batch is left out."""
-    return max(labeled, unlabeled) // batch_size

@@ -7,22 +7,22 @@ import torch
 from tqdm import tqdm
 
 from furnace.config.experiment import Experiment
-from furnace.data.loaders import to_device, training_batches
+from furnace.data.loaders import training_batches
+from furnace.data.normalization import IMAGENET_MEAN, IMAGENET_STD
 from furnace.data.reading import crashes_named
-from furnace.data.samples import Plan, TrainingSamples
+from furnace.data.samples import Plan, TrainingSamples, iterations_per_epoch
 from furnace.engine.backend import loader_workers, prepare_backends
 from furnace.engine.distributed import World
 from furnace.engine.signals import StopRequest
 from furnace.errors import InputError
-from furnace.evaluation.sliding_window import IMAGENET_MEAN, IMAGENET_STD
 from furnace.evaluation.validation import validate
 from furnace.semi.cutmix import cutmix_masks
 from furnace.training.announcement import announce
 from furnace.training.learner import Learner
 from furnace.training.log import RunLogs
-from furnace.training.optimizer import iterations_per_epoch
 from furnace.training.pictures import TrainingPictures
 from furnace.training.progress import Progress
+from furnace.training.transfer import to_device
 
 GO_ON, SAVE, STOP = range(3)  # what processes agree on after each iteration; the most urgent wish counts
 

@@ -23,8 +23,8 @@ from furnace.data.datasets import VOC, Split
 from furnace.data.file_list import FileList
 from furnace.engine.files import write_lines
 from furnace.prepare.check import check
+from furnace.prepare.lists import write_splits
 from furnace.prepare.parallel import map_numbers
-from furnace.prepare.splits import write_splits
 from tests.bench.measure import Times, in_turn, markdown
 
 TRAIN, VAL = 320, 80

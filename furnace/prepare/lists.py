@@ -1,4 +1,4 @@
-"""Which images of a training set are labelled."""
+"""Labelled and unlabelled lists, drawn from a training list and written."""
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
@@ -9,48 +9,11 @@ import numpy as np
 from furnace.data.datasets import Dataset, Split, columns
 from furnace.data.file_list import FileList
 from furnace.data.images import values_in
+from furnace.data.splits import cover_classes, draw_labeled
 from furnace.engine.files import sha256, write_lines
 from furnace.errors import InputError
 from furnace.labels import IGNORE
 from furnace.prepare.parallel import map_numbers
-
-
-def draw_split(entries: Sequence[str], ratio: int, seed: int) -> tuple[list[str], list[str]]:
-    """Draws len(entries) // ratio labelled entries (one at least) uniformly; the rest is unlabelled.
-
-    With one seed the labelled entries of a larger ratio are among those of a smaller one. Both parts keep the order of
-    `entries`.
-    """
-    chosen = draw_labeled(len(entries), ratio, seed)
-    labeled = [entry for entry, is_labeled in zip(entries, chosen, strict=True) if is_labeled]
-    unlabeled = [entry for entry, is_labeled in zip(entries, chosen, strict=True) if not is_labeled]
-    return labeled, unlabeled
-
-
-def draw_labeled(count: int, ratio: int, seed: int, first: Sequence[int] = ()) -> np.ndarray:
-    """Which of `count` images are labelled, bool (count,): count // ratio, one at least.
-
-    Args:
-        first: images that are labelled before any other is drawn.
-    """
-    order = np.random.default_rng(seed).permutation(count)
-    if len(first):
-        order = np.concatenate([first, order[~np.isin(order, first)]])
-    chosen = np.zeros(count, dtype=bool)
-    chosen[order[: max(1, count // ratio)]] = True
-    return chosen
-
-
-def cover_classes(classes_shown: Sequence[set[int]], order: Iterable[int]) -> list[int]:
-    """A few images that together show every class that is shown at all: always the one that adds most.
-
-    Of several that add as many, the first in `order` is taken.
-    """
-    order, missing, first = list(order), set().union(*classes_shown), []
-    while missing:
-        first.append(max(order, key=lambda index: len(missing & classes_shown[index])))
-        missing -= classes_shown[first[-1]]
-    return first
 
 
 def write_splits(
@@ -131,22 +94,3 @@ def training_list(dataset: Dataset, folder: Path) -> FileList:
             "let `python -m furnace prepare` write it"
         )
     return FileList(path)
-
-
-def first_in_both(labeled: Split, unlabeled: Split) -> Path | None:
-    """The first image of the unlabelled list that is in the labelled one too, None if there is none.
-
-    Lists of millions are compared by file names, and only where names are equal by whole paths.
-    """
-    names = {_name(entry) for entry in labeled.files}
-    suspects = {index: _name(entry) for index, entry in enumerate(unlabeled.files) if _name(entry) in names}
-    if not suspects:
-        return None
-    shared = set(suspects.values())
-    paths = {labeled.image_path(index) for index, entry in enumerate(labeled.files) if _name(entry) in shared}
-    return next((path for index in suspects if (path := unlabeled.image_path(index)) in paths), None)
-
-
-def _name(entry: str) -> str:
-    """An entry's image without folders and ending."""
-    return columns(entry)[0].rsplit("/", 1)[-1].partition(".")[0]

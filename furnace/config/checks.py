@@ -1,0 +1,81 @@
+"""What training will need, looked at before a device is touched."""
+
+from furnace.config.experiment import Experiment
+from furnace.config.settings import Settings
+from furnace.data.samples import iterations_per_epoch
+from furnace.data.splits import first_in_both
+from furnace.engine.files import require_writable
+from furnace.errors import InputError
+from furnace.network.pretrained import check_weights
+from furnace.semi.ensemble import STUDENTS, predictors_of
+
+
+def check_training(experiment: Experiment) -> None:
+    """Everything that training and the evaluation after it will need, before a device is touched.
+
+    Raises:
+        InputError: epochs, weights, a list or a file is missing, or OUTPUT_PATH cannot be written.
+    """
+    check_start(experiment)
+    settings, labeled, unlabeled = experiment.settings, experiment.split("labeled"), experiment.split("unlabeled")
+    labeled.check_files(with_labels=True)
+    unlabeled.check_files(with_labels=False)
+    if shared := first_in_both(labeled, unlabeled):
+        raise InputError(
+            f"labelled and unlabelled lists overlap: {shared} is in {labeled.files.path} and {unlabeled.files.path}; "
+            "expected an image in one of them; mend the lists, or draw new ones with `python -m furnace prepare split`"
+        )
+    if iterations_per_epoch(len(labeled.files), len(unlabeled.files), settings.batch_size) == 0:
+        raise InputError(
+            f"batch_size {settings.batch_size} is larger than both lists "
+            f"({len(labeled.files)} labelled, {len(unlabeled.files)} unlabelled); lower batch_size"
+        )
+    if experiment.needs_validation_images:
+        experiment.split("val").check_files(with_labels=True)
+    _check_evaluation_afterwards(experiment)
+    for path in (settings.OUTPUT_PATH, settings.snapshot_dir):
+        require_writable(path)
+
+
+def check_start(experiment: Experiment) -> None:
+    """Looks at what takes a moment: epochs, weights, and that both lists are there.
+
+    Raises:
+        InputError: one of them is missing, or the weights are of another network.
+    """
+    settings = experiment.settings
+    if settings.nepochs is None:
+        raise InputError(
+            f"labeled_ratio: {settings.labeled_ratio} has no number of epochs of its own in config.py; set nepochs"
+        )
+    check_weights(settings.pretrained_model, settings.backbone, settings.width)
+    experiment.split("labeled")
+    experiment.split("unlabeled")
+
+
+def _check_evaluation_afterwards(experiment: Experiment) -> None:
+    """What would be found out only after days of training; `eval_epochs=none` needs nothing of it."""
+    settings = experiment.settings
+    if settings.eval_epochs == "none":
+        return
+    if experiment.method.labellers != "teachers":
+        for code in settings.ensemble:
+            if code not in ("all", *predictors_of(STUDENTS)):
+                raise InputError(
+                    f"ensemble: {code} needs teachers, method {settings.method} has none; choose v0, v0_2, v2 or all"
+                )
+    kept = saved_epochs(settings)
+    if isinstance(settings.eval_epochs, tuple):
+        lost = [epoch for epoch in settings.eval_epochs if epoch not in kept]
+        if lost:
+            raise InputError(
+                f"eval_epochs: epoch {lost[0]} will have no snapshot when training ends, there will be "
+                f"{', '.join(map(str, kept))}; change eval_epochs, snapshot_iter or keep_snapshots"
+            )
+
+
+def saved_epochs(settings: Settings) -> list[int]:
+    """The epochs whose snapshots are there when training ends."""
+    every = range(1, settings.nepochs + 1)
+    saved = [epoch for epoch in every if epoch % settings.snapshot_iter == 0 or epoch == settings.nepochs]
+    return saved if settings.keep_snapshots == "all" else saved[-max(2, settings.keep_snapshots) :]

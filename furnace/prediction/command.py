@@ -1,0 +1,135 @@
+"""The arguments of `python -m furnace predict` and `export`."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from furnace.config.arguments import EXPERIMENT_HELP, take_any_order
+from furnace.errors import InputError
+
+if TYPE_CHECKING:  # torch is not needed to show help
+    from furnace.prediction.trained import Trained
+
+FORMATS = {"onnx": ".onnx", "state_dict": ".pth", "safetensors": ".safetensors"}  # and the endings of their files
+
+
+def add_parsers(commands: argparse._SubParsersAction) -> None:
+    """Adds `predict` and `export` to the commands."""
+    _add_predict(commands)
+    _add_export(commands)
+
+
+def _add_run_options(command: argparse.ArgumentParser) -> None:
+    """Adds what names a run, an epoch and a predictor; all of it can be left to the settings."""
+    command.add_argument("experiment", metavar="EXPERIMENT", help=EXPERIMENT_HELP)
+    command.add_argument(
+        "--weights", type=Path, metavar="RUN", help="the run's folder (default: the setting OUTPUT_PATH, as for eval)"
+    )
+    command.add_argument("--epoch", metavar="N", help="last (default), or the number of an epoch with a snapshot")
+    command.add_argument(
+        "--ensemble", metavar="CODE", help="v0, v0_2, v1, v1_2, v2, v3 or v4 (default: v3, or v2 without teachers)"
+    )
+    take_any_order(command)
+
+
+def _find_trained(options: argparse.Namespace, pairs: Sequence[str]) -> "Trained":
+    from furnace.prediction.trained import find_trained
+
+    return find_trained(options.experiment, pairs, options.weights, options.epoch, options.ensemble)
+
+
+def _add_predict(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser(
+        "predict",
+        help="label images, folders or videos with a trained run",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog='example: python -m furnace predict "exp.voc/ensemble_teacher+cutmix" --weights output_voc/demo photos/',
+    )
+    _add_run_options(command)
+    command.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGES",
+        help="files, folders, patterns in quotes, videos; and settings as NAME=VALUE (eval --settings lists them)",
+    )
+    command.add_argument("--out", type=Path, metavar="FOLDER", help="what is written (default: RUN/predictions)")
+    command.add_argument("--probabilities", action="store_true", help="also write the probability of every class")
+    command.add_argument("--disagreement", action="store_true", help="also draw where the networks disagree")
+    command.set_defaults(run=_predict)
+
+
+def _predict(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from furnace.config.settings import FIELDS
+    from furnace.engine.files import require_writable
+    from furnace.prediction.inputs import find_sources
+    from furnace.prediction.outputs import FOLDERS
+    from furnace.prediction.predict import predict_sources, require_predictions_alone
+
+    pairs = [text for text in options.images if (name := re.match(r"(\w+)=", text)) and name[1] in FIELDS]
+    images = [text for text in options.images if text not in pairs]
+    trained = _find_trained(options, pairs)
+    output = (options.out or trained.experiment.settings.OUTPUT_PATH / "predictions").absolute()
+    if not images:
+        raise InputError("no image named; expected files, folders, patterns in quotes or videos; add one")
+    sources = find_sources(images, left_out=[output / name for name in FOLDERS])
+    require_writable(output)
+    require_predictions_alone(output, sources)
+    predict_sources(trained, sources, output, options.probabilities, options.disagreement)
+    return 0
+
+
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser(
+        "export",
+        help="write a predictor as ONNX, and its networks as plain state dicts",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog='example: python -m furnace export "exp.voc/ensemble_teacher+cutmix" --weights output_voc/demo '
+        "--out exported",
+    )
+    _add_run_options(command)
+    command.add_argument("settings", nargs="*", metavar="NAME=VALUE", help="settings; eval --settings lists them")
+    command.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FOLDER_OR_FILE",
+        help=f"a file's ending decides its format: {', '.join(FORMATS.values())}",
+    )
+    command.add_argument(
+        "--format",
+        type=_formats,
+        default=None,
+        metavar="LIST",
+        help=f"what a folder receives, with commas (default {','.join(FORMATS)})",
+    )
+    command.set_defaults(run=_export)
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    formats = tuple(dict.fromkeys(text.split(",")))
+    for name in formats:
+        if name not in FORMATS:
+            raise argparse.ArgumentTypeError(f"expected {', '.join(FORMATS)}, with commas, found {name!r}")
+    return formats
+
+
+def _export(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from furnace.prediction.export import export
+
+    is_file = options.out.suffix in FORMATS.values()
+    formats = {name: FORMATS[name] for name in _wanted_formats(options.out, options.format)}
+    export(_find_trained(options, options.settings), options.out, formats, is_file)
+    return 0
+
+
+def _wanted_formats(out: Path, asked: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Those of the file's ending, or those asked for; InputError if these are not the same."""
+    endings = FORMATS.values()
+    if out.suffix.lower() in (*endings, ".pt", ".bin", ".ckpt") and (out.suffix not in endings or out.is_dir()):
+        raise InputError(f"--out: expected a folder, or a file that ends in {', '.join(endings)}, found {out}")
+    by_ending = tuple(name for name, ending in FORMATS.items() if out.suffix == ending)
+    if by_ending and asked not in (None, by_ending):
+        raise InputError(f"--format: {out} is {by_ending[0]}, found {','.join(asked)}; name a folder, or leave it out")
+    return by_ending or asked or tuple(FORMATS)

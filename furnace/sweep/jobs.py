@@ -1,0 +1,127 @@
+"""The runs of a sweep: what each is called, whether it is done, and how it is started."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import pandas as pd
+
+from furnace.config.arguments import require_readable, texts_of
+from furnace.config.checks import check_start
+from furnace.config.experiment import Experiment, read_experiment
+from furnace.config.record import changes, read_record
+from furnace.engine.checkpoint import Snapshots
+from furnace.engine.signals import ASKING
+from furnace.errors import InputError
+from furnace.evaluation.evaluate import chosen_predictors
+from furnace.evaluation.log_table import read_table, scales_text
+
+VARIED = {"methods": "method", "ratios": "labeled_ratio", "seeds": "seed"}  # the setting of each option's list
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep."""
+
+    title: str
+    pairs: tuple[str, ...]  # its settings, as NAME=VALUE
+    experiment: Experiment  # with these settings
+
+    def scores(self) -> dict[str, float]:
+        """Mean IoU of the last epoch by predictor, as log_df.csv has it for this run's way of evaluating."""
+        settings, table = self.experiment.settings, self.experiment.log_table
+        if not table.is_file():
+            return {}
+        known = {
+            "folder": settings.OUTPUT_PATH.name,
+            "epoch": str(settings.nepochs),
+            "method": settings.method,
+            "labeled_ratio": str(settings.labeled_ratio),
+            "seed": str(settings.seed),
+            "scales": scales_text(settings.eval_scales),
+            "flip": str(int(settings.eval_flip)),
+        }
+        rows = read_table(table)
+        rows = rows[(rows[list(known)] == pd.Series(known)).all(axis=1) & rows["mean_IU"].ne("")]
+        return dict(zip(rows["Ensemble"], rows["mean_IU"].astype(float), strict=True))
+
+    def is_done(self) -> bool:
+        """Whether the last epoch has a snapshot, and all that it is evaluated with stands in log_df.csv.
+
+        Raises:
+            InputError: the folder holds a run with other settings.
+        """
+        settings = self.experiment.settings
+        trained = read_record(settings.OUTPUT_PATH).get("settings", {})
+        asked = self.experiment.result_settings()
+        comparable = {name: asked[name] for name in asked if name in trained and name != "pretrained_model"}  # may move
+        if changed := changes(trained, comparable):
+            raise InputError(
+                f"{self.title}: {settings.OUTPUT_PATH} holds a run with other settings: {changed}; "
+                "set them back, or OUTPUT_PATH to other folders, with {method} and {labeled_ratio} in it"
+            )
+        snapshots = Snapshots(settings.snapshot_dir)
+        if settings.nepochs not in snapshots.epochs():
+            return False
+        has_teachers = snapshots.has_teachers(settings.nepochs)
+        return set(self.scores()).issuperset(chosen_predictors(settings.ensemble, has_teachers, snapshots.folder))
+
+    def run(self) -> int:
+        """Trains and evaluates, each in a process of its own; the status of the first that failed, else 0."""
+        for command in ("train", "eval"):
+            arguments = [command, str(self.experiment.folder), *self.pairs]
+            status = _status_of([sys.executable, "-m", "furnace", *arguments])
+            if status != 0:
+                return status
+        return 0
+
+
+def _status_of(command: Sequence[str]) -> int:
+    """Runs a command in a group of its own and passes every signal on, so that it can save what it has."""
+    with subprocess.Popen(command, process_group=0) as child:
+        before = {number: signal.signal(number, lambda got, _: child.send_signal(got)) for number in ASKING}
+        try:
+            return child.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def planned_jobs(experiment_folder: str, pairs: Sequence[str], lists: Mapping[str, str]) -> Iterator[Job]:
+    """All combinations; a seed other than 0 stands in the folder's name. InputError if the settings of one are bad."""
+    values = {option: _values(option, text) for option, text in lists.items()}
+    texts = {name: text for name, text in texts_of(pairs).items() if text}
+    for pair in pairs:
+        if (name := pair.partition("=")[0]) in VARIED.values():
+            raise InputError(f"{pair}: a sweep has lists; say --{next(o for o, n in VARIED.items() if n == name)}")
+    common = [f"{name}={text}" for name, text in texts.items() if name not in VARIED.values()]
+    folders = set()
+    for ratio, method, seed in product(values["ratios"], values["methods"], values["seeds"]):
+        own = [*common, f"method={method}", f"labeled_ratio={ratio}", f"seed={seed}"]
+        experiment = read_experiment(experiment_folder, texts_of(own))
+        output = experiment.settings.OUTPUT_PATH
+        if experiment.settings.seed != 0:
+            output = output.with_name(f"{output.name}_seed{seed}")
+        if output in folders:
+            raise InputError(
+                f"OUTPUT_PATH: two runs would write to {output}; leave it unset, or name it with "
+                "{method} and {labeled_ratio} in it"
+            )
+        folders.add(output)
+        own += [f"OUTPUT_PATH={output}", f"snapshot_dir={output}"]
+        experiment = read_experiment(experiment_folder, texts_of(own))
+        check_start(experiment)
+        yield Job(f"{method} 1/{ratio} seed {seed}", tuple(own), experiment)
+
+
+def _values(option: str, text: str) -> list[str]:
+    """The values of an option that are told apart by commas; InputError if one is none of its setting's."""
+    values = [value.strip() for value in text.split(",")]
+    if not all(values) or len(set(values)) < len(values):
+        raise InputError(f"--{option}: expected different values with commas between them, found {text!r}; mend it")
+    for value in values:
+        require_readable(option, VARIED[option], value)
+    return values
