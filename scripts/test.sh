@@ -1,9 +1,18 @@
 #!/usr/bin/env bash
-# All tests and the linter: bash scripts/test.sh [pytest arguments]
+# Style, types and all tests, in as many processes as there are cores: bash scripts/test.sh [quick] [pytest arguments]
+#   quick    leaves out tests/system: whole runs, scripts and several processes
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/environment.sh
-source scripts/environment.sh pytest hypothesis ruff
+source scripts/environment.sh --requirement tests/requirements.txt
 
-python -m pytest "$@"
+left_out=()
+if [ "${1:-}" = quick ]; then
+    left_out=(--ignore tests/system)
+    shift
+fi
 ruff check .
+ruff format --check .
+mypy
+export OMP_NUM_THREADS=1 # threads of two programs would wait for each other
+python -m pytest -n "$(nproc)" --dist loadgroup --no-loadscope-reorder "${left_out[@]}" "$@"

@@ -1,27 +1,38 @@
-"""Fixtures shared by the tests."""
+"""Fixtures shared by the tests, and how they share out over processes."""
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-
-REPOSITORY = Path(__file__).resolve().parents[1]
+from repository import REPOSITORY
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # every test runs on the CPU
 for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
     os.environ.pop(name, None)
 
-
 torch.set_num_threads(1)  # networks here are tiny: threads would only wait for each other
 
 
-def copy_experiment(name: str, target: Path) -> None:
-    """An experiment's files, without the scores that its own runs have left there."""
-    folder = REPOSITORY / name / "ensemble_teacher+cutmix"
-    shutil.copytree(folder, target, ignore=shutil.ignore_patterns("*log_df.csv*", "__pycache__"))
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Lets pytest-xdist give a file's tests to one worker, which makes their fixtures once; whole runs come first."""
+    items.sort(key=lambda item: "system" not in item.path.parts)
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.as_posix()))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says in the last lines what was skipped, and why."""
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.getreports("skipped"))
+    terminalreporter.section("skipped")
+    for reason, count in reasons.items():
+        terminalreporter.line(f"{count} x {reason}")
+    if not reasons:
+        terminalreporter.line("nothing")
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from furnace.__main__ import main
 from furnace.data.datasets import voc_palette
 
 SIZE = (12, 16)  # height and width of every image here
@@ -116,3 +118,22 @@ def pack(folder: Path, archive: Path, below: str = "") -> Path:
         for path, name in names:
             target.add(path, name)
     return archive
+
+
+ONE = ["--workers", "1"]
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
+def prepare(*arguments: object) -> int:
+    return main(["prepare", *map(str, arguments)])
+
+
+def error_of(capfd: pytest.CaptureFixture, *arguments: object) -> str:
+    """The one line that a bad request prints."""
+    assert prepare(*arguments) == 2
+    found = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(found) == 1
+    return found[0]

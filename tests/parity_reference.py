@@ -167,7 +167,8 @@ class Replay:
 
 def replay(run: dict, wanted: Iterable[str]) -> Replay:
     """Runs a train_step file's steps in float64. Of `wanted` entries all values are kept; they are named such as
-    `step1/branch1/value/classifier.weight`."""
+    `step1/branch1/value/classifier.weight`.
+    """
     method = METHODS[run["script"].removeprefix("train_")]
     prefixes = iter([f"{run['weight_name_prefix']}branch{number}." for number in (1, 2)])
     ensemble = Ensemble(

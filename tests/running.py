@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
 LAUNCH = "import sys; from furnace.engine.launch import launch; sys.exit(launch(sys.argv[1:], 2, timeout_minutes=10))"
 IN_TWO_PROCESSES = (sys.executable, "-c", LAUNCH)  # before a command and its arguments

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
 FURNACE = REPOSITORY / "furnace"
 # From the ground up. A room is a folder of furnace, or a file at its root; it may import those on floors below.
@@ -52,15 +52,24 @@ def rooms_imported(path: Path) -> set[str]:
     return {part[1] for part in parts} - {"__version__"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(FURNACE).as_posix())
-def test_imports_run_downward(path: Path) -> None:
-    room = room_of(path)
-    if room == "__init__":
-        assert not list(imports(path))
-        return
-    for other in rooms_imported(path) - {room}:
-        assert FLOOR_OF[other] < FLOOR_OF[room], f"{path} imports {other}, which does not stand below {room}"
-        assert other not in NARROWER.get(room, ()), f"{path} imports {other}, which {room} leaves alone"
+@pytest.mark.parametrize("room", FLOOR_OF)
+def test_imports_run_downward(room: str) -> None:
+    for path in (path for path in FILES if room_of(path) == room):
+        for other in rooms_imported(path) - {room}:
+            assert FLOOR_OF[other] < FLOOR_OF[room], f"{path} imports {other}, which does not stand below {room}"
+            assert other not in NARROWER.get(room, ()), f"{path} imports {other}, which {room} leaves alone"
+
+
+def test_every_file_stands_on_a_floor() -> None:
+    assert {room_of(path) for path in FILES} == {*FLOOR_OF, "__init__"}
+    assert not list(imports(FURNACE / "__init__.py"))
+
+
+@pytest.mark.parametrize("room", ["data", "prepare", "synthetic"])
+def test_data_knows_files_and_signals_but_no_processes(room: str) -> None:
+    for path in (FURNACE / room).rglob("*.py"):
+        used = {name.split(".")[2] for name in imports(path) if name.startswith("furnace.engine.")}
+        assert used <= {"files", "signals"}, path
 
 
 def test_every_room_has_a_caption_and_nothing_else_in_its_face() -> None:

@@ -602,7 +602,8 @@ class Evaluation:
     @property
     def error(self) -> float:
         """A few float32 roundings of the largest score. Where scores are resized, positions up to the longest side
-        are rounded too, which moves a score by that much of its difference from the next one."""
+        are rounded too, which moves a score by that much of its difference from the next one.
+        """
         resized = any(scale != 1 for scale in self.info["scales"])
         longest_side = max(self.image.shape) * max(self.info["scales"])
         return FLOAT32_STEP * np.abs(self.expected).max() * (longest_side if resized else 8)
@@ -648,7 +649,8 @@ def test_evaluator_shows_the_network_the_published_windows(case):
 @pytest.mark.parametrize("case", SHOWS_THE_FLIP_BUG)
 def test_mirrored_views_are_scored_by_the_networks_asked_for(case):
     """Deliberately not as published: there the straight view was scored by the networks asked for (here the second
-    weight set), the mirrored one always by student 1 (the first). Ours must differ just in that."""
+    weight set), the mirrored one always by student 1 (the first). Ours must differ just in that.
+    """
     evaluation = Evaluation.load(case)
     first, second = evaluation.network(), evaluation.network(weight_set=1)
     if not evaluation.info["flip"]:
@@ -783,14 +785,16 @@ def test_training_losses_are_the_published_ones(run):
 
 def flipped_share(info: dict, step: dict) -> float:
     """The share of pixels whose pseudo-label is another one in float32, as stated, or that OHEM may select otherwise:
-    one or two of those it keeps."""
+    one or two of those it keeps.
+    """
     flipped = sum(step[f"pseudo_label_{number}_pixels_differing_f32_vs_f64"] for number in (1, 2)) / step["n_pixels"]
     return flipped + (2 / info["ohem"]["min_kept"] if info["ohem"] and info["ohem"]["min_kept"] else 0)
 
 
 def float32_growth(step: int) -> float:
     """How far float32 may have drifted, relatively: about 1e-6 in step 1 and 1e-4 in step 2 (README, section I), and
-    ten times that for safety."""
+    ten times that for safety.
+    """
     return 1e-5 * 100 ** (step - 1)
 
 

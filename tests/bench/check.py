@@ -19,7 +19,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from furnace.data.datasets import VOC, Split
+from furnace.data.datasets import VOC
+from furnace.data.entries import Split
 from furnace.data.file_list import FileList
 from furnace.engine.files import write_lines
 from furnace.prepare.check import check

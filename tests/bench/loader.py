@@ -26,7 +26,8 @@ import cv2
 import numpy as np
 import torch
 
-from furnace.data.datasets import VOC, Split
+from furnace.data.datasets import VOC
+from furnace.data.entries import Split
 from furnace.data.file_list import FileList
 from furnace.data.loaders import training_batches
 from furnace.data.samples import UNLABELED_0, Plan, TrainingSamples

@@ -1,0 +1,102 @@
+"""Archives as sources: the right one is found, damage never passes for content, and nothing is written beside them."""
+
+import gzip
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from layouts import ONE, error_of, make_city, make_sbd, make_voc, pack, prepare
+
+from furnace.prepare import archives
+
+PACKED = ["tgz", "tar.bz2", "tar.xz"]
+IMAGE = "leftImg8bit/train/ulm/ulm_000000_000019_leftImg8bit.png"
+
+
+def add(path: Path, *members: tuple[str, bytes]) -> None:
+    """Puts members behind those of a plain tar file."""
+    with tarfile.open(path, "a") as archive:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def compressed(path: Path) -> Path:
+    target = path.with_suffix(".tgz")
+    target.write_bytes(gzip.compress(path.read_bytes()))
+    return target
+
+
+def test_a_folder_whose_name_only_begins_alike_is_another(tmp_path: Path) -> None:
+    """leftImg8bit_trainextra.zip stands before leftImg8bit_trainvaltest.zip."""
+    source = make_city(tmp_path / "source")
+    for name in ("leftImg8bit", "gtFine"):
+        pack(source / name, tmp_path / f"downloads/{name}_trainvaltest.zip", f"{name}/")
+    extra = tmp_path / "downloads/leftImg8bit_trainextra.zip"
+    pack(source / "leftImg8bit/train", extra, "leftImg8bit/train_extra/")
+    assert prepare("city", tmp_path / "downloads", tmp_path / "city", *ONE) == 0
+    assert len((tmp_path / "city/config_new/train.txt").read_text().splitlines()) == 5
+
+
+def test_two_archives_of_one_name(tmp_path: Path) -> None:
+    voc = pack(make_voc(tmp_path), tmp_path / "voc/data.tgz", "VOCdevkit/")
+    sbd = pack(make_sbd(tmp_path), tmp_path / "sbd/data.tgz", "benchmark_RELEASE/")
+    assert prepare("voc", voc, tmp_path / "out", "--sbd", sbd, *ONE) == 0
+    assert len((tmp_path / "out/train_aug.txt").read_text().splitlines()) == 6
+    assert not (tmp_path / "out/.unpacked").exists()
+
+
+def test_the_checksum_of_gzip_is_looked_at(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    """A file that was stored without compression, so that its damage hurts nothing but the checksum."""
+    plain = pack(make_city(tmp_path / "source"), tmp_path / "all.tar")
+    content = bytearray(gzip.compress(plain.read_bytes(), compresslevel=0))
+    content[content.index(b"IDAT") + 20] ^= 1
+    path = tmp_path / "all.tgz"
+    path.write_bytes(content)
+    assert f"archive not readable: {path}: CRC" in error_of(capfd, "city", path, tmp_path / "out", *ONE)
+    assert not (tmp_path / "out.partial").exists()
+
+
+@pytest.mark.parametrize("ending", ["tar", "tgz"])
+def test_a_damaged_header_does_not_end_the_archive(tmp_path: Path, capfd: pytest.CaptureFixture, ending: str) -> None:
+    path = tmp_path / "all.tar"
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+        archive.add(make_city(tmp_path / "source"), "city")
+    content = bytearray(path.read_bytes())
+    content[content.index(IMAGE.encode()) + 100] ^= 1
+    path.write_bytes(content)
+    path = compressed(path) if ending == "tgz" else path
+    assert f"archive not readable: {path}: bad checksum" in error_of(capfd, "city", path, tmp_path / "out", *ONE)
+
+
+@pytest.mark.parametrize("members", [("x", "x/y"), ("x/y", "x"), ("a" * 300,), ("",)])
+def test_members_that_cannot_be_written(tmp_path: Path, capfd: pytest.CaptureFixture, members: tuple[str, ...]) -> None:
+    path = pack(make_city(tmp_path / "source"), tmp_path / "all.tar")
+    add(path, *((name, b"hello") for name in members))
+    assert "cannot write" in error_of(capfd, "city", compressed(path), tmp_path / "out", *ONE)
+    assert not (tmp_path / "out.partial").exists()
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar", *PACKED])
+def test_a_member_that_would_fill_the_memory(
+    tmp_path: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    monkeypatch.setattr(archives, "MOST_BYTES", 300)
+    path = pack(make_city(tmp_path / "source"), tmp_path / f"all.{ending}")
+    message = error_of(capfd, "city", path, tmp_path / "out", *ONE)
+    assert f"archive refused: {path}" in message and "expected at most 300" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_encrypted_zip_is_said_before_anything_is_made(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    path = pack(make_city(tmp_path / "source"), tmp_path / "all.zip")
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        place = archive.start_dir
+    content[place + 8] |= 1  # the flag of the first entry in the central directory
+    path.write_bytes(content)
+    assert f"archive is encrypted: {path}" in error_of(capfd, "city", path, tmp_path / "out", *ONE)
+    assert not (tmp_path / "out.partial").exists()

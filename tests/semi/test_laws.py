@@ -1,0 +1,78 @@
+"""Averages, masks, mixes and predictors obey their laws."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from longhand import longhand_ema
+
+from furnace.network.deeplabv3plus import DeepLabV3Plus
+from furnace.semi.cutmix import cutmix_masks, mix
+from furnace.semi.ema import ema_alpha, update_buffers, update_parameters
+from furnace.semi.ensemble import NETWORKS, PREDICTORS, Ensemble, predict, predicted_labels
+
+
+def small_network() -> torch.nn.Module:
+    return DeepLabV3Plus("resnet18_v1c", 3, width=0.0625)
+
+
+def test_ema_equals_longhand_and_leaves_buffers() -> None:
+    teacher, student, slow = small_network(), small_network(), small_network()
+    slow.load_state_dict(teacher.state_dict())
+    before = {name: value.clone() for name, value in teacher.named_buffers()}
+    student(torch.randn(2, 3, 33, 33))
+    update_parameters(teacher, student, ema_alpha(7))
+    longhand_ema(slow, student, 7, 0.999)
+    for ours, theirs in zip(teacher.parameters(), slow.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert all(torch.equal(value, before[name]) for name, value in teacher.named_buffers())
+    update_buffers(teacher, student, 0.75)
+    expected = 0.75 * before["backbone.bn1.running_mean"] + 0.25 * student.backbone.bn1.running_mean
+    torch.testing.assert_close(teacher.backbone.bn1.running_mean, expected)
+    assert teacher.backbone.bn1.num_batches_tracked == 1
+
+
+def test_alpha_starts_at_a_half_and_is_capped() -> None:
+    assert [ema_alpha(step) for step in (1, 3, 998, 999, 5000)] == [0.5, 0.75, 1 - 1 / 999, 0.999, 0.999]
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**31), height=st.integers(8, 80), width=st.integers(8, 80))
+def test_masks_are_zero_or_one_and_cover_a_share(seed: int, height: int, width: int) -> None:
+    masks = cutmix_masks(4, (height, width), np.random.default_rng(seed))
+    assert masks.shape == (4, 1, height, width) and masks.dtype == np.uint8 and masks.max() <= 1
+    # Three boxes of at most 0.5 / 3 of the area each; a side may grow by half a pixel when it is rounded.
+    assert masks.mean(axis=(1, 2, 3)).max() <= 0.5 + 3 * 0.5 * (1 / height + 1 / width)
+
+
+def test_mix_of_equals_is_the_identity_and_commutes_with_argmax() -> None:
+    mask = (torch.rand(2, 1, 9, 9) < 0.5).to(torch.uint8)
+    first, second = torch.randn(2, 4, 9, 9), torch.randn(2, 4, 9, 9)
+    assert torch.equal(mix(first, first, mask), first)
+    assert torch.equal(mix(first, second, mask * 0), first) and torch.equal(mix(first, second, mask * 0 + 1), second)
+    mixed = mix(first, second, mask).argmax(dim=1)
+    assert torch.equal(mixed, mix(first.argmax(dim=1), second.argmax(dim=1), mask))
+
+
+@pytest.mark.parametrize("code", PREDICTORS)
+def test_predictors_average_their_members(code: str) -> None:
+    scores = {name: torch.randn(3, 4, 5) for name in NETWORKS}
+    expected = sum(scores[name] for name in PREDICTORS[code]) / len(PREDICTORS[code])
+    torch.testing.assert_close(predict(scores, code), expected)
+
+
+def test_ensemble_starts_with_two_different_students_and_equal_teachers() -> None:
+    ensemble = Ensemble(small_network, with_teachers=True)
+    first, second = ensemble.students
+    assert not torch.equal(first.classifier.weight, second.classifier.weight)
+    for student, teacher in zip(ensemble.students, ensemble.teachers, strict=True):
+        assert all(torch.equal(value, teacher.state_dict()[name]) for name, value in student.state_dict().items())
+        assert not any(parameter.requires_grad for parameter in teacher.parameters())
+    assert ensemble.predictors() == tuple(PREDICTORS)
+    assert Ensemble(small_network, with_teachers=False).predictors() == ("v0", "v0_2", "v2")
+
+
+def test_of_equal_scores_the_first_class_is_predicted() -> None:
+    scores = {"student_1": torch.tensor([1.0, 2.0, 2.0, 2.0])[:, None, None].expand(4, 3, 100)}
+    assert predicted_labels(scores, ["v0"]).eq(1).all()

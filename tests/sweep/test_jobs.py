@@ -1,0 +1,46 @@
+"""Which runs a sweep plans, and which it refuses."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from repository import REPOSITORY
+
+from furnace.__main__ import main
+
+
+@pytest.fixture
+def sweep(experiment: Path, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Two methods and two seeds of a tiny run, in folders below `runs`."""
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.chdir(tmp_path)
+    output = f"OUTPUT_PATH={tmp_path}/runs/{{method}}{{labeled_ratio}}"
+    arguments = ["sweep", str(experiment), "--methods", "org,ema", "--ratios", "8", "--seeds", "0,1"]
+    settings = [*tiny[:-1], output, "nepochs=1"]
+    return lambda *more: main([*arguments, *settings, *more])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--seeds", "0,0"], "--seeds: expected different values with commas between them, found '0,0'"),
+        (["--ratios", "8,"], "--ratios: expected different values"),
+        (["--methods", "mean_teacher"], "--methods: expected one of supervised, org, ema, found 'mean_teacher'"),
+        (["--seeds", "one"], "--seeds: expected a whole number"),
+        (["seed=3"], "seed=3: a sweep has lists; say --seeds"),
+        (["--ratios", "3"], "list not found: "),
+    ],
+)
+def test_bad_lists_are_refused_before_anything_runs(
+    sweep: Callable, tmp_path: Path, capsys: pytest.CaptureFixture, arguments: list[str], line: str
+) -> None:
+    assert sweep(*arguments) == 2
+    assert f"error: {line}" in capsys.readouterr().err and not (tmp_path / "runs").exists()
+
+
+def test_runs_need_folders_of_their_own(
+    experiment: Path, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["sweep", str(experiment), "--ratios", "8", "--seeds", "0", *tiny]) == 2
+    assert f"error: OUTPUT_PATH: two runs would write to {tmp_path / 'run'}; " in capsys.readouterr().err

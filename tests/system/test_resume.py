@@ -1,0 +1,265 @@
+"""A run that ends anywhere goes on from there, and ends with the bits of one that never stopped."""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from repository import REPOSITORY, copy_experiment
+from running import IN_TWO_PROCESSES, start, wait_for
+from runs import KilledError, assert_same_run, before_step
+
+from furnace.engine.signals import StopRequest
+from furnace.errors import InputError
+from furnace.evaluation import validation
+from furnace.network.pretrained import read_tensors
+
+STOPPED = 75
+ITERATIONS = 21  # three epochs of seven
+
+
+@pytest.fixture
+def straight(run: Callable, tmp_path: Path) -> Callable[..., Path]:
+    """A run of these settings that nobody disturbs."""
+
+    def train(*settings: str) -> Path:
+        assert run("train", *settings, f"OUTPUT_PATH={tmp_path / 'straight'}") == 0
+        return tmp_path / "straight"
+
+    return train
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
+@pytest.mark.parametrize("settings", [["method=ema"], ["method=org", "snapshot_iter=2", "num_workers=1"]])
+def test_a_signal_ends_it_after_the_iteration_and_it_goes_on(
+    run: Callable,
+    straight: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    name: str,
+    settings: list[str],
+) -> None:
+    output = tmp_path / "run"
+    number = getattr(signal, name)
+    handler = signal.getsignal(number)
+    before_step(monkeypatch, dict.fromkeys((3, 6, 13), lambda: os.kill(os.getpid(), number)))
+    for iteration in (4, 7, 14):  # in the middle of an epoch, and at the ends of two
+        assert run("train", *settings) == STOPPED
+        assert f"asked to stop ({name}): iteration {iteration} of {ITERATIONS} is saved" in capsys.readouterr().out
+        assert signal.getsignal(number) is handler
+        assert torch.load(output / "resume.pth", weights_only=True)["iteration"] == iteration
+    assert run("train", *settings) == 0
+    assert_same_run(output, straight(*settings))
+    capsys.readouterr()
+    assert run("train", *settings) == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_signal_in_the_last_iteration_changes_nothing(
+    run: Callable, straight: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before_step(monkeypatch, {ITERATIONS - 1: lambda: os.kill(os.getpid(), signal.SIGTERM)})
+    assert run("train") == 0
+    assert_same_run(tmp_path / "run", straight())
+
+
+def test_who_presses_ctrl_c_twice_need_not_wait() -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop and stop.signal == signal.SIGINT
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_saves_within_an_epoch_are_enough_to_go_on_from(
+    run: Callable, straight: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed again and again without a warning; every iteration was saved before."""
+
+    def die() -> None:
+        raise KilledError
+
+    before_step(monkeypatch, dict.fromkeys((1, 2, 8, 15, 20), die))
+    for _ in range(5):
+        with pytest.raises(KilledError):
+            run("train", "snapshot_minutes=1e-9", "cps_ramp=0.2,0.5")
+    assert run("train", "cps_ramp=0.2,0.5") == 0  # how often is saved may change
+    assert_same_run(tmp_path / "run", straight("cps_ramp=0.2,0.5"))
+
+
+def test_a_damaged_save_within_an_epoch_leads_back_to_the_one_before(
+    run: Callable, straight: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "run"
+    before_step(monkeypatch, {11: lambda: os.kill(os.getpid(), signal.SIGTERM)})
+    assert run("train") == STOPPED
+    content = bytearray((output / "resume.pth").read_bytes())
+    content[len(content) // 2] ^= 1
+    (output / "resume.pth").write_bytes(content)
+    assert run("train") == 0
+    assert_same_run(output, straight())
+
+
+def test_no_changed_byte_goes_unnoticed(tmp_path: Path) -> None:
+    """Wherever a file is changed or cut, it is refused, or holds what was written."""
+    path, random = tmp_path / "state.pth", np.random.default_rng(0)
+    state = {"model": {f"layer{number}.weight": torch.randn(50, 3) for number in range(6)}}
+    torch.save(state, path)
+    whole = path.read_bytes()
+    refused = 0
+    for place in [*random.integers(len(whole), size=300).tolist(), *range(0, len(whole), len(whole) // 20)]:
+        cut = place % 2 == 0 and place > 0
+        path.write_bytes(whole[:place] if cut else whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
+        try:
+            found = read_tensors(path)
+        except InputError as error:
+            assert str(path) in str(error)
+            refused += 1
+        else:
+            assert not cut
+            assert all(torch.equal(found["model"][name], value) for name, value in state["model"].items())
+    assert refused > 200
+
+
+def test_a_scheduler_signals_the_whole_group(
+    experiment: Path, tiny: list[str], straight: Callable, tmp_path: Path
+) -> None:
+    """Workers, too, get the signal; the run saves and says that it is to be started again."""
+    command = [
+        sys.executable,
+        "-m",
+        "furnace",
+        "train",
+        str(experiment),
+        *tiny,
+        "num_workers=2",
+        "snapshot_minutes=1e-9",
+    ]
+    process = start(*command)
+    wait_for(tmp_path / "run/resume.pth", process)
+    os.killpg(process.pid, signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == STOPPED, output
+    assert "asked to stop (SIGTERM)" in output and "Traceback" not in output
+    done = torch.load(tmp_path / "run/resume.pth", weights_only=True)["iteration"]
+    assert 0 < done < ITERATIONS
+    process = start(*command)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert_same_run(tmp_path / "run", straight())
+
+
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGTERM"])
+def test_the_script_waits_for_what_the_signal_asked_for(tiny: list[str], tmp_path: Path, name: str) -> None:
+    """`train_ema.sh` gets it with all that it started; it ends with the training's status and evaluates nothing."""
+    folder = tmp_path / "exp/ensemble_teacher+cutmix"
+    copy_experiment("exp.voc", folder)
+    settings = dict(pair.split("=") for pair in [*tiny, "snapshot_minutes=1e-9"])
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    process = start("bash", str(folder / "train_ema.sh"), **settings, volna=str(REPOSITORY), PATH=path)
+    wait_for(tmp_path / "run/resume.pth", process)
+    os.killpg(process.pid, getattr(signal, name))
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == STOPPED, output
+    assert f"asked to stop ({name})" in output and "Traceback" not in output
+    assert not (folder / "log_df.csv").exists()
+
+
+def test_two_processes_stop_together_and_go_on_as_if_nothing_had_been(tiny: list[str], tmp_path: Path) -> None:
+    """The signal reaches torchrun's process alone, which passes it on, as SIGTERM."""
+    outputs = tmp_path / "stopped", tmp_path / "straight"
+    for output, statuses in zip(outputs, ((STOPPED, 0), (0,)), strict=True):
+        settings = [*tiny[:-1], f"OUTPUT_PATH={output}", "snapshot_minutes=1e-9"]
+        command = [*IN_TWO_PROCESSES, "train", str(REPOSITORY / "exp.voc/ensemble_teacher+cutmix"), *settings]
+        for status in statuses:
+            process = start(*command)
+            if status == STOPPED:
+                wait_for(output / "resume.pth", process)
+                os.kill(process.pid, signal.SIGUSR1)
+            text, _ = process.communicate(timeout=120)
+            assert process.returncode == status, text
+            assert "Traceback" not in text
+            if status == STOPPED:
+                assert "asked to stop (SIGTERM)" in text
+                done = torch.load(output / "resume.pth", weights_only=True)["iteration"]
+                assert f"iteration {done} of {ITERATIONS} is saved" in text
+    assert torch.load(outputs[0] / "resume.pth", weights_only=True)["iteration"] == ITERATIONS
+    assert_same_run(*outputs)
+
+
+def test_a_bug_in_the_middle_ends_the_run_although_workers_ignore_signals(experiment: Path, tiny: list[str]) -> None:
+    """At its exit Python sends SIGTERM to the workers and waits for them."""
+    code = (
+        "import sys; from furnace.__main__ import main; from furnace.training.learner import Learner\n"
+        "def step(self, batch, iteration): raise ZeroDivisionError\n"
+        "Learner.step = step; sys.exit(main(sys.argv[1:]))"
+    )
+    process = start(sys.executable, "-c", code, "train", str(experiment), *tiny, "num_workers=2")
+    try:
+        output, _ = process.communicate(timeout=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 1 and "ZeroDivisionError" in output, output
+
+
+def test_a_second_run_in_the_same_folder_is_refused(
+    experiment: Path, tiny: list[str], run: Callable, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    command = [sys.executable, "-m", "furnace", "train", str(experiment), *tiny, "nepochs=1000", "num_workers=1"]
+    process = start(*command)
+    try:
+        wait_for(tmp_path / "run/resume.pth", process)
+        assert run("train", "nepochs=1000") == 2
+        assert f"error: another process uses {tmp_path / 'run'}: process {process.pid} on " in capsys.readouterr().err
+    finally:
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == STOPPED and "Traceback" not in output, output
+
+
+def test_when_torchrun_is_killed_its_processes_stop_and_save(tiny: list[str], tmp_path: Path) -> None:
+    """They would go on without anybody who could end them, and into the folder of the run that is started again."""
+    settings = [*tiny[:-1], f"OUTPUT_PATH={tmp_path / 'run'}", "nepochs=1000", "snapshot_minutes=0.01"]
+    process = start(*IN_TWO_PROCESSES, "train", str(REPOSITORY / "exp.voc/ensemble_teacher+cutmix"), *settings)
+    wait_for(tmp_path / "run/resume.pth", process)
+    process.kill()
+    output, _ = process.communicate(timeout=60)  # at the end of all that write to its output
+    assert "asked to stop (SIGTERM)" in output and "Traceback" not in output
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_signal_during_an_evaluation_asks_to_start_again(
+    run: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, name: str
+) -> None:
+    assert run("train", "nepochs=1") == 0
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    monkeypatch.setattr(validation, "predicted_labels", lambda *_: os.kill(os.getpid(), number))
+    with pytest.raises(SystemExit) as left:
+        run("eval")
+    assert left.value.code == STOPPED and signal.getsignal(number) is before
+    assert f"stopped ({name}); start again to go on" in capsys.readouterr().out
+
+
+def test_two_runs_that_share_an_output_alone_are_refused_too(
+    experiment: Path, tiny: list[str], run: Callable, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    command = [sys.executable, "-m", "furnace", "train", str(experiment), *tiny, "nepochs=1000"]
+    process = start(*command, f"snapshot_dir={tmp_path / 'one'}")
+    try:
+        wait_for(tmp_path / "one/resume.pth", process)
+        assert run("train", f"snapshot_dir={tmp_path / 'other'}") == 2
+        assert f"error: another process uses {tmp_path / 'run'}: " in capsys.readouterr().err
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)

@@ -1,0 +1,147 @@
+"""The shell scripts: from any folder, twice in a row, in a Slurm job that puts itself into the queue again."""
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from repository import REPOSITORY, copy_experiment
+from running import wait_for
+
+SCRIPTS = [
+    *sorted(REPOSITORY.glob("exp.*/*/*.sh")),
+    *sorted(REPOSITORY.glob("scripts/*.sh")),
+    *sorted(REPOSITORY.glob("scripts/*.slurm")),
+    REPOSITORY / ".ci/run",
+]
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_shellcheck_has_nothing_to_say() -> None:
+    result = subprocess.run(["shellcheck", *map(str, SCRIPTS)], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout
+
+
+def test_experiment_scripts_stop_at_errors_and_at_unset_variables() -> None:
+    for script in SCRIPTS:
+        if script.name != "environment.sh":  # sourced by others
+            assert "\nset -euo pipefail\n" in script.read_text(), script
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The parts of a checkout that a run needs, in a folder with spaces and +."""
+    root = tmp_path / "my work+more/checkout 2"
+    copy_experiment("exp.voc", root / "exp.voc/ensemble_teacher+cutmix")
+    shutil.copytree(REPOSITORY / "scripts", root / "scripts")
+    (root / "furnace").symlink_to(REPOSITORY / "furnace")
+    return root
+
+
+@pytest.fixture
+def environment(tiny: list[str]) -> dict[str, str]:
+    """What a user has set: the tiny run's settings, and where Python is."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    settings = dict(pair.split("=", 1) for pair in tiny if not pair.startswith("OUTPUT_PATH"))
+    return {**os.environ, **settings, "nepochs": "1", "OMP_NUM_THREADS": "1", "PATH": path}
+
+
+def test_from_any_folder_and_twice_in_a_row(checkout: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    """Outputs go where the script's comments say; the second time nothing is trained, and no row is doubled."""
+    folder, elsewhere = checkout / "exp.voc/ensemble_teacher+cutmix", tmp_path / "else where"
+    elsewhere.mkdir()
+    calls = [("train_org.sh", elsewhere), ("train_org.sh", folder), ("eval.sh", elsewhere)]
+    said = []
+    for name, here in calls:
+        result = subprocess.run(
+            ["bash", "-u", os.path.relpath(folder / name, here)],
+            cwd=here,
+            env={**environment, "method": "org"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+        said.append(result.stdout)
+    assert "nothing to do" not in said[0] and "nothing to do" in said[1]
+    with open(folder / "log_df.csv", newline="") as file:
+        assert [row["Ensemble"] for row in csv.DictReader(file)] == ["v0", "v0_2", "v2"]
+    assert [path.name for path in (checkout / "output_voc").iterdir()] == ["voc8_res18_cutmix_B4_CPS"]
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, environment: dict[str, str]) -> dict[str, str]:
+    """An environment as in a job, with commands of Slurm that write down what they are asked for."""
+    commands = tmp_path / "slurm"
+    commands.mkdir()
+    (commands / "srun").write_text('#!/bin/bash\nshift\nSLURM_NODEID=0 "$@"\n')
+    (commands / "scontrol").write_text(
+        f'#!/bin/bash\n[ "$1 $2" = "show hostnames" ] && echo node7 || echo "$@" >> "{tmp_path}/asked"\n'
+    )
+    for command in commands.iterdir():
+        command.chmod(0o755)
+    job = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NODELIST": "node[7-8]", "SLURM_NNODES": "1"}
+    return {**environment, **job, "PATH": f"{commands}{os.pathsep}{environment['PATH']}"}
+
+
+@pytest.mark.parametrize(("status", "asked"), [(0, []), (75, ["requeue 4711"]), (2, []), (137, [])])
+def test_slurm_requeues_what_is_not_finished_alone(
+    slurm: dict[str, str], tmp_path: Path, status: int, asked: list[str]
+) -> None:
+    script = tmp_path / "train it.sh"
+    script.write_text(f'echo "node $NODE_RANK of $NNODES at $MASTER_ADDR:$MASTER_PORT"; exit {status}\n')
+    result = subprocess.run(
+        ["bash", str(REPOSITORY / "scripts/train.slurm"), str(script)],
+        env=slurm, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == status, result.stderr
+    assert "node 0 of 1 at node7:14711" in result.stdout
+    asked_for = tmp_path / "asked"
+    assert (asked_for.read_text().splitlines() if asked_for.exists() else []) == asked
+
+
+def test_slurm_without_a_script(slurm: dict[str, str]) -> None:
+    command = ["bash", str(REPOSITORY / "scripts/train.slurm"), "train.sh"]
+    result = subprocess.run(command, env=slurm, capture_output=True, text=True, check=False)
+    assert result.returncode == 2 and "error: a train script expected, found 'train.sh'; " in result.stderr
+
+
+def test_a_slurm_job_whose_time_is_over_is_finished_by_the_next(
+    slurm: dict[str, str], checkout: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    settings = {"OUTPUT_PATH": str(output), "nepochs": "6", "snapshot_minutes": "1e-9"}
+    command = ["bash", "scripts/train.slurm", "exp.voc/ensemble_teacher+cutmix/train_ema.sh"]
+
+    def start() -> subprocess.Popen:
+        return subprocess.Popen(
+            command, cwd=checkout, env={**slurm, **settings}, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    job = start()
+    wait_for(output / "resume.pth", job)
+    for child in children(job.pid):  # the processes of the job's step
+        os.kill(child, signal.SIGUSR1)
+    said, _ = job.communicate(timeout=120)
+    assert job.returncode == 75, said
+    assert "job 4711 goes into the queue again" in said
+    assert (tmp_path / "asked").read_text() == "requeue 4711\n"
+    said, _ = (job := start()).communicate(timeout=300)
+    assert job.returncode == 0, said
+    assert (output / "snapshot/model_epoch6.pth").exists()
+
+
+def children(pid: int) -> list[int]:
+    """All that descend from a process, but for it; srun itself does not count: it only passes signals on."""
+    found = []
+    for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+        srun = "srun" in Path(f"/proc/{child}/cmdline").read_text()
+        found += ([] if srun else [child]) + children(child)
+    return found

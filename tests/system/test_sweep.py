@@ -1,0 +1,126 @@
+"""A sweep runs what is missing, skips what is done, goes on after a failure, and ends with the table."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from repository import REPOSITORY
+from running import start
+
+from furnace.__main__ import main
+
+
+@pytest.fixture
+def sweep(experiment: Path, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Two methods and two seeds of a tiny run, in folders below `runs`."""
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.chdir(tmp_path)
+    output = f"OUTPUT_PATH={tmp_path}/runs/{{method}}{{labeled_ratio}}"
+    arguments = ["sweep", str(experiment), "--methods", "org,ema", "--ratios", "8", "--seeds", "0,1"]
+    settings = [*tiny[:-1], output, "nepochs=1"]
+    return lambda *more: main([*arguments, *settings, *more])
+
+
+def folders(tmp_path: Path) -> list[str]:
+    return sorted(path.name for path in (tmp_path / "runs").iterdir())
+
+
+def test_what_is_missing_is_run_and_the_rest_skipped(
+    sweep: Callable, experiment: Path, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    assert sweep("--dry-run") == 0
+    assert capfd.readouterr().out.count("  missing  ") == 4 and not (tmp_path / "runs").exists()
+    assert sweep() == 0
+    out = capfd.readouterr().out
+    assert "4 runs, 0 of them done" in out and "[4/4] ema 1/8 seed 1" in out
+    assert folders(tmp_path) == ["CPS8", "CPS8_seed1", "EMA8", "EMA8_seed1"]
+    table = pd.read_csv(experiment / "log_df.csv")
+    assert len(table) == 2 * 3 + 2 * 7
+    for method, code in (("org", "v2"), ("ema", "v3")):
+        scores = table[(table.method == method) & (table.Ensemble == code)].mean_IU
+        expected = f"  1/8   {method:<11} {code}  {scores.mean():6.2f} ± {scores.std():.2f}  (seeds: 2)"
+        assert expected in out
+    shutil.rmtree(tmp_path / "runs/CPS8_seed1")
+    table[table.folder != "EMA8"].to_csv(experiment / "log_df.csv", index=False)
+    assert sweep("--dry-run") == 0
+    said = capfd.readouterr().out
+    assert re.findall(r"missing  (.*?)  ", said) == ["org 1/8 seed 1", "ema 1/8 seed 0"]
+    assert sweep() == 0
+    out = capfd.readouterr().out
+    assert "4 runs, 2 of them done" in out and out.count("nothing to do") == 1  # trained, and only evaluated again
+    assert len(pd.read_csv(experiment / "log_df.csv")) == 2 * 3 + 2 * 7
+
+
+def test_other_settings_are_another_run(sweep: Callable, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    """Its scores are not those that were asked for."""
+    only = ["--methods", "org", "--seeds", "0"]
+    assert sweep(*only) == 0
+    assert sweep(*only, "learning_rate=0.5") == 2
+    error = capfd.readouterr().err.splitlines()[-1]
+    assert "holds a run with other settings: learning_rate was 0.02, is 0.5; " in error
+    assert sweep(*only, "--dry-run", "eval_flip=1") == 0
+    assert "missing  org 1/8 seed 0" in capfd.readouterr().out  # to be evaluated in that way, too
+
+
+def test_after_a_failure_the_next_begins(sweep: Callable, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    (tmp_path / "runs/CPS8/snapshot").mkdir(parents=True)
+    (tmp_path / "runs/CPS8/snapshot/model_epoch7.pth").write_bytes(b"of another run")
+    assert sweep("--seeds", "0") == 1
+    captured = capfd.readouterr()
+    assert "error: snapshot_dir holds the snapshots of another run" in captured.err
+    assert captured.err.splitlines()[-1] == "failed: org 1/8 seed 0: status 2"
+    assert (tmp_path / "runs/EMA8/snapshot/model_epoch1.pth").is_file()
+    assert "  1/8   ema         v3" in captured.out and "  1/8   org" not in captured.out
+
+
+def test_slurm_jobs_have_the_settings_of_their_runs(
+    sweep: Callable, experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(REPOSITORY / "exp.voc/ensemble_teacher+cutmix/train_ema.sh", experiment)
+    assert sweep("--launcher", "slurm", "--out", "my jobs.sh") == 0
+    assert not (tmp_path / "runs").exists()
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    (commands / "sbatch").write_text(
+        f'#!/bin/bash\nprintf "%s|" "$method" "$seed" "$OUTPUT_PATH" "$nepochs" "$@" >> "{tmp_path}/submitted"\n'
+        f'echo >> "{tmp_path}/submitted"\n'
+    )
+    (commands / "sbatch").chmod(0o755)
+    path = f"{commands}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(["bash", "my jobs.sh", "--time=1:00:00"], env={**os.environ, "PATH": path}, check=True)
+    lines = [line.split("|") for line in (tmp_path / "submitted").read_text().splitlines()]
+    assert [line[:4] for line in lines] == [
+        [method, seed, f"{tmp_path}/runs/{short}8{end}", "1"]
+        for method, short in (("org", "CPS"), ("ema", "EMA"))
+        for seed, end in (("0", ""), ("1", "_seed1"))
+    ]
+    expected = ["--job-name=org_1-8_seed_0", "--time=1:00:00", str(REPOSITORY / "scripts/train.slurm")]
+    assert lines[0][4:-1] == [*expected, str(experiment / "train_ema.sh")]
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", "my jobs.sh"], check=True)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_lets_the_run_save_and_the_sweep_end(
+    name: str, experiment: Path, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = [*tiny[:-1], f"OUTPUT_PATH={tmp_path}/runs/{{method}}", "nepochs=1000", "snapshot_minutes=1e-9"]
+    command = [sys.executable, "-m", "furnace", "sweep", str(experiment), "--ratios", "8", "--seeds", "0", *settings]
+    process = start(*command)
+    limit = time.monotonic() + 120
+    while not list(tmp_path.glob("runs/*/resume.pth")) and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.02)
+    os.kill(process.pid, getattr(signal, name))
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 75, said
+    assert f"asked to stop ({name})" in said and "stopped in supervised 1/8 seed 0; start again to go on" in said
+    assert len(list((tmp_path / "runs").iterdir())) == 1

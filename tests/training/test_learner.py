@@ -1,0 +1,151 @@
+"""What training runs is the step written longhand: networks, optimizers, schedule and averages together."""
+
+import copy
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from batches import random_batch
+from longhand import longhand_ema, longhand_step
+from repository import REPOSITORY
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from furnace.config.experiment import read_experiment
+from furnace.engine.distributed import World
+from furnace.training.learner import Learner
+
+ITERATIONS = 4
+
+
+@pytest.fixture
+def learner(tmp_path: Path, request: pytest.FixtureRequest) -> Learner:
+    texts = {"pretrained_model": "none", "backbone": "resnet18_v1c", "width": "0.0625", "dataset_path": str(tmp_path)}
+    experiment = read_experiment(REPOSITORY / "exp.voc/ensemble_teacher+cutmix", texts | request.param)
+    found = Learner(experiment, World(), ITERATIONS)
+    found.ensemble.map(lambda network: network.double())
+    for optimizer in found.optimizers:
+        for state in optimizer.state.values():
+            state["momentum_buffer"] = state["momentum_buffer"].double()
+    return found
+
+
+@pytest.mark.parametrize(
+    "learner",
+    [
+        {"method": "ema"},
+        {"method": "org", "skip_nonfinite": "1"},
+        {"method": "ema", "channels_last": "0", "learning_rate": "0.1"},
+    ],
+    indirect=True,
+)
+def test_steps_equal_longhand_ones(learner: Learner) -> None:
+    settings = learner.settings
+    slow = copy.deepcopy(learner.ensemble)
+    labellers = slow.teachers if settings.method == "ema" else slow.students
+    momentum = {student: [torch.zeros_like(weight) for weight in student.parameters()] for student in slow.students}
+    supervised = partial(F.cross_entropy, ignore_index=255)
+    for iteration in range(3):
+        batch = random_batch(size=49)
+        terms = learner.step(batch, iteration).terms
+        expected = longhand_step(slow.students, labellers, batch, learner.method.view, 1.0, supervised)
+        for name, value in expected.items():
+            assert terms[name].item() == pytest.approx(value.item(), rel=1e-9)
+        for number, student in enumerate(slow.students, 1):
+            norm = sum((weight.grad**2).sum() for weight in student.parameters()) ** 0.5
+            assert terms[f"gradient_norm_{number}"].item() == pytest.approx(norm.item(), rel=1e-9)
+        rate = settings.learning_rate * (1 - iteration / ITERATIONS) ** 0.9
+        for student, velocities in momentum.items():
+            for weight, velocity in zip(student.parameters(), velocities, strict=True):
+                decay = 2e-4 if weight.ndim == 4 else 0.0
+                velocity.mul_(0.9).add_(weight.grad + decay * weight.data)
+                weight.data -= rate * velocity
+                weight.grad = None
+        for teacher, student in zip(slow.teachers, slow.students, strict=False):  # CPS has no teachers
+            longhand_ema(teacher, student, iteration + 1, settings.ema_decay)
+    for ours, theirs in zip(learner.ensemble.networks().values(), slow.networks().values(), strict=True):
+        for name, value in theirs.state_dict().items():
+            torch.testing.assert_close(ours.state_dict()[name], value, rtol=1e-9, atol=1e-11, msg=name)
+
+
+@pytest.mark.parametrize(
+    "learner",
+    [{"skip_nonfinite": "1"}, {"skip_nonfinite": "1", "teacher_norm": "running"}, {"skip_nonfinite": "0"}],
+    indirect=True,
+)
+@pytest.mark.parametrize("iteration", [0, 1], ids=["first", "second"])
+@pytest.mark.parametrize("broken", ["gradient", "input"])
+def test_a_step_that_is_not_finite_changes_nothing_where_it_may_be_skipped(
+    learner: Learner, iteration: int, broken: str
+) -> None:
+    """Not the students, their momentum, nor any statistics; the teachers move towards students, as ever."""
+    for done in range(iteration):
+        learner.step(random_batch(size=33), done)
+    expected = copy.deepcopy(learner.ensemble)
+    momentum = [copy.deepcopy(optimizer.state_dict()["state"]) for optimizer in learner.optimizers]
+    for teacher, student in zip(expected.teachers, expected.students, strict=True):
+        alpha = min(1 - 1 / (iteration + 2), 0.999)
+        for weight, target in zip(teacher.parameters(), student.parameters(), strict=True):
+            weight.data.mul_(alpha).add_((1 - alpha) * target.data)
+        if learner.settings.teacher_norm == "running":
+            for statistic, target in zip(teacher.buffers(), student.buffers(), strict=True):
+                statistic.copy_(alpha * statistic + (1 - alpha) * target if statistic.is_floating_point() else target)
+    batch, weight = random_batch(size=33), learner.ensemble.students[1].classifier.weight
+    if broken == "gradient":
+        hook = weight.register_hook(lambda gradient: gradient.fill_(float("inf")))
+    else:
+        batch.image[0, 0, 3, 3] = float("nan")
+    terms = learner.step(batch, iteration).terms
+    assert not terms["gradient_norm_2"].isfinite()
+    assert terms["gradient_norm_1"].isfinite() == (broken == "gradient")
+    state = {name: network.state_dict() for name, network in learner.ensemble.networks().items()}
+    if learner.settings.skip_nonfinite == 0:
+        assert not all(value.isfinite().all() for value in state["student_2"].values())
+        return
+    for name, network in expected.networks().items():
+        for key, value in network.state_dict().items():
+            torch.testing.assert_close(state[name][key], value, rtol=1e-12, atol=1e-14, msg=f"{name} {key}")
+    for optimizer, before in zip(learner.optimizers, momentum, strict=True):
+        for number, found in optimizer.state_dict()["state"].items():
+            assert torch.equal(found["momentum_buffer"], before[number]["momentum_buffer"])
+    if broken == "gradient":
+        hook.remove()
+    learner.step(random_batch(size=33), iteration + 1)  # the next one is taken
+    assert all(value.isfinite().all() for value in weight)
+    assert not torch.equal(weight, expected.students[1].classifier.weight)
+
+
+class ReadBacks(TorchDispatchMode):
+    """Counts what would make a GPU's host wait: values that become Python numbers, sizes that depend on values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        if function.overloadpacket in (
+            torch.ops.aten._local_scalar_dense,
+            torch.ops.aten.nonzero,
+            torch.ops.aten.is_nonzero,
+        ):
+            self.found.append(str(function))
+        return function(*arguments, **(keywords or {}))
+
+
+@pytest.mark.parametrize(
+    "learner",
+    [
+        {"method": "ema"},
+        {"method": "org", "skip_nonfinite": "3"},
+        {"method": "ema", "ohem_threshold": "0.1", "ohem_min_kept": "100"},
+    ],
+    indirect=True,
+)
+def test_a_step_reads_nothing_back(learner: Learner) -> None:
+    batch = random_batch(size=33)
+    with ReadBacks() as read_backs:
+        terms = learner.step(batch, iteration=0).terms
+        assert read_backs.found == []
+        terms["loss"].item()
+        assert len(read_backs.found) == 1  # it would be seen

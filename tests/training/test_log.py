@@ -1,0 +1,60 @@
+"""metrics.csv, and what a run says at the end of an epoch."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from furnace.errors import InputError
+from furnace.training.log import EpochTable, RunLogs, waiting_advice
+
+
+def test_epoch_table_drops_rows_after_the_resumed_epoch(tmp_path: Path) -> None:
+    table = EpochTable(tmp_path / "metrics.csv", 0)
+    for epoch in (1, 2, 3):
+        table.append({"epoch": epoch, "loss": 1 / epoch})
+    resumed = EpochTable(tmp_path / "metrics.csv", 1)
+    resumed.append({"epoch": 2, "loss": 9.0})
+    assert pd.read_csv(tmp_path / "metrics.csv")["loss"].tolist() == [1.0, 9.0]
+
+
+def epoch_row(epoch: int, seconds: float, data_seconds: float) -> dict[str, float | int]:
+    losses = dict.fromkeys(("loss", "loss_sup_1", "loss_sup_2", "loss_cross_1", "loss_cross_2"), 0.5)
+    times = {"seconds": seconds, "step_seconds": 0.1, "data_seconds": data_seconds}
+    return {"epoch": epoch, "iteration": 10 * epoch, **losses, **times}
+
+
+@pytest.mark.parametrize(
+    ("workers", "advice"), [(0, "set num_workers=2 (it is 0)"), (3, "set num_workers=4 (it is 3)")]
+)
+def test_a_long_wait_for_data_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, workers: int, advice: str
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(4))
+    logs = RunLogs(tmp_path, nepochs=4, epochs_done=0, iterations_done=0, workers=workers)
+    logs.add(epoch_row(1, seconds=9.0, data_seconds=2.9))
+    assert "note:" not in capsys.readouterr().out
+    logs.add(epoch_row(2, seconds=9.0, data_seconds=3.6))
+    assert f"note: 40% of the time is waiting for data; {advice}" in capsys.readouterr().out
+    logs.add(epoch_row(3, seconds=9.0, data_seconds=8.0))
+    assert "note:" not in capsys.readouterr().out
+    logs.close()
+
+
+def test_where_every_core_loads_data_more_workers_are_no_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(4))
+    assert "faster disk" in waiting_advice(4)
+
+
+@pytest.mark.parametrize("line", ["1,0.5,mine", "1"])
+def test_a_table_of_epochs_with_a_cell_too_many_or_too_few_is_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "metrics.csv").write_text(f"epoch,loss\n{line}\n")
+    with pytest.raises(InputError, match=r"not a table of epochs: .*longer or shorter"):
+        EpochTable(tmp_path / "metrics.csv", last_epoch=1)
+
+
+def test_columns_of_an_earlier_start_stay(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("epoch,loss,note\n1,0.5,mine\n")
+    table = EpochTable(tmp_path / "metrics.csv", last_epoch=1)
+    table.append({"epoch": 2, "loss": 0.25, "new": 3.0})
+    assert (tmp_path / "metrics.csv").read_text() == "epoch,loss,new,note\n1,0.5,,mine\n2,0.25,3,\n"

@@ -1,0 +1,39 @@
+"""Losses and times are counted right."""
+
+import numpy as np
+import pytest
+import torch
+
+from furnace.training.meters import LossMeter, NotFinite, Stopwatch
+
+
+def test_loss_meter_leaves_out_what_is_not_finite() -> None:
+    def step(meter: LossMeter, iteration: int, loss: float, norm: float) -> None:
+        meter.add(iteration, {"loss": torch.tensor(loss), "loss_sup_1": torch.tensor(loss), "norm": torch.tensor(norm)})
+
+    meter, again = LossMeter(), LossMeter()
+    for iteration, loss in ((4, 1.0), (5, 3.0)):
+        step(meter, iteration, loss, norm=2.0)
+    assert meter.read_back() == [] and meter.read_back() == []
+    assert meter.means() == {"loss": 2.0, "loss_sup_1": 2.0, "norm": 2.0, "skipped_steps": 0}
+    step(meter, 6, float("inf"), norm=float("nan"))
+    step(meter, 7, 8.0, norm=5.0)
+    step(meter, 8, 9.0, norm=float("-inf"))
+    found = meter.read_back()
+    assert found == [NotFinite(6, "loss_sup_1", float("inf")), NotFinite(8, "norm", float("-inf"))]
+    expected = {"loss": 4.0, "loss_sup_1": 4.0, "norm": 3.0, "skipped_steps": 2}
+    again.restore(meter.state())
+    assert meter.means() == again.means() == expected
+    meter.reset()
+    step(meter, 9, float("nan"), norm=1.0)
+    meter.read_back()
+    assert np.isnan(meter.means()["loss"]) and meter.means()["skipped_steps"] == 1
+
+
+def test_stopwatch_parts_waiting_from_stepping(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 0.0, 3.0, 3.0, 7.0, 7.0, 7.0, 7.0, 7.0])  # two batches, waited for 3 s and 4 s; then the end
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    stopwatch = Stopwatch()
+    assert list(stopwatch.waiting("ab")) == ["a", "b"]
+    monkeypatch.setattr("time.perf_counter", lambda: 12.0)
+    assert (stopwatch.seconds, stopwatch.data_seconds, stopwatch.step_seconds) == (12.0, 7.0, 2.5)
