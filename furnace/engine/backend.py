@@ -1,4 +1,4 @@
-"""Precision, repeatability and workers: what depends on the device and not on the method."""
+"""Precision, repeatability, loading workers and memory: what depends on the device and not on the method."""
 
 import os
 from contextlib import AbstractContextManager, nullcontext
@@ -9,7 +9,15 @@ from furnace.errors import InputError
 
 
 def training_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The type that convolutions compute in; weights, losses and averages stay fp32."""
+    """Returns the type that convolutions compute in; weights, losses and averages stay fp32.
+
+    Args:
+        precision: "auto", "fp32", "bf16" or "fp16"; auto is bf16 on a GPU that has it, else fp32.
+        device: the device of the networks.
+
+    Raises:
+        InputError: fp16 is asked for on a CPU.
+    """
     if precision == "auto":
         has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         precision = "bf16" if has_bf16 else "fp32"
@@ -19,26 +27,30 @@ def training_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
+    """Returns a context in which convolutions compute in `dtype`."""
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
 def evaluation_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """As in training, but `auto` is fp32: scores should not depend on the GPU."""
+    """Returns the same as `training_dtype`, but takes "auto" for fp32, because scores should not depend on the GPU."""
     return training_dtype("fp32" if precision == "auto" else precision, device)
 
 
 def prepare_backends(deterministic: bool, precision: str) -> None:
-    """Speed where bits may vary, or repeatable bits where they may not."""
+    """Makes PyTorch repeat results bit for bit if `deterministic` is true, or else choose the fastest kernels."""
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = not deterministic
-    torch.backends.cudnn.allow_tf32 = precision != "fp32"  # who asks for fp32 gets all of its bits
+    torch.backends.cudnn.allow_tf32 = precision != "fp32"  # TF32 would drop bits of fp32
 
 
 def loader_workers(num_workers: int | str, device: torch.device) -> int:
-    """The number asked for; by itself none on a CPU, where they would take the cores from the networks."""
-    if num_workers != "auto":
+    """Returns how many loading workers a process has: a number as it is, or a choice by the machine for "auto".
+
+    On a CPU that choice is 0, because workers would take the cores from the networks.
+    """
+    if isinstance(num_workers, int):
         return num_workers
     if device.type == "cpu":
         return 0
@@ -46,8 +58,8 @@ def loader_workers(num_workers: int | str, device: torch.device) -> int:
 
 
 def memory_failure(error: BaseException) -> str | None:
-    """What an error says if it is about too little memory, on a device or a CPU; None for any other."""
+    """Returns what an error says about too little memory, on a device or a CPU; None if it is about anything else."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return str(error).split(". ")[0] or "no memory left"
-    _, by_cpu, reason = str(error).rpartition("DefaultCPUAllocator: ")  # what torch raises a RuntimeError with
+    _, by_cpu, reason = str(error).rpartition("DefaultCPUAllocator: ")  # torch raises a RuntimeError
     return reason.split(". ")[0] if by_cpu and isinstance(error, RuntimeError) else None

@@ -1,20 +1,25 @@
-"""Work for a thread of its own, so that who has it done need not wait for compression and disk."""
+"""Work in a thread of its own, so that its caller need not wait for compression and for the disk."""
 
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Self
 
-WAITING = 4  # pieces of work that may be undone
+WAITING = 4  # pieces of work that may be unfinished before `do` waits
 
 
 class Background:
-    """Does work in order. A context: all is done, or the first error raised, when it is left."""
+    """Does pieces of work one after the other, in a thread, within a `with` block.
+
+    The end of the block waits for all work and raises the first error of it. If the block itself raises, work that has
+    not begun is dropped.
+    """
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._undone: deque[Future] = deque()
 
-    def __enter__(self) -> "Background":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
@@ -23,7 +28,10 @@ class Background:
             self._undone.popleft().result()
 
     def do(self, work: Callable[..., object], *arguments: object) -> None:
-        """Takes `work(*arguments)`, and waits while too much is undone; raises what earlier work raised."""
+        """Takes on `work(*arguments)`.
+
+        While too much work is unfinished, this waits for the oldest piece, and raises its error if it failed.
+        """
         if len(self._undone) == WAITING:
             self._undone.popleft().result()
         self._undone.append(self._thread.submit(work, *arguments))

@@ -1,12 +1,13 @@
-"""Snapshots of a run: what is written, found again and trusted.
+"""Snapshots of a run: writes them, finds them again, and says which can be trusted.
 
     ema_snapshot/ema_branch{1,2}_epoch{N}.pth   one teacher each
-    snapshot/model_epoch{N}.pth             both students, names `branch1.*`, `branch2.*`
-    resume.pth                              the rest that going on needs, and the digests of the files above
+    snapshot/model_epoch{N}.pth                 both students, with the names `branch1.*` and `branch2.*`
+    resume.pth                                  what else going on needs, and the digests of the files above
 
-They are written in this order, so that a file of students stands for a whole snapshot. Names and keys of the first two
-are the published ones. Published CPS runs named theirs `snapshot/epoch-{N}.pth`. Within an epoch a run is saved in
-`resume.pth` alone, which then holds the networks too: nothing there is to be evaluated.
+They are written in this order. So where there is a file of students, the snapshot is whole. The first two have the
+published names and keys; published CPS runs named their files of students `snapshot/epoch-{N}.pth`, and these are read
+too. In the middle of an epoch, a run is saved in `resume.pth` alone, which then holds the networks too, because such a
+snapshot is never evaluated.
 """
 
 import re
@@ -19,53 +20,61 @@ from torch import Tensor, nn
 
 from furnace.engine.files import remove_leftovers, sha256, write_atomically, write_text, writing
 from furnace.errors import InputError
-from furnace.network.pretrained import fill, name_some, read_tensors, require_named
+from furnace.network.tensors import fill, name_some, read_tensors, require_named
 
 RESUME_KEYS = ("epoch", "digests", "iteration", "optimizers", "scaler", "settings", "counters")
 STUDENT_FILE = re.compile(r"(?:model_epoch|epoch-)(\d+)\.pth")
 
 
 class Snapshots:
-    """The snapshots below one folder. Networks come by name: `student_1`, `student_2`, `teacher_1`, `teacher_2`."""
+    """The snapshots below one folder.
+
+    Networks are given by name: `student_1`, `student_2`, `teacher_1`, `teacher_2`. `progress` is the dictionary of what
+    going on needs beside the networks.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.resume_file = folder / "resume.pth"
         self.previous_resume_file = folder / "resume.previous.pth"
-        self.begun_marker = folder / ".begun"  # from a run's start to its first resume file
-        self._newest_is_damaged = False
+        self.begun_marker = folder / ".begun"  # it is there from a run's start to its first resume file
+        self._newest_is_damaged = False  # if it is, the next save must not put it in the place of the previous one
 
     def epochs(self) -> list[int]:
-        """The epochs that have a file of students, ascending."""
+        """Returns the epochs that have a file of students, ascending."""
         found = (STUDENT_FILE.fullmatch(path.name) for path in (self.folder / "snapshot").glob("*.pth"))
         return sorted({int(match[1]) for match in found if match})
 
     def students_file(self, epoch: int) -> Path:
+        """Returns the file of both students: the one of a published CPS run if it is there, else ours."""
         published_org = self.folder / "snapshot" / f"epoch-{epoch}.pth"
         return published_org if published_org.is_file() else self.folder / "snapshot" / f"model_epoch{epoch}.pth"
 
     def teacher_files(self, epoch: int) -> dict[str, Path]:
-        """The files of both teachers, by name."""
+        """Returns the files of both teachers, by name."""
         folder = self.folder / "ema_snapshot"
         return {f"teacher_{number}": folder / f"ema_branch{number}_epoch{epoch}.pth" for number in (1, 2)}
 
     def has_teachers(self, epoch: int) -> bool:
-        """Whether there is a file of a teacher; loading complains if the other one is missing."""
+        """Returns whether there is a file of any teacher. If the other one is missing, loading raises InputError."""
         return any(path.is_file() for path in self.teacher_files(epoch).values())
 
     def of_another_run(self) -> bool:
-        """Whether there are snapshots without a way to go on from them, which a new run would overwrite."""
+        """Returns whether there are snapshots that a new run would overwrite.
+
+        Those of a run that was ended before its first resume file do not count: nothing can go on from them.
+        """
         return bool(self.epochs()) and not self.begun_marker.is_file()
 
     def remove_leftovers(self) -> None:
-        """Removes what a process that was killed while it saved had written so far."""
+        """Removes the temporary files of a process that was killed while it saved."""
         for folder in (self.folder, self.folder / "snapshot", self.folder / "ema_snapshot"):
             remove_leftovers(folder, "*.pth")
 
     def begin(self) -> None:
-        """Marks the folder as a new run's, so that a first snapshot cut short is not taken for another run's.
+        """Marks the folder as a new run's, and puts the resume files of an earlier run aside.
 
-        What an earlier run could have gone on from is put aside.
+        Without the mark, a first snapshot that was cut short would be taken for one of another run.
         """
         for path in (self.resume_file, self.previous_resume_file):
             if path.is_file():
@@ -74,7 +83,7 @@ class Snapshots:
         write_text(self.begun_marker, "")
 
     def save(self, epoch: int, networks: Mapping[str, nn.Module], progress: dict, keep: int | None) -> None:
-        """Writes the networks, then `resume.pth` with `progress`, then removes all but the `keep` newest epochs."""
+        """Writes the networks, then `resume.pth`, then removes all but the `keep` newest epochs; None keeps all."""
         written = []
         for name, path in self.teacher_files(epoch).items():
             if name in networks:
@@ -87,17 +96,17 @@ class Snapshots:
         self._prune(epoch, keep)
 
     def save_within(self, epochs_done: int, networks: Mapping[str, nn.Module], progress: dict) -> None:
-        """Writes all that going on needs in the middle of an epoch to `resume.pth`."""
+        """Writes all that going on needs to `resume.pth`, in the middle of an epoch."""
         states = {name: network.state_dict() for name, network in networks.items()}
         self._write_resume_file({"epoch": epochs_done, "digests": {}, "networks": states, **progress})
 
     def newest(self) -> dict | None:
-        """The content of the newest trustworthy resume file, None where there never was one.
+        """Returns the content of the newest resume file whose snapshot is whole, or None if there is no resume file.
 
         Raises:
-            InputError: there are resume files, but none whose snapshot is whole.
+            InputError: there are resume files, but none of a whole snapshot.
         """
-        faults = []
+        faults: list[str] = []
         for path in (self.resume_file, self.previous_resume_file):
             if not path.is_file():
                 continue
@@ -115,7 +124,11 @@ class Snapshots:
         return None
 
     def restore(self, progress: Mapping, networks: Mapping[str, nn.Module]) -> None:
-        """Fills the networks with what `newest` found; InputError if they are of another kind."""
+        """Fills the networks with the state that belongs to `progress`, which `newest` returned.
+
+        Raises:
+            InputError: a file is missing, damaged, or of another network.
+        """
         if "networks" not in progress:
             self.load(progress["epoch"], networks)
             return
@@ -123,7 +136,7 @@ class Snapshots:
             fill(network, require_named(progress["networks"].get(name), self.resume_file), self.resume_file)
 
     def load(self, epoch: int, networks: Mapping[str, nn.Module]) -> None:
-        """Fills the networks given from one epoch's files.
+        """Fills both students, and those teachers that are given, from one epoch's files.
 
         Raises:
             InputError: a file is missing, damaged, or of another network.
@@ -151,7 +164,7 @@ class Snapshots:
             self.begun_marker.unlink(missing_ok=True)
 
     def _check(self, progress: dict, source: Path) -> None:
-        """Raises InputError if a resume file lacks something, or a network's file is not what was written."""
+        """Raises InputError if a resume file lacks a key, or if a network's file is not the one that was written."""
         missing = [name for name in RESUME_KEYS if name not in progress]
         if missing:
             raise InputError(f"{source} holds no {missing[0]}")
@@ -163,9 +176,10 @@ class Snapshots:
                 raise InputError(f"snapshot damaged: {path} is not what was written")
 
     def _prune(self, newest: int, keep: int | None) -> None:
-        """Removes epochs before `newest`, which was saved last; at least two stay, for the two resume files.
+        """Removes the files of all but the `keep` last epochs up to `newest`, which was saved last.
 
-        Epochs of a higher number, of another batch size before resume=force, are left alone.
+        At least two stay, one for each of the two resume files. Epochs above `newest` are left alone: a run that went
+        on with resume=force and another batch size may have left some.
         """
         if keep is None:
             return
@@ -176,7 +190,7 @@ class Snapshots:
 
 
 def students_state(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    """Both students in one dictionary, named `branch1.*` and `branch2.*` as published."""
+    """Returns the state of both students in one dictionary, with the published names `branch1.*` and `branch2.*`."""
     return {
         f"branch{number}.{name}": value
         for number in (1, 2)
@@ -185,18 +199,23 @@ def students_state(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
 
 
 def write_tensors(path: Path, content: dict) -> None:
-    """Writes what `torch.load(path, weights_only=True)` gives back, whole or not at all."""
+    """Writes a file that `torch.load(path, weights_only=True)` reads, whole or not at all.
+
+    Raises:
+        InputError: the folder cannot be written or is full.
+    """
 
     def write(file: BinaryIO) -> None:
         try:
             torch.save(content, file)
-        except RuntimeError as error:  # while it closes the archive that a full disk cut short
+        except RuntimeError as error:  # torch raises it while it closes an archive that a full disk cut short
             raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
     write_atomically(path, write)
 
 
 def _model_state(path: Path) -> dict[str, Tensor]:
+    """Reads the state under the key `model`, which every file of students or of a teacher has."""
     content = read_tensors(path)
     if not isinstance(content.get("model"), dict):
         raise InputError(f"not a snapshot: {path}: expected a dictionary with the key 'model'; name another file")

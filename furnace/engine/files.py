@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Writes files that appear whole or not at all, and claims folders for one process."""
 
 import fcntl
 import hashlib
@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, TextIO
 from furnace.errors import InputError
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Lets `write` fill a temporary file beside `path`, forces it to disk and renames it into place.
 
     Raises:
@@ -30,13 +30,13 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
             os.replace(temporary, path)
             _sync_folder(path.parent)
     finally:
-        with suppress(OSError):  # where a file stands in the folder's place there is nothing to remove
+        with suppress(OSError):  # nothing to remove if a file stands in the place of the folder
             temporary.unlink()
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """What the system says against writing `path`, as an InputError."""
+    """Turns an OSError within this context into an InputError that says why `path` cannot be written."""
     try:
         yield
     except OSError as error:
@@ -46,7 +46,12 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def remove_leftovers(folder: Path, names: str) -> None:
-    """Removes what killed processes left of files called `names`, a pattern: half of each, under another name."""
+    """Removes the temporary files that killed processes left in `folder`.
+
+    Args:
+        folder: where to look; not below it.
+        names: a pattern of the names that the whole files would have had, such as `*.pth`.
+    """
     for path in folder.glob(f".{names}.*.tmp"):
         path.unlink(missing_ok=True)
 
@@ -62,18 +67,18 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def json_text(record: Any) -> str:
-    """JSON that people can read too; escaped is only what is no text, such as file names in other encodings."""
+    """Returns JSON that people can read too. Only what is no text is escaped, such as file names in other encodings."""
     return json.dumps(record, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace").decode() + "\n"
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal digest of a file's content."""
+    """Returns the hexadecimal digest of a file's content."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def require_writable(folder: Path) -> None:
-    """Makes `folder` and tries to write in it; InputError if that fails."""
+    """Makes `folder` and tries to write in it; raises InputError if that fails."""
     write_text(folder / ".writable", "")
     (folder / ".writable").unlink(missing_ok=True)
 
@@ -88,16 +93,19 @@ def _sync_folder(folder: Path) -> None:
 
 
 def claim(path: Path) -> TextIO:
-    """Locks `path`, which is made where it is missing, against other processes on any machine, until this one ends.
+    """Locks the file `path` against other processes on any machine; it is made if it is missing.
+
+    Returns:
+        The open file. The lock lasts until it is closed or this process ends.
 
     Raises:
-        InputError: another one holds it, or it cannot be written.
+        InputError: another process holds the lock, or the file cannot be written.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "a+", encoding="utf-8")
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, forked loading workers do not hold it
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # forked workers do not inherit it, unlike flock's
         except (BlockingIOError, PermissionError):
             file.seek(0)
             raise InputError(
@@ -105,7 +113,7 @@ def claim(path: Path) -> TextIO:
                 "wait for its end, or choose another OUTPUT_PATH"
             ) from None
         except OSError:
-            return file  # a file system without locks
+            return file  # this file system has no locks
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()

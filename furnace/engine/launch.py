@@ -1,34 +1,40 @@
-"""How the processes of a run start, and what is said when they end."""
+"""Runs work in as many processes as a run has, and turns its end into an exit status."""
 
-import logging
 import os
-import signal
-import socket
 import sys
-import time
 import traceback
 from collections.abc import Callable, Sequence
 
 import torch
 
 from furnace.engine.backend import memory_failure
-from furnace.engine.distributed import World, environment_integer, join_world, leave_world, lost_contact
+from furnace.engine.distributed import World
+from furnace.engine.join import environment_integer, join_world, leave_world, lost_contact
 from furnace.engine.signals import resubmit_on_signal, stop_with_parent
-from furnace.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_RESUBMIT, CommonInputError, InputError, say
+from furnace.engine.torchrun import launch
+from furnace.errors import EXIT_BAD_INPUT, EXIT_FAILED, CommonInputError, InputError, say
 
 Work = Callable[[World], int]
-PATIENCE = 25  # seconds; torchrun kills what does not end within 30
 
 
 def in_processes(work: Work, arguments: Sequence[str], gpus_wanted: int | str, timeout_minutes: float) -> int:
-    """Runs `work` in this process, or starts one process per GPU that comes back here with its rank.
+    """Runs `work` in this process if the run has only one; otherwise starts one process per GPU.
+
+    Each process that it starts runs the same command and so calls this function again, now with its rank in the
+    environment. It then runs `work` and ends here, without returning.
 
     Args:
-        arguments: those of `python -m furnace`, for the processes to start.
+        work: what one process does, given its World; it returns an exit status.
+        arguments: the arguments of `python -m furnace` for the processes that are started.
+        gpus_wanted: the setting NGPUS, a number or "all".
         timeout_minutes: how long processes wait for each other.
 
     Returns:
-        The exit status: what `work` returned, or that of the process that failed first.
+        The exit status: what `work` returned, or the status of the process that failed first.
+
+    Raises:
+        InputError: the GPUs or the other machines are not there, the only process ran out of memory, or `work`
+            raised it in the only process.
     """
     gpus = gpus_to_use(gpus_wanted)
     processes = processes_in_all(gpus)
@@ -50,20 +56,20 @@ def in_processes(work: Work, arguments: Sequence[str], gpus_wanted: int | str, t
         status = EXIT_FAILED
         if not (reason := lost_contact(error)):
             traceback.print_exc()
-        elif os.environ.get("LOCAL_RANK") == "0":  # the others of this machine have the same to say
+        elif os.environ.get("LOCAL_RANK") == "0":  # the other processes of this machine would say the same
             say(
                 f"process {world.rank} of {world.size} has lost the others: {reason}; one has ended, or took longer "
                 f"than timeout_minutes={timeout_minutes:g}; what was saved stays, start again to go on"
             )
-    # A clean exit would wait for processes that wait for this one, and gloo's threads can abort an interpreter that
-    # tidies up behind them.
+    # A clean exit would wait for processes that wait for this one. Also, gloo's threads still run, and can abort the
+    # interpreter while it cleans up.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
 
 
 def _with_last_words(work: Work, world: World) -> int:
-    """Runs `work`; too little memory becomes an InputError."""
+    """Runs `work`, and turns an error about too little memory into an InputError."""
     try:
         return work(world)
     except (MemoryError, RuntimeError) as error:
@@ -76,11 +82,19 @@ def _with_last_words(work: Work, world: World) -> int:
 
 
 def launched_by_torchrun() -> bool:
+    """Returns whether torchrun started this process."""
     return "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def gpus_to_use(wanted: int | str) -> int:
-    """How many GPUs of this machine to use, one process each; 0 means the CPU. InputError if there are fewer."""
+    """Returns how many GPUs of this machine to use, with one process each; 0 means the CPU.
+
+    Args:
+        wanted: the setting NGPUS, a number or "all".
+
+    Raises:
+        InputError: fewer GPUs are visible than are wanted, or than torchrun started processes for.
+    """
     if wanted == 0:
         return 0
     visible = torch.cuda.device_count()
@@ -89,7 +103,7 @@ def gpus_to_use(wanted: int | str) -> int:
         raise InputError(
             f"torchrun started {started} processes, {visible} GPUs are visible; start one for each, or set NGPUS=0"
         )
-    if wanted == "all":
+    if isinstance(wanted, str):  # "all"
         return visible
     if wanted > visible:
         raise InputError(f"NGPUS: {wanted} asked for, {visible} visible; lower it, or set NGPUS=0 to use the CPU")
@@ -97,7 +111,7 @@ def gpus_to_use(wanted: int | str) -> int:
 
 
 def processes_in_all(gpus: int) -> int:
-    """The number of processes that training runs in, over all machines."""
+    """Returns the number of processes of a run on all machines, where this one uses `gpus` GPUs."""
     if launched_by_torchrun():
         return environment_integer("WORLD_SIZE", 1, low=1)
     return max(1, gpus) * environment_integer("NNODES", 1, low=1)
@@ -111,100 +125,3 @@ def require_share(batch_size: int, gpus_wanted: int | str) -> None:
             f"batch_size: {batch_size} cannot be shared out over {processes} processes; "
             f"expected a multiple of {processes}; change batch_size or NGPUS"
         )
-
-
-def launch(arguments: Sequence[str], processes_here: int, timeout_minutes: float) -> int:
-    """Runs `python -m furnace` with `arguments` in `processes_here` processes on this machine, through torchrun.
-
-    Returns the exit status of the process that failed first, 0 if none did, and EXIT_RESUBMIT after a signal that asked
-    for an end: it is passed on, and the processes have half a minute to save. NNODES, NODE_RANK, MASTER_ADDR and
-    MASTER_PORT describe the other machines; with one machine torchrun picks a free port by itself.
-
-    Raises:
-        InputError: the other machines are not described, or do not come within `timeout_minutes`.
-    """
-    import torch.distributed as dist
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import get_args_parser, run
-
-    nodes = environment_integer("NNODES", 1, low=1)
-    options = [f"--nproc-per-node={processes_here}", f"--nnodes={nodes}"]
-    options += ["--standalone"] if nodes == 1 else _rendezvous(nodes, timeout_minutes)
-    options += ["-m", "furnace", *arguments]
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the process itself says what happened
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # torchrun's own default, without its warning
-    signal.signal(signal.SIGUSR1, lambda *_: os.kill(os.getpid(), signal.SIGTERM))  # torchrun passes on that one
-    try:
-        run(get_args_parser().parse_args(options))
-    except ChildFailedError as error:
-        failures = error.failures.items()
-        return _status([(failure.timestamp, rank, failure.exitcode) for rank, failure in failures])
-    except SignalException:
-        return EXIT_RESUBMIT
-    except dist.DistError as error:
-        raise InputError(
-            f"the {nodes} machines did not find each other: {str(error).splitlines()[0].rstrip('.')}; start the script "
-            f"on each of them, with NODE_RANK 0 to {nodes - 1}, or set timeout_minutes above {timeout_minutes:g}"
-        ) from None
-    return 0
-
-
-def _status(ends: Sequence[tuple[float, int, int]]) -> int:
-    """One exit status for all, from each failed process's time, rank and exit code.
-
-    Bad input comes before a kill, and that before what follows from it: torchrun ends the others with SIGTERM, and with
-    SIGKILL after PATIENCE.
-    """
-    first = min(ends)[0]
-    if any(code == EXIT_BAD_INPUT for _, _, code in ends):
-        return EXIT_BAD_INPUT
-    for moment, rank, code in sorted(ends):
-        by_torchrun = code == -signal.SIGTERM or (code == -signal.SIGKILL and moment > first + PATIENCE)
-        if code < 0 and not by_torchrun:
-            say(
-                f"process {rank} was ended by {signal.Signals(-code).name}{', perhaps for its memory' * (code == -9)}; "
-                "what was saved stays, start again to go on"
-            )
-            return 128 - code  # as shells have it
-    return next((code for _, _, code in sorted(ends) if code > 0), 128 + signal.SIGTERM)
-
-
-def _rendezvous(nodes: int, timeout_minutes: float) -> list[str]:
-    """torchrun's options for several machines, once the first one is there."""
-    for name, meaning in (("MASTER_ADDR", "the first machine's address"), ("NODE_RANK", "0 on it, then 1, 2, ...")):
-        if not os.environ.get(name):
-            raise InputError(f"{name}: not set, but NNODES is {nodes}; set it to {meaning}")
-    rank, address, port = (
-        environment_integer("NODE_RANK", 0),
-        os.environ["MASTER_ADDR"],
-        environment_integer("MASTER_PORT", 29500),
-    )
-    if rank >= nodes:
-        raise InputError(f"NODE_RANK: expected 0 to {nodes - 1}, because NNODES is {nodes}, found {rank}; set it")
-    if rank > 0:
-        _wait_for(address, port, timeout_minutes)
-    seconds = max(1, round(60 * timeout_minutes))
-    return [
-        f"--node-rank={rank}",
-        f"--master-addr={address}",
-        f"--master-port={port}",
-        f"--rdzv-conf=timeout={seconds}",
-    ]
-
-
-def _wait_for(address: str, port: int, timeout_minutes: float) -> None:
-    """Returns when the first machine listens; torchrun would say more, and less clearly."""
-    limit = time.monotonic() + 60 * timeout_minutes
-    while True:
-        try:
-            socket.create_connection((address, port), timeout=5).close()
-            return
-        except OSError as error:
-            reason = error.strerror or error
-        if time.monotonic() > limit:
-            raise InputError(
-                f"nobody answers at MASTER_ADDR={address}, MASTER_PORT={port}: {reason}; start the script with "
-                f"NODE_RANK=0 there, open the port, or set timeout_minutes above {timeout_minutes:g}"
-            )
-        time.sleep(0.5)

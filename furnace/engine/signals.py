@@ -1,4 +1,4 @@
-"""Signals that ask a run to end: noticed at once, obeyed between two iterations."""
+"""Signals that ask a run to end: they are noticed at once and obeyed between two iterations."""
 
 import os
 import select
@@ -7,26 +7,31 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any, Self
 
 from furnace.errors import EXIT_RESUBMIT
 
-ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # SIGUSR1: what schedulers send before they take a machine
+ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # schedulers send SIGUSR1 before they take a machine away
 
 
 class StopRequest:
-    """Whether this process was asked to stop. A context: it listens inside, and ignores nothing afterwards.
+    """Is true once this process was asked to stop.
 
-    The first signal only makes it true; a second SIGINT, from somebody who will not wait, is KeyboardInterrupt.
+    It listens within a `with` block; after the block, signals do what they did before. The first signal only makes it
+    true. A second SIGINT comes from somebody who will not wait, and raises KeyboardInterrupt.
+
+    Attributes:
+        signal: the last signal that asked, None before there was one.
     """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        self._before: dict[signal.Signals, object] = {}
+        self._before: dict[signal.Signals, Any] = {}  # the handlers outside of the block
 
     def __bool__(self) -> bool:
         return self.signal is not None
 
-    def __enter__(self) -> "StopRequest":
+    def __enter__(self) -> Self:
         self._before = {number: signal.signal(number, self._notice) for number in ASKING}
         return self
 
@@ -42,7 +47,10 @@ class StopRequest:
 
 @contextmanager
 def resubmit_on_signal() -> Iterator[None]:
-    """Lets SIGTERM and SIGUSR1 end what has nothing to save; the exit status says that it can be started again."""
+    """Within this context, SIGTERM and SIGUSR1 end the process with the exit status that asks to start it again.
+
+    It is for work that has nothing to save.
+    """
 
     def leave(number: int, _: FrameType | None) -> None:
         print(f"stopped ({signal.Signals(number).name}); start again to go on", flush=True)
@@ -57,7 +65,10 @@ def resubmit_on_signal() -> Iterator[None]:
 
 
 def stop_with_parent() -> None:
-    """For processes of torchrun: when it is killed, and cannot end them, they are asked to stop as by SIGTERM."""
+    """Sends this process SIGTERM when its parent ends.
+
+    It is for processes of torchrun, which cannot end them if it is killed itself.
+    """
 
     def watch(parent: int) -> None:
         with os.fdopen(parent) as process:
@@ -68,7 +79,10 @@ def stop_with_parent() -> None:
 
 
 def leave_to_parent() -> None:
-    """For helper processes: whoever started them decides when they end, so that signals to all do not stop them."""
+    """Lets the parent alone end this process: signals that are sent to all processes of a run do not stop it.
+
+    It is for helper processes, such as loading workers.
+    """
     for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
@@ -76,7 +90,7 @@ def leave_to_parent() -> None:
 
 
 def _end_when_parent_asks() -> None:
-    """SIGTERM is what a parent ends its helpers with, also when an error ends the parent itself."""
+    """Waits for a SIGTERM of the parent, which sends it to its helpers also when an error ends the parent itself."""
     while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
         pass
     os._exit(0)

@@ -1,6 +1,7 @@
 """DeepLabv3+ as the published code built it: the pooled branch is added after the reduction, not concatenated.
 
-B images, H and W their size, N classes. Chen et al., "Encoder-Decoder with Atrous Separable Convolution" (2018).
+In the shapes below, B is the number of images, H and W are their height and width, and N is the number of classes.
+Chen et al., "Encoder-Decoder with Atrous Separable Convolution" (2018).
 """
 
 import torch
@@ -14,12 +15,12 @@ LEAK = 0.01
 
 
 def resize(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """Bilinear with aligned corners, as every resize inside the network."""
+    """Resizes maps (B, C, h, w) to `size`, bilinear and with aligned corners, as every resize in this network does."""
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling: one 1x1 and three dilated 3x3 convolutions, and the image's mean."""
+    """Atrous spatial pyramid pooling: a 1x1 convolution, three dilated 3x3 convolutions, and the image's mean."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -36,6 +37,7 @@ class ASPP(nn.Module):
         self.activation = nn.LeakyReLU(LEAK, inplace=True)
 
     def forward(self, feature: Tensor) -> Tensor:
+        """Maps a feature (B, inputs, h, w) to (B, C, h, w), where C is `outputs`."""
         maps = torch.cat([convolution(feature) for convolution in self.map_convs], dim=1)  # (B, 4C, h, w)
         maps = self.red_conv(self.activation(self.map_bn(maps)))  # (B, C, h, w)
         pooled = feature.mean(dim=(2, 3), keepdim=True)  # (B, inputs, 1, 1)
@@ -44,7 +46,10 @@ class ASPP(nn.Module):
 
 
 class Head(nn.Module):
-    """The decoder: ASPP, joined with the low-level feature at a quarter of the image's size."""
+    """The decoder: it joins the output of ASPP with the low-level feature at a quarter of the image's size.
+
+    The channel counts in the shapes below are those of width 1.
+    """
 
     def __init__(self, inputs: int, low_level: int, width: float) -> None:
         super().__init__()
@@ -63,18 +68,19 @@ class Head(nn.Module):
         )
 
     def forward(self, low_level: Tensor, feature: Tensor) -> Tensor:
+        """Maps the two features of `ResNet.forward` to the decoder's feature (B, 256, H/4, W/4)."""
         low_level = self.reduce(low_level)  # (B, 48, H/4, W/4)
         context = resize(self.aspp(feature), low_level.shape[2:])  # (B, 256, H/4, W/4)
-        return self.last_conv(torch.cat([context, low_level], dim=1))
+        return self.last_conv(torch.cat([context, low_level], dim=1))  # (B, 256, H/4, W/4)
 
 
 class DeepLabV3Plus(nn.Module):
-    """One student or teacher.
+    """The network of one student or teacher.
 
     Args:
         backbone: a name of `furnace.network.resnet.BACKBONES`.
         num_classes: N.
-        width: multiplies every channel count but the classes.
+        width: multiplies every channel count except the number of classes.
     """
 
     def __init__(self, backbone: str, num_classes: int, width: float = 1.0) -> None:
@@ -85,7 +91,7 @@ class DeepLabV3Plus(nn.Module):
         initialize(self)
 
     def features(self, image: Tensor) -> Tensor:
-        """The decoder's feature before the classifier: (B, 3, H, W) -> (B, 256, H/4, W/4)."""
+        """Maps normalised images (B, 3, H, W) to the feature before the classifier, (B, 256, H/4, W/4) at width 1."""
         return self.head(*self.backbone(image))
 
     def forward(self, image: Tensor) -> Tensor:

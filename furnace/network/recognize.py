@@ -1,7 +1,8 @@
-"""What a dictionary of weights is: recognised by its keys and shapes, whatever the file is called.
+"""Recognises which backbone a dictionary of weights holds, by its keys and shapes, whatever the file is called.
 
-Namings of a ResNet: the published one (`conv1.0.weight`, for v1c), torchvision's (`conv1.weight`, a 7x7 stem) and
-OpenMMLab's (`stem.0.weight`, for v1c). Their layer1 to layer4 are named alike.
+The weights of a ResNet come in three namings: the published one (its v1c stem starts with `conv1.0.weight`),
+torchvision's (its 7x7 stem is `conv1.weight`) and OpenMMLab's (its v1c stem starts with `stem.0.weight`). All of them
+name layer1 to layer4 alike.
 """
 
 import re
@@ -15,17 +16,19 @@ from torch import Tensor
 from furnace.errors import InputError
 from furnace.network.resnet import DEPTHS, V1C_STEMS, scaled, stage_channels
 
-Shapes = Mapping[str, tuple[int, ...]]
+Shapes = Mapping[str, tuple[int, ...]]  # of tensors by name; () for what is no tensor
 
-# Where a backbone lies in a file, and the parts beside it that are of no use here; the first that is there counts.
+# The prefixes that a backbone's names may have in a file, and for each the names beside it that are of no use here.
+# The first prefix that is found counts.
 PLACES = {
-    "branch1.backbone.": ("branch1.head.", "branch1.classifier.", "branch2."),  # a snapshot's students start alike
+    "branch1.backbone.": ("branch1.head.", "branch1.classifier.", "branch2."),  # a snapshot; student 1 alone is taken
     "backbone.": ("head.", "decode_head.", "auxiliary_head.", "neck.", "classifier.", "aux_classifier."),
     "": (),
 }
 IMAGENET_CLASSIFIER = "fc."
-TEACHER_HEAD = "head.aspp."  # what tells a teacher's snapshot from other whole networks
-DEPTH_OF = {(blocks, depth >= 50): depth for depth, blocks in DEPTHS.items()}  # by blocks, and whether they have conv3
+TEACHER_HEAD = "head.aspp."  # tells a teacher's snapshot from other whole networks
+# The depth by the numbers of blocks in layer1 to layer4, and by whether the blocks have a conv3.
+DEPTH_OF = {(blocks, depth >= 50): depth for depth, blocks in DEPTHS.items()}
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,11 @@ class Weights:
     """The weights of a backbone.
 
     Attributes:
-        words: what they are: `ResNet-50 v1c in the published naming`.
-        backbone: the one of furnace.network.resnet.BACKBONES that they belong to.
+        words: a description for users, such as `ResNet-50 v1c in the published naming`.
+        backbone: the name in furnace.network.resnet.BACKBONES of the backbone that they belong to.
         width: the factor that gives their channel counts.
-        state: by the names of furnace.network.resnet.ResNet, without a classifier. Whether every key is there and
-            has its shape is for `furnace.network.pretrained.fill` to say.
+        state: the weights by the names of furnace.network.resnet.ResNet, without a classifier. It is not checked
+            here that every key is there and has the right shape: `furnace.network.tensors.fill` does that.
     """
 
     words: str
@@ -47,12 +50,17 @@ class Weights:
 
 
 def recognize(state: Mapping[str, Any], source: str | Path) -> Weights:
-    """The backbone among named tensors, wherever it lies there and whatever naming it follows.
+    """Finds the backbone among named tensors, whatever the prefix and the naming that it has there.
+
+    Args:
+        state: tensors by name.
+        source: where they come from, for messages.
 
     Raises:
-        InputError: there is no ResNet of a known depth; `source`, what it looks like and its first keys are named.
+        InputError: there is no ResNet of a known depth. The message names `source`, what the tensors look like, and
+            the first of their names.
     """
-    if all(name.startswith("module.") for name in state):  # DataParallel's
+    if all(name.startswith("module.") for name in state):  # saved from a DataParallel wrapper
         state = {name.removeprefix("module."): value for name, value in state.items()}
     own = _backbone_part(state, source)
     shapes = {name: tuple(value.shape) if isinstance(value, Tensor) else () for name, value in own.items()}
@@ -71,7 +79,10 @@ def recognize(state: Mapping[str, Any], source: str | Path) -> Weights:
 
 
 def _backbone_part(state: Mapping[str, Any], source: str | Path) -> dict[str, Any]:
-    """The backbone's entries by our names. What is neither its own nor known to be of no use stays, to be refused."""
+    """Returns the backbone's entries by the names of furnace.network.resnet.ResNet.
+
+    Entries that are neither the backbone's nor known to be of no use are kept, so that `fill` refuses them.
+    """
     prefix = next(prefix for prefix in PLACES if not prefix or any(name.startswith(prefix) for name in state))
     own: dict[str, Any] = {}
     for name, value in state.items():
@@ -86,13 +97,16 @@ def _backbone_part(state: Mapping[str, Any], source: str | Path) -> dict[str, An
 
 
 def _blocks(shapes: Shapes) -> tuple[int, ...]:
-    """How many blocks layer1 to layer4 have."""
+    """Returns the numbers of blocks in layer1 to layer4."""
     numbers = [re.findall(rf"^layer{stage}\.(\d+)\.", "\n".join(shapes), re.MULTILINE) for stage in (1, 2, 3, 4)]
     return tuple(len(set(stage)) for stage in numbers)
 
 
 def _width(shapes: Shapes) -> float:
-    """The factor that explains most stages, so that one odd tensor does not decide; a round one among equals."""
+    """Returns the width factor that explains the channel counts of most stages, so that one odd tensor does not decide.
+
+    Among factors that explain equally many, the first counts: layer1's, then layer4's with as few digits as will do.
+    """
     counts = [_first_outputs(shapes, rf"layer{stage}\.\d+\.conv1\.weight") for stage in (1, 2, 3, 4)]
     rounded = (round(counts[3] / 512, digits) for digits in range(1, 7))
     factors = [counts[0] / 64, *rounded, counts[3] / 512]
@@ -100,7 +114,7 @@ def _width(shapes: Shapes) -> float:
 
 
 def _stem(shapes: Shapes, width: float) -> str:
-    """A name of V1C_STEMS, or nothing for the 7x7 stem."""
+    """Returns a name of V1C_STEMS, or an empty text for the 7x7 stem."""
     if not any(re.match(r"conv1\.\d", name) for name in shapes):
         return ""
     counts = [_first_outputs(shapes, rf"conv1\.{number}\.weight") for number in (0, 3, 6)]
@@ -108,15 +122,17 @@ def _stem(shapes: Shapes, width: float) -> str:
 
 
 def _first_outputs(shapes: Shapes, pattern: str) -> int:
-    """Output channels of the first tensor so named, 0 without one."""
+    """Returns the output channels of the first tensor whose name matches, or 0 if none does."""
     return next((shape[0] for name, shape in shapes.items() if shape and re.fullmatch(pattern, name)), 0)
 
 
 def _agreements(expected: list[int], found: list[int]) -> int:
+    """Returns at how many places two lists hold the same number."""
     return sum(one == other for one, other in zip(expected, found, strict=True))
 
 
 def _words(stem: str, width: float) -> str:
+    """Describes stem and width, to stand behind `ResNet-50`."""
     size = "" if width == 1 else f" of width {width:g}"
     if not stem:
         return f"{size} with a 7x7 stem"
@@ -124,6 +140,7 @@ def _words(stem: str, width: float) -> str:
 
 
 def _origin(state: Mapping[str, Any], stem: str) -> str:
+    """Describes where the weights come from, to stand behind `_words`."""
     if any(name.startswith("branch1.") for name in state):
         return ", student 1 of a snapshot"
     if any(name.startswith(TEACHER_HEAD) for name in state):
@@ -134,7 +151,7 @@ def _origin(state: Mapping[str, Any], stem: str) -> str:
 
 
 def _other_network(shapes: Shapes, blocks: tuple[int, ...], depth: int | None) -> str | None:
-    """What a near miss is instead, None for a ResNet of a known depth."""
+    """Says what the weights are if they are not those of a ResNet of a known depth; None if they are."""
     if {"digests", "optimizers"} <= shapes.keys():
         return "this program's resume.pth (the networks lie beside it in snapshot)"
     if not any(blocks):
@@ -154,7 +171,10 @@ def _other_network(shapes: Shapes, blocks: tuple[int, ...], depth: int | None) -
 
 
 def _every(shapes: Shapes, convolution: str, holds: Callable[[int, int], bool]) -> bool:
-    """Whether the blocks have such a convolution, and `holds(outputs, inputs)` for each of them."""
+    """Says whether the blocks have a convolution so named, and `holds(outputs, inputs)` is true for every one.
+
+    `inputs` is the second side of the kernel's shape: the input channels of one group.
+    """
     pattern = re.compile(rf"layer\d\.\d+\.{convolution}\.weight")
     found = [shape for name, shape in shapes.items() if len(shape) == 4 and pattern.fullmatch(name)]
     return bool(found) and all(holds(outputs, inputs) for outputs, inputs, *_ in found)

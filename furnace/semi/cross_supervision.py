@@ -1,12 +1,18 @@
 """THE ALGORITHM: cross pseudo supervision, by the students themselves or by their EMA teachers.
 
+Two students f1 and f2 learn from labelled images x with labels y, and from pairs of unlabelled images u0 and u1:
+
     P_k     = mix(argmax h_k(weak u0), argmax h_k(weak u1))          hard pseudo-label of labeller k
     L_sup   = CE(f1(x), y) + CE(f2(x), y)
     L_cross = CE(f1(mix(u0, u1)), P_2) + CE(f2(mix(u0, u1)), P_1)    labels are crossed
     L       = L_sup + cps_weight * L_cross
 
-B images, H and W their size, N classes. Chen et al., "Semi-Supervised Semantic Segmentation with Cross Pseudo
-Supervision" (2021); Ensemble Teacher replaces the labellers h by EMA teachers and shows the students a strong view.
+In cross pseudo supervision the labellers h are the students, who see the weak view of u0 and u1: Chen et al.,
+"Semi-Supervised Semantic Segmentation with Cross Pseudo Supervision" (2021). In Ensemble Teacher the labellers are the
+students' EMA teachers, and the students see a strong view. `mix` is CutMix; CE is the cross-entropy, which L_sup may
+replace by its OHEM variant.
+
+In the shapes below, B is the number of images, H and W are their height and width, and N is the number of classes.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,10 +29,10 @@ from furnace.semi.losses import PixelLoss, cross_entropy
 
 @dataclass(frozen=True)
 class Method:
-    """The two choices that tell the methods apart."""
+    """The two choices in which the methods differ."""
 
     labellers: str  # who labels the unlabelled images: "none", "students" or "teachers"
-    view: str  # which view of them the students are trained on: "weak" or "strong"
+    view: str  # in which view the students are trained on them: "weak" or "strong"
 
 
 METHODS = {
@@ -38,26 +44,24 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Losses:
-    """The terms of one step, detached scalars. `cross` is before its weight; None where no pair was used.
+    """The terms of one step. Lists hold the term of student 1, then that of student 2; all are detached scalars."""
 
-    `pseudo_labels` are the P_1 and P_2 that it was computed with, each (B, H, W) uint8.
-    """
-
-    supervised: tuple[Tensor, Tensor]
-    cross: tuple[Tensor, Tensor] | None
+    supervised: list[Tensor]
+    cross: list[Tensor] | None  # before it is multiplied by cps_weight; None where no pairs were used
     cps_weight: float
-    pseudo_labels: list[Tensor] | None = None
+    pseudo_labels: list[Tensor] | None = None  # the P_1 and P_2 that were used, each (B, H, W) uint8
 
     def terms(self) -> dict[str, Tensor]:
-        """Every term by name, and their weighted sum `loss`."""
-        zero = torch.zeros_like(self.supervised[0])
-        cross = self.cross or (zero, zero)
+        """Returns every term by its name, and as `loss` their weighted sum L."""
+        supervised_1, supervised_2 = self.supervised
+        zero = torch.zeros_like(supervised_1)
+        cross_1, cross_2 = self.cross or (zero, zero)
         return {
-            "loss": sum(self.supervised) + self.cps_weight * sum(cross),
-            "loss_sup_1": self.supervised[0],
-            "loss_sup_2": self.supervised[1],
-            "loss_cross_1": cross[0],
-            "loss_cross_2": cross[1],
+            "loss": supervised_1 + supervised_2 + self.cps_weight * (cross_1 + cross_2),
+            "loss_sup_1": supervised_1,
+            "loss_sup_2": supervised_2,
+            "loss_cross_1": cross_1,
+            "loss_cross_2": cross_2,
         }
 
 
@@ -65,30 +69,38 @@ class Losses:
 class CrossSupervision:
     """Computes the gradient of L for both students, one student and one term at a time.
 
-    Pseudo-labels are constants, so nothing of student 1 is needed for student 2, nor the mixed images for the
-    labelled ones: a quarter of the activations in memory, the same gradients. Batch norm sees every batch apart, in
-    the published order: labeller on u0, on u1; student on mixed, on labelled.
+    Pseudo-labels are constants. So student 1 can finish its backward pass before student 2 begins, and each student can
+    finish the mixed images before it sees the labelled ones. The gradients are those of L as a whole, with a quarter of
+    the activations in memory.
+
+    Batch norm takes its statistics from one batch at a time, in the published order: a labeller sees u0, then u1; a
+    student sees the mixed images, then the labelled ones.
     """
 
-    students: Sequence[Callable[[Tensor], Tensor]]  # two; may be wrapped for several processes
-    labellers: Sequence[nn.Module]  # two, or none for supervised training
-    view: str
+    students: Sequence[Callable[[Tensor], Tensor]]  # two networks, which may be wrapped for several processes
+    labellers: Sequence[nn.Module]  # two networks, or none for supervised training
+    view: str  # as in Method
     supervised_loss: PixelLoss = cross_entropy
-    average: Callable[[Tensor], Tensor] = lambda scalar: scalar  # mean over processes
-    backward: Callable[[Tensor], None] = torch.Tensor.backward  # a gradient scaler goes here
-    autocast: Callable[[], AbstractContextManager] = nullcontext
+    average: Callable[[Tensor], Tensor] = lambda scalar: scalar  # takes the mean of a scalar over all processes
+    backward: Callable[[Tensor], None] = torch.Tensor.backward  # a gradient scaler puts its own here
+    autocast: Callable[[], AbstractContextManager] = nullcontext  # gives the context of every forward pass
 
     def accumulate_gradients(self, batch: Batch, cps_weight: float) -> Losses:
-        """Adds dL/d(parameters) to both students' gradients. With `cps_weight` 0 the pairs are not looked at."""
-        supervised, cross = [], []
+        """Adds dL/d(parameters) to both students' gradients and returns the terms of L.
+
+        If `cps_weight` is 0 or there are no labellers, the unlabelled pairs are neither looked at nor needed.
+        """
+        supervised: list[Tensor] = []
+        cross: list[Tensor] = []
         pairs_used = cps_weight > 0 and len(self.labellers) > 0
         if pairs_used:
-            pseudo_labels = self.pseudo_labels(batch)
-            u0, u1 = batch.weak if self.view == "weak" else batch.strong
-            image_mixed = mix(u0, u1, batch.mask)  # (B, 3, H, W)
+            pseudo_labels = self.pseudo_labels(batch)  # P_1 and P_2
+            image_mixed = mix(*batch.pair(self.view))  # (B, 3, H, W)
         for index, student in enumerate(self.students):
             if pairs_used:
-                with _without_exchange(student):  # gradients travel once, with the labelled term
+                # Labels are crossed: student 1 learns P_2, student 2 learns P_1. Every pixel has a pseudo-label, so all
+                # processes count the same number of pixels, and `mean` needs no `average`.
+                with _without_exchange(student):  # the labelled term below sends the gradients of both
                     loss = cross_entropy(self._logits(student, image_mixed), pseudo_labels[1 - index]).mean()
                     self.backward(cps_weight * loss)
                 cross.append(loss.detach())
@@ -96,20 +108,19 @@ class CrossSupervision:
             self.backward(loss)
             supervised.append(loss.detach())
         if not pairs_used:
-            return Losses(tuple(supervised), None, cps_weight)
-        return Losses(tuple(supervised), tuple(cross), cps_weight, pseudo_labels)
+            return Losses(supervised, None, cps_weight)
+        return Losses(supervised, cross, cps_weight, pseudo_labels)
 
     @torch.no_grad()
     def pseudo_labels(self, batch: Batch) -> list[Tensor]:
-        """P_1 and P_2, each (B, H, W) uint8.
+        """Returns P_1 and P_2, each (B, H, W) uint8.
 
-        Mixing after the argmax equals the argmax of mixed scores, because the mask is 0 or 1, and holds no mixed
-        score map.
+        Because the mask is 0 or 1, mixing the labels equals taking the argmax of mixed scores. It needs no memory for
+        mixed scores.
         """
-        u0, u1 = batch.weak
+        u0, u1, mask = batch.pair("weak")
         return [
-            mix(self._hard_label(labeller, u0), self._hard_label(labeller, u1), batch.mask)
-            for labeller in self.labellers
+            mix(self._hard_label(labeller, u0), self._hard_label(labeller, u1), mask) for labeller in self.labellers
         ]
 
     def _hard_label(self, labeller: nn.Module, image: Tensor) -> Tensor:
@@ -120,6 +131,6 @@ class CrossSupervision:
             return network(image)  # (B, N, H, W)
 
 
-def _without_exchange(student: Callable) -> AbstractContextManager:
-    """A data-parallel wrapper's `no_sync`; nothing for a plain network."""
-    return student.no_sync() if hasattr(student, "no_sync") else nullcontext()
+def _without_exchange(student: Callable[[Tensor], Tensor]) -> AbstractContextManager:
+    """Returns a context in which backward keeps gradients within the process, if `student` would exchange them."""
+    return student.no_sync() if hasattr(student, "no_sync") else nullcontext()  # DistributedDataParallel has it

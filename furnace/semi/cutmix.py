@@ -1,7 +1,7 @@
-"""CutMix masks and the mix.
+"""CutMix: random masks of rectangles, and the mix of two images or label maps by such a mask.
 
 French et al., "Semi-supervised semantic segmentation needs strong, varied perturbations" (2020).
-n masks of H x W pixels.
+In the shapes below, n is the number of masks, B the number of images, H and W are their height and width.
 """
 
 from typing import Protocol
@@ -15,9 +15,10 @@ PROPORTION = (0.25, 0.5)
 
 
 class UniformSource(Protocol):
-    """`numpy.random.Generator` or the older `RandomState`."""
+    """What the masks are drawn from: a `numpy.random.Generator` or an older `numpy.random.RandomState`."""
 
-    def uniform(self, low: float, high: float, size: tuple[int, ...]) -> np.ndarray: ...
+    def uniform(self, low: float, high: float, size: tuple[int, ...]) -> np.ndarray:
+        """Draws an array of `size` numbers, each uniform between `low` and `high`."""
 
 
 def cutmix_masks(
@@ -27,10 +28,18 @@ def cutmix_masks(
     proportion: tuple[float, float] = PROPORTION,
     boxes: int = BOXES,
 ) -> np.ndarray:
-    """Draws masks (n, 1, H, W) of uint8 0 and 1.
+    """Draws n masks of 0 and 1.
 
-    Each mask flips `boxes` rectangles that together cover about a share in `proportion` of the image; where two
-    overlap the flips cancel. The draws come in the published order, so one generator gives the published masks.
+    Each mask starts at 0, and `boxes` rectangles are flipped in it one after the other. Where two overlap, the flips
+    cancel. The draws come in the published order, so that the same generator gives the published masks.
+
+    Args:
+        size: H and W, in pixels.
+        proportion: the lowest and the highest share of the image that the rectangles of a mask cover together, before
+            overlaps.
+
+    Returns:
+        (n, 1, H, W) uint8.
     """
     area = random.uniform(*proportion, (n, boxes))
     height = np.exp(random.uniform(0.0, 1.0, (n, boxes)) * np.log(area))  # log-uniform between area and 1
@@ -46,9 +55,12 @@ def cutmix_masks(
 
 
 def mix(first: Tensor, second: Tensor, mask: Tensor) -> Tensor:
-    """`first` where the mask is 0, `second` where it is 1.
+    """Returns `first` where the mask is 0 and `second` where it is 1.
 
-    `mask` (B, 1, H, W) of 0 and 1; images (B, 3, H, W) or label maps (B, H, W).
+    Args:
+        first: images (B, 3, H, W) or label maps (B, H, W).
+        second: the same shape.
+        mask: (B, 1, H, W) of 0 and 1.
     """
     mask = mask.bool()
     return torch.where(mask if first.ndim == 4 else mask[:, 0], second, first)

@@ -10,9 +10,9 @@ from furnace.semi.ema import ema_alpha, update_buffers, update_parameters
 
 NETWORKS = ("student_1", "student_2", "teacher_1", "teacher_2")
 STUDENTS = NETWORKS[:2]
-BAND = 2**22  # scores that are compared at once: 16 MB
+BAND = 2**22  # scores of a network that are worked on at once; in fp32 they take 16 MB
 
-# The published codes of the predictors; each averages the logits of the networks named.
+# Each predictor, by its published code, is the mean of the logits of these networks.
 PREDICTORS: dict[str, tuple[str, ...]] = {
     "v0": ("student_1",),
     "v0_2": ("student_2",),
@@ -25,15 +25,19 @@ PREDICTORS: dict[str, tuple[str, ...]] = {
 
 
 def predictors_of(networks: Iterable[str]) -> tuple[str, ...]:
-    """The predictors whose networks are all among those named."""
+    """Returns the codes of the predictors whose networks are all among those named."""
     there = set(networks)
     return tuple(code for code, members in PREDICTORS.items() if there.issuperset(members))
 
 
 def predict(scores: Mapping[str, Tensor], predictor: str) -> Tensor:
-    """The mean of the scores of a predictor's networks: one of PREDICTORS from `scores` by network name.
+    """Returns the mean of the scores of a predictor's networks.
 
-    The published v4 is a sum of two means, twice this: the same argmax.
+    The published v4 is the sum of two means. That is twice the mean of all four, so its argmax is the same.
+
+    Args:
+        scores: by the names in NETWORKS, all of one shape.
+        predictor: a code of PREDICTORS.
     """
     first, *others = (scores[name] for name in PREDICTORS[predictor])
     if not others:
@@ -45,9 +49,13 @@ def predict(scores: Mapping[str, Tensor], predictor: str) -> Tensor:
 
 
 def predicted_labels(scores: Mapping[str, Tensor], predictors: Sequence[str]) -> Tensor:
-    """What each of P predictors says: scores (N, H, W) by network name to the likeliest classes (P, H, W) uint8.
+    """Returns the likeliest class of every pixel for each of P predictors, (P, H, W) uint8.
 
-    Goes through bands of rows, so that no predictor's scores exist at full size.
+    It works on bands of rows, so that no predictor's scores are held at full size.
+
+    Args:
+        scores: the scores (N, H, W) of one image for N classes, by the names in NETWORKS.
+        predictors: P codes of PREDICTORS.
     """
     first = next(iter(scores.values()))
     classes, height, width = first.shape
@@ -56,13 +64,13 @@ def predicted_labels(scores: Mapping[str, Tensor], predictors: Sequence[str]) ->
     for top in range(0, height, rows):
         band = {name: whole[:, top : top + rows] for name, whole in scores.items()}
         for predicted, code in zip(labels[:, top : top + rows], predictors, strict=True):
-            # Of equals the first, as argmax, which takes four times as long on a CPU.
+            # Among equal scores `max` takes the first class, as argmax does; argmax takes four times as long on a CPU.
             predicted.copy_(predict(band, code).max(dim=0).indices)
     return labels
 
 
 def count_different(labels: Tensor) -> Tensor:
-    """How many different classes (P, H, W) hold at each pixel: (H, W) uint8 from 1 to P."""
+    """Returns how many different classes P label maps (P, H, W) name at each pixel: (H, W) uint8 from 1 to P."""
     ordered = labels.sort(dim=0).values
     return (ordered[1:] != ordered[:-1]).sum(dim=0, dtype=torch.uint8) + 1
 
@@ -71,7 +79,7 @@ class Ensemble:
     """Two students and, where asked for, two teachers that start as copies of them.
 
     Args:
-        build_network: makes one student; called twice, so that the two differ by their random start.
+        build_network: makes one student. It is called twice, so that the two students differ by their random start.
         with_teachers: whether there are EMA teachers.
     """
 
@@ -82,25 +90,28 @@ class Ensemble:
             self.teachers = [copy.deepcopy(student).requires_grad_(False) for student in self.students]
 
     def networks(self) -> dict[str, nn.Module]:
-        """The two or four networks by their names in NETWORKS."""
+        """Returns the two or four networks by their names in NETWORKS."""
         return dict(zip(NETWORKS, self.students + self.teachers, strict=False))
 
     def map(self, change: Callable[[nn.Module], nn.Module]) -> None:
-        """Replaces every network by `change(network)`: a move to a device, another kind of batch norm."""
+        """Replaces every network by `change(network)`, for example by the same network on another device."""
         self.students = [change(student) for student in self.students]
         self.teachers = [change(teacher) for teacher in self.teachers]
 
     def predictors(self) -> tuple[str, ...]:
-        """The predictors whose networks are all there."""
+        """Returns the codes of the predictors whose networks are all there."""
         return predictors_of(self.networks())
 
     def update_teachers(self, step: int, decay: float, with_buffers: bool) -> None:
-        """Moves every teacher towards its student after optimizer step `step`, counted from 1.
+        """Moves every teacher towards its student after an optimizer step.
 
-        `with_buffers` averages the running statistics too, for teachers that do not make their own.
+        Args:
+            step: the number of optimizer steps taken.
+            decay: the largest alpha of the average.
+            with_buffers: whether to average the running statistics too, for teachers that do not make their own.
         """
         alpha = ema_alpha(step, decay)
-        for teacher, student in zip(self.teachers, self.students, strict=False):  # none where there are no teachers
+        for teacher, student in zip(self.teachers, self.students, strict=False):  # there may be no teachers
             update_parameters(teacher, student, alpha)
             if with_buffers:
                 update_buffers(teacher, student, alpha)

@@ -1,10 +1,11 @@
-"""Pixel losses as a sum and a count, so that processes can share one normalisation.
+"""Pixel losses as a sum and a count, so that all processes can divide by the same count.
 
-B images, N classes, H and W their size. Pixels labelled IGNORE count nowhere.
+In the shapes below, B is the number of images, N the number of classes, H and W are height and width. Pixels whose
+label is IGNORE count nowhere.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -13,43 +14,58 @@ from torch import Tensor
 from furnace.labels import IGNORE
 
 
-class LossSum(NamedTuple):
-    """The loss summed over the pixels that count, and how many these are (both scalars, on the logits' device)."""
+@dataclass(frozen=True)
+class LossSum:
+    """A loss summed over the pixels that count, and the number of these pixels."""
 
-    total: Tensor
+    total: Tensor  # a scalar, as is the count, both on the logits' device
     count: Tensor
 
     def mean(self, average: Callable[[Tensor], Tensor] = lambda count: count) -> Tensor:
-        """total / count, 0 where nothing counts (the published code gave NaN there).
+        """Returns total / count, or 0 where no pixel counts (the published code gave NaN there).
 
-        `average` takes the mean of a scalar over all processes. Dividing by the mean count makes the mean of the
-        processes' gradients the gradient of (sum of totals) / (sum of counts): W processes step as one would.
+        Each process divides by the mean of all processes' counts. Then the mean of the processes' gradients is the
+        gradient of (sum of totals) / (sum of counts), and W processes take the step that one would take.
+
+        Args:
+            average: takes the mean of a scalar over all processes.
         """
         return self.total / average(self.count).clamp(min=1e-12)
 
 
-PixelLoss = Callable[[Tensor, Tensor], LossSum]
+PixelLoss = Callable[[Tensor, Tensor], LossSum]  # of logits (B, N, H, W) and labels (B, H, W)
 
 
 def pixel_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of every pixel, (B, H, W); 0 where ignored. At least fp32, whatever the logits are."""
+    """Returns the cross-entropy of every pixel, (B, H, W), with 0 for ignored pixels.
+
+    It is computed in fp32 where the logits have half precision.
+    """
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
     return F.cross_entropy(logits, labels.long(), ignore_index=IGNORE, reduction="none")
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> LossSum:
-    """CE over labelled pixels. `logits` (B, N, H, W) float, `labels` (B, H, W) any integer type."""
+    """Returns the cross-entropy over all labelled pixels.
+
+    Args:
+        logits: (B, N, H, W) float.
+        labels: (B, H, W) of any integer type.
+    """
     total = pixel_cross_entropy(logits, labels).sum()
     return LossSum(total, (labels != IGNORE).sum().to(total.dtype))
 
 
 def ohem_cross_entropy(logits: Tensor, labels: Tensor, threshold: float, min_kept: int) -> LossSum:
-    """Cross-entropy over hard pixels: those whose true class has a probability of at most max(threshold, p_k).
+    """Returns the cross-entropy over hard pixels (online hard example mining, OHEM).
 
-    p_k is the `min_kept`-th smallest probability over ALL pixels, ignored ones counting as 1; with fewer than
-    `min_kept` labelled pixels, or `min_kept` 0, every labelled pixel counts: both as published. The selection is made
-    within the process and carries no gradient. Shrivastava et al., "Online Hard Example Mining" (2016).
+    A pixel is hard if the probability of its true class is at most max(threshold, p_k), where p_k is the `min_kept`-th
+    smallest probability. Two details are as published: p_k is taken over ALL pixels, and ignored ones have probability
+    1 there; every labelled pixel counts if there are fewer than `min_kept` of them, or if `min_kept` is 0. Each process
+    selects among its own pixels, and no gradient flows through the selection.
+
+    Shrivastava et al., "Training Region-based Object Detectors with Online Hard Example Mining" (2016).
     """
     if min_kept == 0:
         return cross_entropy(logits, labels)

@@ -1,0 +1,128 @@
+"""How the processes of a run find each other, and how they part."""
+
+import fcntl
+import os
+import re
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from furnace.engine.distributed import World
+from furnace.errors import EXIT_FAILED, InputError, say
+
+ADDRESS_OF_INTERFACE = 0x8915  # SIOCGIFADDR of Linux
+JOIN_LIMIT = timedelta(minutes=5)  # torchrun starts all processes together, so one that takes longer hangs
+
+
+def join_world(gpus: int, timeout_minutes: float) -> World:
+    """Joins the process group that torchrun's environment variables describe, if they describe one.
+
+    Args:
+        gpus: how many GPUs of this machine are used. With 0, the processes use the CPU and exchange through gloo;
+            otherwise each has a GPU of its own, and they exchange through NCCL.
+        timeout_minutes: how long to wait for the others in every exchange; for joining, JOIN_LIMIT at most.
+
+    Raises:
+        InputError: the others cannot be reached.
+    """
+    size, rank = environment_integer("WORLD_SIZE", 1, low=1), environment_integer("RANK", 0)
+    device = torch.device("cpu")
+    if gpus > 0:
+        device = torch.device("cuda", environment_integer("LOCAL_RANK", 0))
+        torch.cuda.set_device(device)
+    if size == 1:
+        return World(rank, size, device)
+    if interface := _interface_towards(os.environ.get("MASTER_ADDR", "")):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+    timeout = timedelta(minutes=timeout_minutes)
+    limit = min(timeout, JOIN_LIMIT)
+    remedy = f"see what the others say, or set timeout_minutes above {timeout_minutes:g}"
+    with _deadline(limit, f"process {rank} of {size} has not found all others; {remedy}"):
+        try:
+            backend, bound = ("nccl", device) if gpus > 0 else ("gloo", None)
+            dist.init_process_group(backend, timeout=timeout, device_id=bound)
+            host_group = dist.new_group(backend="gloo", timeout=timeout) if gpus > 0 else None
+            assert not isinstance(host_group, int)  # torch gives a number to processes outside of the group; none is
+        except RuntimeError as error:
+            raise InputError(f"process {rank} of {size} cannot reach the others: {_reason(error)}; {remedy}") from error
+    return World(rank, size, device, host_group)
+
+
+def _interface_towards(address: str) -> str | None:
+    """Returns the name of the network interface by which this machine reaches `address`; None if it is not known.
+
+    Gloo by itself would take the interface that the machine's name stands for, and other machines often cannot reach
+    that one.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((address, 1))  # this only chooses a way; nothing is sent
+            own = probe.getsockname()[0]
+        except OSError:
+            return None
+        for _, name in socket.if_nameindex():
+            with suppress(OSError):  # the interface has no address
+                answer = fcntl.ioctl(probe, ADDRESS_OF_INTERFACE, struct.pack("256s", name.encode()))
+                if socket.inet_ntoa(answer[20:24]) == own:
+                    return name
+    return None
+
+
+@contextmanager
+def _deadline(timeout: timedelta, last_words: str) -> Iterator[None]:
+    """Ends the process with `last_words` if the block takes longer than `timeout`.
+
+    The whole process ends because a thread that waits within a library cannot be interrupted. Libraries have time-outs
+    of their own, but those of gloo do not cover all of its waiting for a connection.
+    """
+
+    def give_up() -> None:
+        say(last_words)
+        os._exit(EXIT_FAILED)
+
+    timer = threading.Timer(timeout.total_seconds(), give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def lost_contact(error: Exception) -> str | None:
+    """Returns in a few words why an exchange with the other processes failed; None for errors of another kind."""
+    is_exchange = isinstance(error, dist.DistError) or (type(error) is RuntimeError and "gloo" in str(error))
+    return _reason(error) if is_exchange else None
+
+
+def _reason(error: Exception) -> str:
+    """Returns the first sentence of an error, without the place in the library's source that stands before it."""
+    reason = re.sub(r"^.*?\[\S*\.cc:\d+\] ", "", str(error).split("\n", 1)[0])
+    return re.split(r"\. |, remote=", reason)[0].rstrip(". ")
+
+
+def leave_world() -> None:
+    """Leaves the process group once all are ready, so that nobody closes a connection that another still uses."""
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+def environment_integer(name: str, default: int, low: int = 0) -> int:
+    """Returns the whole number that an environment variable holds, or `default` if it is not set.
+
+    Raises:
+        InputError: it holds anything else, or a number below `low`.
+    """
+    value = os.environ.get(name) or str(default)
+    if not value.isdecimal() or int(value) < low:
+        raise InputError(
+            f"{name}: expected a whole number of at least {low}, found {value!r}; set it in the environment"
+        )
+    return int(value)

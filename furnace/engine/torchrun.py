@@ -1,0 +1,116 @@
+"""Starts the processes of a run through torchrun, on one machine or on several."""
+
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Sequence
+
+import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.run import get_args_parser, run
+
+from furnace.engine.join import environment_integer
+from furnace.errors import EXIT_BAD_INPUT, EXIT_RESUBMIT, InputError, say
+
+PATIENCE = 25  # seconds; torchrun kills processes that do not end within 30
+
+
+def launch(arguments: Sequence[str], processes_here: int, timeout_minutes: float) -> int:
+    """Runs `python -m furnace` with `arguments` in `processes_here` processes on this machine, through torchrun.
+
+    The environment variables NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT describe the other machines. With one
+    machine, torchrun picks a free port by itself. A signal that asks for an end is passed on to the processes, which
+    then have half a minute to save.
+
+    Returns:
+        The exit status of the process that failed first, 0 if none did, or EXIT_RESUBMIT after such a signal.
+
+    Raises:
+        InputError: the other machines are not described, or do not come within `timeout_minutes`.
+    """
+    nodes = environment_integer("NNODES", 1, low=1)
+    options = [f"--nproc-per-node={processes_here}", f"--nnodes={nodes}"]
+    options += ["--standalone"] if nodes == 1 else _rendezvous(nodes, timeout_minutes)
+    options += ["-m", "furnace", *arguments]
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # each process itself says what happened
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # torchrun would set the same, with a warning
+    signal.signal(signal.SIGUSR1, lambda *_: os.kill(os.getpid(), signal.SIGTERM))  # torchrun passes SIGTERM on
+    try:
+        run(get_args_parser().parse_args(options))  # type: ignore[no-untyped-call]  # torch does not annotate it
+    except ChildFailedError as error:
+        failures = error.failures.items()
+        return _status([(failure.timestamp, rank, failure.exitcode) for rank, failure in failures])
+    except SignalException:
+        return EXIT_RESUBMIT
+    except dist.DistError as error:
+        raise InputError(
+            f"the {nodes} machines did not find each other: {str(error).splitlines()[0].rstrip('.')}; start the script "
+            f"on each of them, with NODE_RANK 0 to {nodes - 1}, or set timeout_minutes above {timeout_minutes:g}"
+        ) from None
+    return 0
+
+
+def _status(ends: Sequence[tuple[float, int, int]]) -> int:
+    """Returns one exit status for all processes, and says it if one of them was killed.
+
+    Bad input of any process comes first. A process that somebody killed comes next, because the other failures follow
+    from it: torchrun ends the remaining processes with SIGTERM, and after PATIENCE with SIGKILL.
+
+    Args:
+        ends: for each process that failed, the time in seconds, its rank and its exit code.
+    """
+    first = min(ends)[0]
+    if any(code == EXIT_BAD_INPUT for _, _, code in ends):
+        return EXIT_BAD_INPUT
+    for moment, rank, code in sorted(ends):
+        by_torchrun = code == -signal.SIGTERM or (code == -signal.SIGKILL and moment > first + PATIENCE)
+        if code < 0 and not by_torchrun:
+            say(
+                f"process {rank} was ended by {signal.Signals(-code).name}{', perhaps for its memory' * (code == -9)}; "
+                "what was saved stays, start again to go on"
+            )
+            return 128 - code  # the exit status that shells give it
+    return next((code for _, _, code in sorted(ends) if code > 0), 128 + signal.SIGTERM)
+
+
+def _rendezvous(nodes: int, timeout_minutes: float) -> list[str]:
+    """Waits until the first machine is there, and returns torchrun's options for several machines."""
+    for name, meaning in (("MASTER_ADDR", "the first machine's address"), ("NODE_RANK", "0 on it, then 1, 2, ...")):
+        if not os.environ.get(name):
+            raise InputError(f"{name}: not set, but NNODES is {nodes}; set it to {meaning}")
+    rank, address, port = (
+        environment_integer("NODE_RANK", 0),
+        os.environ["MASTER_ADDR"],
+        environment_integer("MASTER_PORT", 29500),
+    )
+    if rank >= nodes:
+        raise InputError(f"NODE_RANK: expected 0 to {nodes - 1}, because NNODES is {nodes}, found {rank}; set it")
+    if rank > 0:
+        _wait_for(address, port, timeout_minutes)
+    seconds = max(1, round(60 * timeout_minutes))
+    return [
+        f"--node-rank={rank}",
+        f"--master-addr={address}",
+        f"--master-port={port}",
+        f"--rdzv-conf=timeout={seconds}",
+    ]
+
+
+def _wait_for(address: str, port: int, timeout_minutes: float) -> None:
+    """Waits until the first machine listens; an error of torchrun about it would be longer and less clear."""
+    limit = time.monotonic() + 60 * timeout_minutes
+    while True:
+        try:
+            socket.create_connection((address, port), timeout=5).close()
+            return
+        except OSError as error:
+            reason = error.strerror or error
+        if time.monotonic() > limit:
+            raise InputError(
+                f"nobody answers at MASTER_ADDR={address}, MASTER_PORT={port}: {reason}; start the script with "
+                f"NODE_RANK=0 there, open the port, or set timeout_minutes above {timeout_minutes:g}"
+            )
+        time.sleep(0.5)
