@@ -1,3 +1,3 @@
-"""What a label map holds beside class indices."""
+"""The value that a label map holds beside the indices of classes."""
 
-IGNORE = 255  # pixels that no loss and no score counts
+IGNORE = 255  # pixels with this value count in no loss and in no score

@@ -1,6 +1,6 @@
-"""Labels as colours, and panels that set images side by side.
+"""Draws labels as colours and sets pictures side by side.
 
-H and W are an image's size; pictures are uint8 RGB.
+Pictures are (H, W, 3) uint8 RGB; H and W are their size in pixels.
 """
 
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from furnace.labels import IGNORE
 
 IGNORED_COLOUR = (224, 224, 192)
 CAPTION_HEIGHT = 18  # pixels
-GAP = 4
+GAP = 4  # pixels
 
 
 def colourize(label: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    """(H, W) uint8 of class indices to (H, W, 3) colours."""
-    return cv2.LUT(grey(label), colour_table(palette)[None])  # a tenth of the time of table[label]
+    """Returns the colours (H, W, 3) of a label (H, W), which is uint8 of class indices and 255."""
+    return cv2.LUT(grey(label), colour_table(palette)[None])  # takes a tenth of the time of table[label]
 
 
 def colour_table(palette: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    """The colours (256, 3) of all values that a label can have."""
+    """Returns a table (256, 3) uint8 with the colour of every value that a label can have."""
     table = np.zeros((256, 3), dtype=np.uint8)
     table[: len(palette)] = palette
     table[IGNORE] = IGNORED_COLOUR
@@ -31,12 +31,12 @@ def colour_table(palette: Sequence[tuple[int, int, int]]) -> np.ndarray:
 
 
 def grey(values: np.ndarray) -> np.ndarray:
-    """(H, W) to (H, W, 3) with equal channels."""
+    """Returns (H, W) values as a picture (H, W, 3) with three equal channels."""
     return cv2.merge([values] * 3)
 
 
 def shrink(picture: np.ndarray, longest_side: int, interpolation: int = cv2.INTER_AREA) -> np.ndarray:
-    """The picture with its longer side at most `longest_side`; smaller ones stay."""
+    """Shrinks a picture so that its longer side has at most `longest_side` pixels; returns a smaller one as it is."""
     height, width = picture.shape[:2]
     factor = longest_side / max(height, width)
     if factor >= 1:
@@ -46,7 +46,13 @@ def shrink(picture: np.ndarray, longest_side: int, interpolation: int = cv2.INTE
 
 
 def panel(rows: Sequence[Sequence[np.ndarray]], captions: Sequence[str]) -> np.ndarray:
-    """A table of pictures with a caption over each column; smaller pictures are centred in their cell."""
+    """Sets pictures in a table with a caption over each column.
+
+    Every cell is as large as the largest picture, and smaller pictures are centred in theirs.
+
+    Args:
+        rows: the pictures, in each row one for each column.
+    """
     height = max(picture.shape[0] for row in rows for picture in row)
     width = max(picture.shape[1] for row in rows for picture in row)
     sheet_height = CAPTION_HEIGHT + len(rows) * (height + GAP)
@@ -63,7 +69,7 @@ def panel(rows: Sequence[Sequence[np.ndarray]], captions: Sequence[str]) -> np.n
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:
-    """Writes (H, W) indices or (H, W, 3) RGB, whole or not at all."""
+    """Writes (H, W) indices or a picture (H, W, 3) as a PNG file, which appears whole or not at all."""
     bgr = picture[..., ::-1] if picture.ndim == 3 else picture
     _, data = cv2.imencode(".png", bgr)
     write_atomically(path, lambda file: file.write(data.tobytes()))

@@ -1,47 +1,42 @@
-"""What a data set is: classes, colours, lists and where its files lie."""
+"""What a data set is: its classes, its colours, and where its lists and files lie.
 
-import re
+VOC, CITYSCAPES and CAMVID are the data sets that ship with the program.
+"""
+
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path, PurePosixPath
 
-import numpy as np
-
-from furnace.data.file_list import FileList, spread
-from furnace.data.images import read_image, read_label
 from furnace.errors import InputError
 from furnace.labels import IGNORE
 
-Colour = tuple[int, int, int]
-MOST_CLASSES = 255  # label maps are uint8, and one value means ignored
-ENDINGS = r"\.(?:jpe?g|png|bmp|gif|tiff?|webp|jp2|ppm|pgm)"
-PAIR = re.compile(rf"(.+?{ENDINGS}) +(\S.*{ENDINGS})", re.IGNORECASE)
-FILE = re.compile(rf".*{ENDINGS}", re.IGNORECASE | re.DOTALL)  # a name may hold anything
+Colour = tuple[int, int, int]  # red, green, blue, each 0 to 255
+MOST_CLASSES = 255  # label maps are uint8, and one of the 256 values means ignored
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One data set's declaration. List paths are relative to its folder, `{ratio}` stands for the labelled ratio.
+    """One data set's declaration.
 
-    A list's line is `image<TAB>label` or `image label`, two paths below the folder, or `image` alone where no label is
-    needed, or a bare name that stands in `name_image` and `name_label`. A path in a folder that this data set does not
-    have (`JPEGImages/x.jpg` in a list made for the official layout) counts as the bare name `x`.
+    Paths of lists are relative to the data set's folder; `{ratio}` stands for the labelled ratio. What the lines of a
+    list may look like is said at `furnace.data.entries.Split`.
+
+    Raises:
+        InputError: there are too many classes or none, a colour is missing, or the ignore value is a class too.
     """
 
     name: str
     folder: str  # below DATA
     classes: tuple[str, ...]
-    palette: tuple[Colour, ...]  # (R, G, B) of each class
+    palette: tuple[Colour, ...]  # one colour for each class
     labeled_list: str
     unlabeled_list: str
     val_list: str
-    train_list: str = "train.txt"  # every training image that has a label: what splits are drawn from
-    extra_list: str = "unlabeled.txt"  # images that have no label at all, if there are any
-    ignore_value: int = IGNORE  # in the label files; 255 in memory
-    train_folder: str = "train"  # {split} of a bare name in a training list
+    train_list: str = "train.txt"  # names every training image that has a label; splits are drawn from it
+    extra_list: str = "unlabeled.txt"  # names images that have no label at all, if there are any
+    ignore_value: int = IGNORE  # in the label files; in memory it is always 255
+    train_folder: str = "train"  # {split} in the paths of bare names in a training list
     name_image: str = "{split}/image/{name}.jpg"
     name_label: str = "{split}/label/{name}.png"
-    name_ending: str = ""  # not part of a bare name: `x_leftImg8bit` is `x`
+    name_ending: str = ""  # is cut off a bare name: with `_leftImg8bit`, `x_leftImg8bit` becomes `x`
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.classes) <= MOST_CLASSES:
@@ -61,100 +56,21 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
+        """The number of classes; label values run from 0 to one below it."""
         return len(self.classes)
 
 
-@dataclass(frozen=True)
-class Split:
-    """A list of one data set, its entries resolved to files."""
-
-    dataset: Dataset
-    root: Path
-    files: FileList
-    name: str  # {split} of bare names: the data set's train_folder, or "val"
-
-    def image_path(self, index: int) -> Path:
-        return self._resolve(index, column=0)
-
-    def label_path(self, index: int) -> Path:
-        return self._resolve(index, column=1)
-
-    def image(self, index: int) -> np.ndarray:
-        """(H, W, 3) uint8 RGB."""
-        return read_image(self.image_path(index))
-
-    def label(self, index: int) -> np.ndarray:
-        """(H, W) uint8 of class indices and 255."""
-        return read_label(self.label_path(index), self.dataset.num_classes, self.dataset.ignore_value)
-
-    def labeled(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """The image (H, W, 3) and its label (H, W), of one size or an InputError."""
-        image, label = self.image(index), self.label(index)
-        if image.shape[:2] != label.shape:
-            raise InputError(
-                f"image and label differ in size: {self.image_path(index)} is {_size(image)}, "
-                f"{self.label_path(index)} is {_size(label)} (height x width); "
-                f"mend the pair or leave it out of {self.files.path}"
-            )
-        return image, label
-
-    def check_files(self, with_labels: bool, at_most: int = 1000) -> None:
-        """Raises InputError if an image or label is missing; a long list is sampled evenly."""
-        for index in spread(len(self.files), at_most):
-            paths = [self.image_path(index), self.label_path(index)] if with_labels else [self.image_path(index)]
-            for path in paths:
-                if not path.is_file():
-                    raise InputError(
-                        f"file not found: {path}: named by entry {index + 1} of {self.files.path}; "
-                        "add it or mend the list"
-                    )
-
-    def _resolve(self, index: int, column: int) -> Path:
-        line = self.files[index]
-        paths = columns(line)
-        if len(paths) == 1 and not FILE.fullmatch(line):
-            return self._by_name(line, column)
-        folder, _, below = paths[0].lstrip("/").partition("/")
-        if below and folder not in self._folders:
-            return self._by_name(PurePosixPath(below).stem, column)
-        if column >= len(paths) or not paths[column]:
-            raise InputError(f"{self.files.path}: entry {index + 1} names no label: {line!r}; expected image<TAB>label")
-        return self.root / paths[column].lstrip("/")
-
-    def _by_name(self, name: str, column: int) -> Path:
-        pattern = (self.dataset.name_image, self.dataset.name_label)[column]
-        return self.root / pattern.format(split=self.name, name=name.removesuffix(self.dataset.name_ending))
-
-    @cached_property
-    def _folders(self) -> frozenset[str]:
-        return frozenset(path.name for path in self.root.iterdir() if path.is_dir())
-
-
-def columns(line: str) -> list[str]:
-    """The one or two columns of a list's line.
-
-    A tab parts them, or spaces where both halves have an image's ending: paths may hold spaces.
-    """
-    if "\t" in line:
-        return [part.strip() for part in line.split("\t")]
-    pair = PAIR.fullmatch(line) if " " in line else None
-    return list(pair.groups()) if pair else [line]
-
-
-def _size(array: np.ndarray) -> str:
-    return f"{array.shape[0]} x {array.shape[1]}"
-
-
 def voc_palette(count: int) -> tuple[Colour, ...]:
-    """The PASCAL VOC colours: the bits of the index, three at a time, fill the channels from the top bit down."""
-    colours = []
-    for index in range(count):
-        channels = [0, 0, 0]
-        for bit in range(8):
-            for channel in range(3):
-                channels[channel] |= (index >> (3 * bit + channel) & 1) << (7 - bit)
-        colours.append(tuple(channels))
-    return tuple(colours)
+    """Returns the first `count` colours of PASCAL VOC's palette.
+
+    The bits of a colour's index are dealt out to red, green and blue in turn, the lowest bit first; each channel is
+    filled from its top bit down.
+    """
+
+    def channel(index: int, number: int) -> int:
+        return sum((index >> (3 * bit + number) & 1) << (7 - bit) for bit in range(8))
+
+    return tuple((channel(index, 0), channel(index, 1), channel(index, 2)) for index in range(count))
 
 
 # fmt: off

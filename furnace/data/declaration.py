@@ -1,4 +1,4 @@
-"""`dataset.json`: what a data set of one's own declares about itself, in its folder.
+"""`dataset.json`: the file in which a user's own data set declares itself. It lies in the data set's folder.
 
     {
       "name": "field",
@@ -8,7 +8,8 @@
       "lists": {"train": "train.txt", "labeled": "labeled_1-{ratio}.txt", "val": "val.txt"}
     }
 
-Only `classes` is needed. Colours are those of PASCAL VOC, lists are named as above, and 255 is ignored by itself.
+Only `classes` must be given. The other fields have defaults: the name of the folder, the colours of PASCAL VOC, the
+ignore value 255, and lists that are named as above.
 """
 
 import json
@@ -19,6 +20,7 @@ from typing import Any
 from furnace.data.datasets import Dataset, voc_palette
 from furnace.engine.files import json_text, write_text
 from furnace.errors import InputError
+from furnace.labels import IGNORE
 
 FILE_NAME = "dataset.json"
 LISTS = {
@@ -32,7 +34,11 @@ FIELDS = ("name", "classes", "palette", "ignore_value", "lists")
 
 
 def read_declaration(folder: Path) -> Dataset:
-    """The data set that `folder` declares; InputError if the file is missing, no JSON, or declares something else."""
+    """Returns the data set that `folder` declares.
+
+    Raises:
+        InputError: the file is missing, is not JSON, or its fields are not those of a data set.
+    """
     path = folder / FILE_NAME
     try:
         fields = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -47,7 +53,7 @@ def read_declaration(folder: Path) -> Dataset:
 
 
 def write_declaration(dataset: Dataset, folder: Path) -> None:
-    """Writes `dataset.json`, so that `read_declaration` gives `dataset` back."""
+    """Writes `dataset.json`, from which `read_declaration` reads an equal data set."""
     fields = {
         "name": dataset.name,
         "classes": list(dataset.classes),
@@ -75,7 +81,7 @@ def _dataset(fields: Any, folder: str, path: Path) -> Dataset:
     expect(len(set(classes)) == len(classes), "every class once")
     palette = fields.get("palette") or voc_palette(len(classes))
     expect(_is_palette(palette), "palette to be a list of [red, green, blue], each 0 to 255")
-    ignore_value = fields.get("ignore_value", 255)
+    ignore_value = fields.get("ignore_value", IGNORE)
     expect(type(ignore_value) is int, "ignore_value to be a whole number")
     lists = fields.get("lists", {})
     expect(

@@ -1,7 +1,8 @@
-"""Files to pixels: OpenCV decodes, because it is fast, and Pillow where OpenCV would lead astray.
+"""Decoding: the bytes of image files become pixels.
 
-Both turn images and masks as their EXIF tag says, as viewers do: masks are drawn on what people see. H and W are an
-image's size in pixels.
+OpenCV decodes most files, because it is fast. Pillow decodes the kinds of file that OpenCV would get wrong. Both turn
+images and masks as their EXIF tag says. Viewers do the same, and people draw masks on what a viewer shows them. H and W
+are an image's size in pixels.
 """
 
 import warnings
@@ -21,24 +22,33 @@ if TYPE_CHECKING:
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", 0xDA, b"\xff\xd9"
 PNG_START, PNG_END = b"\x89PNG", b"IEND"
 PNG_PALETTE, PNG_GREY = 3, 0
-TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # OpenCV multiplies colours by alpha
-GIF_START = b"GIF8"  # OpenCV before 4.11 reads none
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # read by Pillow, because OpenCV multiplies colours by alpha
+GIF_START = b"GIF8"  # OpenCV before 4.11 reads no GIF
 JPEG2000_STARTS = (b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51")  # OpenCV before 5 can crash on damaged ones
 PILLOW_IMAGES = (*TIFF_STARTS, GIF_START, *JPEG2000_STARTS)
-PILLOW_MASKS = (*PILLOW_IMAGES, b"BM")  # OpenCV gives a palette's colours, not its indices, and 255 for one bit
+PILLOW_MASKS = (*PILLOW_IMAGES, b"BM")  # OpenCV gives a BMP's palette colours, not its indices, and 255 for one bit
 PILLOW_FORMATS = ("TIFF", "GIF", "JPEG2000", "BMP", "PNG")
-TIFF_BITS = 258  # the tag with the bits of each channel
-READ_RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)  # OpenCV before 4.11 has none
-MOST_PIXELS = 2**28  # by Pillow: a damaged file that claims more would fill the memory
+TIFF_BITS = 258  # the tag that holds the bits of each channel
+READ_RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)  # None before OpenCV 4.11
+MOST_PIXELS = 2**28  # that Pillow decodes: a damaged file that claims to hold more would fill the memory
 
 silence = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel
-silence(0)  # what is wrong with a file is said once, below
+silence(0)  # OpenCV prints nothing: the errors raised below say once what is wrong with a file
 
 
 def decode_image(content: np.ndarray, name: str | Path) -> np.ndarray:
-    """An image file's bytes to (H, W, 3) uint8 RGB; InputError names a file that is damaged or none.
+    """Decodes an image.
 
-    Grey becomes three equal channels, 16 bits become their upper 8, alpha is dropped.
+    Args:
+        content: the file's bytes, uint8.
+        name: how an error calls the file.
+
+    Returns:
+        (H, W, 3) uint8 RGB. A grey image gets three equal channels, values of 16 bits lose their lower 8, and an alpha
+        channel is dropped.
+
+    Raises:
+        InputError: the bytes are no image, or one that is damaged or too large.
     """
     if _starts_with(content, PILLOW_IMAGES):
         return _by_pillow(content, name, "image", _rgb)
@@ -48,12 +58,20 @@ def decode_image(content: np.ndarray, name: str | Path) -> np.ndarray:
 
 
 def decode_mask(content: np.ndarray, name: str | Path, palette_colours: bool = False) -> np.ndarray:
-    """The whole numbers of a mask as they stand in its file, (H, W), or the colours (H, W, 3) uint8 of an RGB one.
+    """Decodes a mask.
 
     Args:
         content: the file's bytes, uint8.
-        name: for the InputError if they are no image, or hold fractions or colours of 16 bits.
-        palette_colours: give a palette image's colours, not its indices.
+        name: how an error calls the file.
+        palette_colours: of an image with a palette, return the colours instead of the indices.
+
+    Returns:
+        The whole numbers of a one-channel mask as they stand in its file, (H, W) of the file's own integer type, or the
+        colours of an RGB mask, (H, W, 3) uint8.
+
+    Raises:
+        InputError: the bytes are no image, or one that is damaged or too large, or it holds fractions or colours of 16
+            bits.
     """
     if _starts_with(content, PILLOW_MASKS) or _png_kind(content) == PNG_PALETTE:
         mask = _by_pillow(content, name, "label", _rgb if palette_colours else _stored)
@@ -81,14 +99,15 @@ def _by_opencv(content: np.ndarray, name: str | Path, what: str, flags: int) -> 
 def _by_pillow(content: np.ndarray, name: str | Path, what: str, pixels: Callable[["Image"], np.ndarray]) -> np.ndarray:
     from PIL import Image, ImageOps
 
-    Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # Pillow warns of more, and refuses twice as many
+    Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # Pillow warns of more pixels than this, and refuses twice as many
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(BytesIO(content), formats=PILLOW_FORMATS) as image:
+        file = BytesIO(content.tobytes())
+        with warnings.catch_warnings(action="ignore"), Image.open(file, formats=PILLOW_FORMATS) as image:
             ImageOps.exif_transpose(image, in_place=True)
             return pixels(image)
     except Image.DecompressionBombError:
         raise InputError(f"{what} too large: {name}: expected at most {MOST_PIXELS:,} pixels; cut it up") from None
-    except Exception:  # Pillow raises whatever the damage leads it to
+    except Exception:  # damage can make Pillow raise an exception of any type
         raise _not_whole(content, name, what) from None
 
 
@@ -99,7 +118,7 @@ def _not_whole(content: np.ndarray, name: str | Path, what: str) -> InputError:
 
 
 def _rgb(image: "Image") -> np.ndarray:
-    """(H, W, 3) uint8."""
+    """Returns an image's colours, (H, W, 3) uint8; raises ValueError if its pixels have 32 bits."""
     if image.mode.startswith("I;16"):
         upper = (np.array(image) >> 8).astype(np.uint8)  # (H, W)
         return cv2.cvtColor(upper, cv2.COLOR_GRAY2RGB)
@@ -109,26 +128,27 @@ def _rgb(image: "Image") -> np.ndarray:
 
 
 def _stored(image: "Image") -> np.ndarray:
-    """(H, W) as the numbers stand in the file, indices where it has a palette; (H, W, 3) of an RGB one."""
+    """Returns (H, W) numbers as the file stores them, which are indices if it has a palette; (H, W, 3) if it is RGB."""
     if image.mode in ("LA", "PA"):
         return np.array(image.getchannel(0))
     if image.mode in ("1", "L", "P", "I", "F") or image.mode.startswith("I;16"):
         stored = np.array(image)
         return stored.astype(np.uint8) if stored.dtype == bool else stored
     bits = max(getattr(image, "tag_v2", {}).get(TIFF_BITS, (8,)))
-    return np.array(image.convert("RGB")).astype(np.uint8 if bits <= 8 else np.uint16)  # Pillow dropped the lower 8
+    # Pillow has dropped the lower 8 bits of 16. The type uint16 tells `decode_mask`, which refuses such a file.
+    return np.array(image.convert("RGB")).astype(np.uint8 if bits <= 8 else np.uint16)
 
 
 def _broken_off(content: np.ndarray) -> bool:
-    """OpenCV before 5 fills the rest of a JPEG or PNG that breaks off; a whole one has an end marker."""
+    """Whether a JPEG or PNG breaks off, that is, lacks its end marker: OpenCV before 5 invents the missing rest."""
     if _starts_with(content, (JPEG_START,)):
         file = content.tobytes()
-        return file.rfind(JPEG_END, _scan_start(file)) < 0  # from the end, where it should be
+        return file.rfind(JPEG_END, _scan_start(file)) < 0  # searched from the end, where the marker should be
     return _starts_with(content, (PNG_START,)) and content.tobytes().rfind(PNG_END) < 0
 
 
 def _scan_start(file: bytes) -> int:
-    """Where a JPEG's pixels begin: behind its headers, in which a thumbnail may have an end marker of its own."""
+    """Returns where a JPEG's pixels begin, behind its headers: a thumbnail in those has an end marker of its own."""
     place = len(JPEG_START)
     while place + 3 < len(file) and file[place] == 0xFF and file[place + 1] != JPEG_SCAN:
         filler = file[place + 1] == 0xFF
@@ -141,11 +161,11 @@ def _starts_with(content: np.ndarray, starts: tuple[bytes, ...]) -> bool:
 
 
 def _unstretched(mask: np.ndarray, content: np.ndarray) -> np.ndarray:
-    """The values of a grey PNG of 1, 2 or 4 bits, which OpenCV multiplies to fill 0 to 255."""
+    """Restores the values of a grey PNG of 1, 2 or 4 bits, which OpenCV multiplies so that they fill 0 to 255."""
     bits = int(content[24]) if _png_kind(content) == PNG_GREY else 8
     return mask // (255 // (2**bits - 1)) if bits < 8 else mask
 
 
 def _png_kind(content: np.ndarray) -> int | None:
-    """The colour type that a PNG's header gives, None for other files."""
+    """Returns the colour type in a PNG's header, or None if the file is no PNG."""
     return int(content[25]) if len(content) > 25 and _starts_with(content, (PNG_START,)) else None

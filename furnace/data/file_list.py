@@ -1,12 +1,14 @@
-"""Lists of files, one entry a line: any length in little memory.
+"""Lists of files, one entry a line, and the random order in which an epoch visits them. Both need little memory.
 
-A list is kept as the bytes of its file and one array of where its entries begin, which forked worker processes share;
-an entry becomes a string only when it is read. The order of an epoch is computed place by place, never written down.
+A list is kept as the bytes of its file and one array that says where each entry begins. Forked worker processes share
+both. An entry becomes a string only when it is read. The order of an epoch is computed place by place and never stored,
+so a list may have millions of entries.
 """
 
 import codecs
 import hashlib
 import math
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -16,16 +18,17 @@ from furnace.errors import InputError
 
 BOM = codecs.BOM_UTF8
 NEWLINE, SPACE = ord("\n"), ord(" ")
-CHUNK = 1 << 20  # bytes looked at together: enough to be fast, little beside a list that is long
-ROUNDS = 8
-SMALLEST_SIDE = 16
+CHUNK = 1 << 20  # bytes that are searched together: enough to be fast, and few compared with a long list
+ROUNDS = 8  # of the Feistel network in `Shuffled`
+SMALLEST_SIDE = 16  # of its square
 
 
 class FileList:
     """The lines of a text file that are not blank, read by number.
 
-    It takes the file's size and four bytes an entry (eight where the file is longer than 4 GiB), also while it is
-    being opened; none of it is counted or copied when an entry is read.
+    A list takes as much memory as its file, and four bytes more for each entry (eight if the file is longer than
+    4 GiB), and no more while it is being opened. Reading an entry copies only that entry and changes no reference count
+    in this memory, so forked processes go on sharing it.
 
     Raises:
         InputError: the file is missing, is not UTF-8, or holds no entry.
@@ -38,7 +41,7 @@ class FileList:
                 f"list not found: {self.path}: expected a text file with one image a line; "
                 "make it, or set dataset_path or labeled_ratio to what is there"
             )
-        # Not a memory map: a run of days must not change because somebody edits the list.
+        # The file is read, not mapped into memory: a run of days must not change because somebody edits the list.
         self._bytes = self.path.read_bytes()
         self._starts = _entry_starts(self._bytes)
         if len(self) == 0:
@@ -50,7 +53,7 @@ class FileList:
         return len(self._starts)
 
     def __getitem__(self, index: int) -> str:
-        """Entry `index`, without the spaces around it."""
+        """Returns entry `index` without the spaces around it; raises InputError if it is not UTF-8."""
         start = int(self._starts[index])
         end = self._bytes.find(b"\n", start)
         line = self._bytes[start:] if end < 0 else self._bytes[start:end]
@@ -61,8 +64,11 @@ class FileList:
                 f"{self.path}: entry {index + 1} is not UTF-8 text: {line[:60]!r}; save the list as UTF-8"
             ) from None
 
+    def __iter__(self) -> Iterator[str]:
+        return map(self.__getitem__, range(len(self)))
+
     def sha256(self) -> str:
-        """Hexadecimal digest of the file's bytes, to compare splits."""
+        """Returns the hexadecimal digest of the file's bytes, by which two runs can tell whether their lists differ."""
         return self._digest
 
     @cached_property
@@ -71,12 +77,12 @@ class FileList:
 
 
 def spread(count: int, at_most: int) -> list[int]:
-    """Numbers below `count`, evenly spaced from the first to the last; all of them if these are not too many."""
+    """Returns whole numbers spaced evenly from 0 to `count` - 1: `at_most` of them, or all if there are no more."""
     return np.linspace(0, count - 1, min(at_most, count)).astype(int).tolist()
 
 
 def _entry_starts(content: bytes) -> np.ndarray:
-    """Where the lines that are not blank begin, (entries,) of the smallest integer type that can hold it."""
+    """Returns where each line that is not blank begins: (entries,) of the smallest integer type that can hold it."""
     text = np.frombuffer(content, dtype=np.uint8)
     newlines = sum(np.count_nonzero(text[i : i + CHUNK] == NEWLINE) for i in range(0, len(text), CHUNK))
     starts = np.empty(newlines + 1, dtype=np.min_scalar_type(len(content)))
@@ -85,7 +91,7 @@ def _entry_starts(content: bytes) -> np.ndarray:
         end = content.find(b"\n", begin + CHUNK) + 1 or len(content)
         part = text[begin:end]  # whole lines
         lines = np.append(0, np.flatnonzero(part[:-1] == NEWLINE) + 1)
-        if np.any(part[lines] <= SPACE):  # only then some may be blank
+        if np.any(part[lines] <= SPACE):  # otherwise no line can be blank
             lines = lines[np.logical_or.reduceat(part > SPACE, lines)]
         np.add(lines, begin, out=starts[count : count + len(lines)], casting="unsafe")
         count, begin = count + len(lines), end
@@ -93,26 +99,32 @@ def _entry_starts(content: bytes) -> np.ndarray:
 
 
 class Shuffled:
-    """An endless order of 0..length-1 that depends on the seed and the place alone.
+    """An endless random order of 0..length-1, in which the number at a place depends on the seed and the place alone.
 
-    Position p of epoch e falls into pass p // length; every pass of every epoch is a permutation of its own. It is
-    computed place by place, in the same time for any length, from 8 * sqrt(length) random numbers a pass.
+    Position p of an epoch belongs to pass p // length through the list. Every pass of every epoch is a permutation of
+    its own. A place is computed in the same time for any length, from 8 * sqrt(length) random numbers that are drawn
+    once for each pass.
 
-    The permutation is a Feistel network: numbers below side^2 are pairs (left, right) of digits to the base side, and
-    each round maps them to (right, left + f(right) mod side) with a random function f of its own. A number that falls
-    beyond the list is mapped again until it falls into it ("cycle walking": Black and Rogaway, Ciphers with Arbitrary
-    Finite Domains, CT-RSA 2002).
+    The permutation is a Feistel network. It writes each number below side^2 as a pair (left, right) of digits in base
+    `side`, and each round maps the pair to (right, (left + f(right)) mod side), with a random function f of its own. If
+    the result lies beyond the list, it is mapped again until it falls into the list ("cycle walking": Black and
+    Rogaway, Ciphers with Arbitrary Finite Domains, CT-RSA 2002).
+
+    Args:
+        length: how many numbers are permuted.
+        seed: one number or several; together they select the order.
     """
 
     def __init__(self, length: int, *seed: int) -> None:
         self.length = length
         self.seed = seed
-        # In a smaller square eight rounds would favour some permutations of a handful of images.
+        # In a smaller square, eight rounds would prefer some permutations of a handful of images to others.
         self._side = max(SMALLEST_SIDE, math.isqrt(length - 1) + 1)
         self._key: tuple[int, int] | None = None
-        self._functions: list[list[int]] = []  # ROUNDS of side values each
+        self._functions: list[list[int]] = []  # f of each round, as a table of `side` values
 
     def __call__(self, epoch: int, position: int) -> int:
+        """Returns the number at `position` (0 or more, and not limited by the length) of `epoch`."""
         turn, place = divmod(position, self.length)
         if self._key != (epoch, turn):
             self._key = epoch, turn
@@ -124,7 +136,7 @@ class Shuffled:
         return place
 
     def _permuted(self, number: int) -> int:
-        """One of 0..side^2-1 for each of them."""
+        """Maps the numbers 0..side^2-1 onto themselves, no two of them to the same."""
         side = self._side
         left, right = divmod(number, side)
         for function in self._functions:

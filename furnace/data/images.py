@@ -1,4 +1,4 @@
-"""Reading images and label maps; whatever is wrong with a file is said with its name.
+"""Reads images and label maps from files. Every error names the file and says what is wrong with it.
 
 H and W are an image's size in pixels.
 """
@@ -15,24 +15,40 @@ from furnace.labels import IGNORE
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Decodes an image to (H, W, 3) uint8 RGB; InputError names a file that is missing or no image.
+    """Reads an image.
 
-    Grey becomes three equal channels, 16 bits become their upper 8, alpha is dropped, and a photograph is turned as its
-    EXIF tag says.
+    Returns:
+        (H, W, 3) uint8 RGB. A grey image gets three equal channels, values of 16 bits lose their lower 8, an alpha
+        channel is dropped, and a photograph is turned as its EXIF tag says.
+
+    Raises:
+        InputError: the file is missing, or is no image or a damaged one.
     """
     return decode_image(_content(path, "image"), path)
 
 
 def read_label(path: Path, num_classes: int, ignore_value: int = IGNORE) -> np.ndarray:
-    """Decodes a label map to (H, W) uint8 of class indices and 255; InputError names a file with anything else in it.
+    """Reads a label map: an image with one channel of whole numbers of any depth, or with a palette.
 
-    One-channel images of whole numbers of any depth and palette images are taken; `ignore_value` becomes 255.
+    Args:
+        ignore_value: the value that marks ignored pixels in the file; 255 takes its place.
+
+    Returns:
+        (H, W) uint8 of class indices and 255.
+
+    Raises:
+        InputError: the file is missing, is no label map, or holds a value that is neither a class nor `ignore_value`.
     """
     return read_label_and_counts(path, num_classes, ignore_value)[0]
 
 
 def read_label_and_counts(path: Path, num_classes: int, ignore_value: int) -> tuple[np.ndarray, np.ndarray]:
-    """The same, and how many pixels each class has: int64 (num_classes + 1,), the last one ignored."""
+    """Reads a label map as `read_label` does, and counts its pixels.
+
+    Returns:
+        The label map, and how many pixels each class has: (num_classes + 1,) int64. The last count is that of the
+        ignored pixels.
+    """
     label = without_channels(decode_mask(_content(path, "label"), path))
     if label.ndim == 3:
         raise InputError(
@@ -52,22 +68,22 @@ def read_label_and_counts(path: Path, num_classes: int, ignore_value: int) -> tu
 
 
 def without_channels(mask: np.ndarray) -> np.ndarray:
-    """(H, W) of a mask that is grey but saved with three channels; any other as it is."""
+    """Reduces a grey mask that was saved with three equal channels to (H, W); returns any other mask as it is."""
     return mask[..., 0] if mask.ndim == 3 and (mask == mask[..., :1]).all() else mask
 
 
 def values_in(label: np.ndarray) -> list[int]:
-    """The different values of a map of whole numbers, in order."""
+    """Returns the different values of a map of whole numbers, in ascending order."""
     return list(_counts(label))
 
 
 def histogram(label: np.ndarray) -> np.ndarray:
-    """How often each of the 256 values of a uint8 map occurs, int64."""
+    """Counts how often each of the 256 values occurs in a uint8 map; returns (256,) int64."""
     return cv2.calcHist([label], [0], None, [256], [0, 256]).reshape(-1).astype(np.int64)
 
 
 def _counts(label: np.ndarray) -> dict[int, int]:
-    """How often each value occurs, in their order."""
+    """Counts how often each value occurs; the values are in ascending order."""
     if label.dtype == np.uint8:
         by_value = histogram(label)
         values = np.flatnonzero(by_value)
@@ -81,6 +97,6 @@ def _content(path: Path, what: str) -> np.ndarray:
     note(path)
     try:
         return np.fromfile(path, dtype=np.uint8)
-    except (OSError, ValueError) as error:  # ValueError: no path at all, it holds a zero byte
+    except (OSError, ValueError) as error:  # ValueError: the path holds a zero byte, which no path may
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{what} not readable: {path}: {reason}; add the file or take it out of its list") from None

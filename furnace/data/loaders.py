@@ -1,17 +1,18 @@
-"""The streams: batches of training samples, and validation images, made ahead by worker processes.
+"""The two streams that worker processes make ahead of time: batches of training samples, and validation images.
 
 B images a process and iteration, S the side of the crop.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from furnace.data.datasets import Split
+from furnace.data.entries import Split
 from furnace.data.samples import Plan, RawBatch, TrainingSamples
 from furnace.engine.signals import leave_to_parent
 from furnace.errors import InputError
@@ -19,7 +20,7 @@ from furnace.errors import InputError
 
 @dataclass(frozen=True)
 class Places:
-    """What one process asks for: from iteration `start` on, this rank's share of each batch."""
+    """The samples that one process asks for: its share of each batch, from iteration `start` on."""
 
     plan: Plan
     start: int
@@ -33,35 +34,6 @@ class Places:
         share = self.plan.batch_size // self.processes
         for iteration in range(self.start, self.plan.iterations):
             yield self.plan.indices(iteration)[self.rank * share : (self.rank + 1) * share]
-
-
-def _start_worker(_: int) -> None:
-    cv2.setNumThreads(0)
-    leave_to_parent()
-
-
-def training_batches(
-    samples: TrainingSamples, start: int, rank: int, processes: int, workers: int, pin_memory: bool
-) -> Iterator[RawBatch]:
-    """Every batch of this process from iteration `start` to the end, by one set of workers: epochs do not stop them.
-
-    Raises:
-        InputError: a file of the next batch is bad.
-    """
-    loader = DataLoader(
-        samples,
-        batch_size=None,  # each item is a batch
-        sampler=Places(samples.plan, start, rank, processes),
-        num_workers=workers,
-        collate_fn=_unchanged,
-        pin_memory=pin_memory,
-        worker_init_fn=_start_worker,
-        multiprocessing_context="fork" if workers else None,
-    )
-    for batch in loader:
-        if isinstance(batch, InputError):
-            raise batch
-        yield batch
 
 
 class ValidationSamples(Dataset):
@@ -82,28 +54,47 @@ class ValidationSamples(Dataset):
             return error
 
 
+def training_batches(
+    samples: TrainingSamples, start: int, rank: int, processes: int, workers: int, pin_memory: bool
+) -> Iterator[RawBatch]:
+    """Yields every batch of this process from iteration `start` to the end of training.
+
+    One set of workers makes them all: they go on from one epoch to the next without a stop.
+
+    Raises:
+        InputError: a file of the next batch is bad.
+    """
+    return _stream(samples, Places(samples.plan, start, rank, processes), workers, pin_memory)
+
+
 def validation_images(
     split: Split, numbers: Sequence[int], workers: int, pin_memory: bool = False
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """These entries of the list: number, image (H, W, 3) uint8 RGB, label (H, W) uint8.
+    """Yields entries of the list by their numbers: the number, the image (H, W, 3) uint8 RGB, the label (H, W) uint8.
 
     Raises:
         InputError: the next file is bad.
     """
-    samples = ValidationSamples(split, numbers)
+    return _stream(ValidationSamples(split, numbers), None, workers, pin_memory)
+
+
+def _stream(samples: Dataset, sampler: Iterable | None, workers: int, pin_memory: bool) -> Iterator[Any]:
+    """Yields the items of `samples`, with arrays turned into tensors; raises an item that is an InputError."""
     loader = DataLoader(
         samples,
-        batch_size=None,
+        batch_size=None,  # an item of `samples` is a whole batch already
+        sampler=sampler,
         num_workers=workers,
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
         multiprocessing_context="fork" if workers else None,
     )
-    for sample in loader:
-        if isinstance(sample, InputError):
-            raise sample
-        yield sample
+    for item in loader:
+        if isinstance(item, InputError):
+            raise item
+        yield item
 
 
-def _unchanged(sample: object) -> object:
-    return sample
+def _start_worker(_: int) -> None:
+    cv2.setNumThreads(0)
+    leave_to_parent()

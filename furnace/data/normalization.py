@@ -1,4 +1,7 @@
-"""Pixels as networks take them: with the mean and deviation of ImageNet's images."""
+"""Pixels in the form that networks take: shifted and scaled by the mean and deviation of ImageNet's images.
+
+B images, H and W their size in pixels.
+"""
 
 import torch
 from torch import Tensor
@@ -8,7 +11,17 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def normalize(image: Tensor, mean: Tensor, std: Tensor, box: Tensor | None = None) -> Tensor:
-    """uint8 (B, H, W, 3) to float (B, 3, H, W): (image / 255 - mean) / std, and 0 outside `box` (B, 4)."""
+    """Computes (image / 255 - mean) / std, and 0 outside of `box`.
+
+    Args:
+        image: (B, H, W, 3) uint8 RGB.
+        mean: (3,), of pixels in 0..1; its dtype is that of the result.
+        std: (3,).
+        box: (B, 4): top, bottom, left and right of the part that each image fills; None if it fills everything.
+
+    Returns:
+        (B, 3, H, W) of `mean`'s dtype, in channels-last memory.
+    """
     pixels = image.permute(0, 3, 1, 2).to(mean.dtype).div_(255)  # (B, 3, H, W), channels last in memory
     pixels = pixels.sub_(mean[:, None, None]).div_(std[:, None, None])
     if box is None:

@@ -1,4 +1,8 @@
-"""Which file each process is reading: what a worker crashes on is known to the process that started it."""
+"""Keeps which file each process reads, so that when a worker crashes, its parent can name the file.
+
+Each process writes the path into its slot of a board in shared memory, because a worker that has crashed cannot say
+anything any more.
+"""
 
 import mmap
 import os
@@ -9,12 +13,12 @@ from pathlib import Path
 
 from furnace.errors import InputError
 
-SLOTS, SLOT = 1024, 4096  # processes at once, bytes for each
-_board = mmap.mmap(-1, SLOTS * SLOT)  # shared with forked processes; pages that nobody writes to take no memory
+SLOTS, SLOT = 1024, 4096  # how many processes may read at once, and the bytes that each has
+_board = mmap.mmap(-1, SLOTS * SLOT)  # forked processes share it; pages that nobody writes to take no memory
 
 
 def note(path: Path) -> None:
-    """Says what this process is about to read."""
+    """Writes down the file that this process is about to read."""
     pid = os.getpid()
     text = f"{pid} {path}".encode(errors="surrogateescape")[: SLOT - 1] + b"\0"
     start = pid % SLOTS * SLOT
@@ -22,7 +26,7 @@ def note(path: Path) -> None:
 
 
 def noted(pid: int) -> str | None:
-    """The file that a process read last."""
+    """Returns the file that the process `pid` read last; None if it wrote down none."""
     start = pid % SLOTS * SLOT
     text = _board[start : start + SLOT].split(b"\0", 1)[0].decode(errors="surrogateescape")
     owner, _, path = text.partition(" ")
@@ -31,9 +35,9 @@ def noted(pid: int) -> str | None:
 
 @contextmanager
 def crashes_named() -> Iterator[None]:
-    """Turns the end of a loading worker into an InputError with the file that it was reading.
+    """Turns the crash of a worker that loads data into an InputError that names the file it was reading.
 
-    A DataLoader raises RuntimeError for it, in whatever the main thread is doing.
+    A DataLoader reports a crash as a RuntimeError, which it raises in the midst of whatever the main thread is doing.
     """
     try:
         yield

@@ -1,7 +1,10 @@
-"""Training samples: which images stand where, and their views, painted straight into a batch.
+"""Training samples: which images belong to a batch, and their views, painted straight into the batch.
 
-B images a process and iteration, S the side of the crop. **Randomness is a function of place**: what a sample is
-depends on the seed, the stream, the epoch and the position in it, never on workers, processes or what came before.
+**Randomness is a function of place.** What a sample is depends on the seed, the stream, the epoch and the position in
+the epoch. It never depends on the workers, on the processes, or on the samples before it.
+
+B images a process and iteration, S the side of the crop in pixels. A box is (top, bottom, left, right) of the part of a
+crop that its view fills.
 """
 
 import os
@@ -14,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from furnace.data.datasets import Split
+from furnace.data.entries import Split
 from furnace.data.file_list import Shuffled
 from furnace.data.images import read_image
 from furnace.data.reading import noted
@@ -22,64 +25,66 @@ from furnace.data.strong_augment import strong_view
 from furnace.data.transforms import draw_weak_view, inside_of
 from furnace.errors import InputError
 
-LABELED, UNLABELED_0, UNLABELED_1, CUTMIX, ORDER = range(5)  # places in the seed: what a generator is for
-Place = tuple[int, int]  # epoch, position in it
+LABELED, UNLABELED_0, UNLABELED_1, CUTMIX, ORDER = range(5)  # a part of each seed: says what the generator is for
+Place = tuple[int, int]  # an epoch and a position in it
 DrawMask = Callable[[tuple[int, int], np.random.Generator], np.ndarray]
 
 
 class Views(NamedTuple):
-    """One stream's share of a batch: views (uint8 RGB), and the parts of the crops that they fill."""
+    """The images that one stream contributes to a batch."""
 
-    weak: Tensor  # (B, S, S, 3)
-    strong: Tensor | None  # (B, S, S, 3)
+    weak: Tensor  # (B, S, S, 3) uint8 RGB
+    strong: Tensor | None  # (B, S, S, 3) uint8 RGB; None if nothing needs strong views
     box: Tensor  # (B, 4)
 
 
 class RawBatch(NamedTuple):
-    """A batch on the CPU, uint8: a quarter of the bytes to send to a device."""
+    """A batch on the CPU. Its pixels are uint8, so that a quarter of the bytes of float32 go to the device."""
 
-    image: Tensor  # (B, S, S, 3)
+    image: Tensor  # (B, S, S, 3), weak views of labelled images
     box: Tensor  # (B, 4)
     label: Tensor  # (B, S, S)
-    pair_weak: list[Tensor]  # two or none of (B, S, S, 3)
-    pair_strong: list[Tensor]
-    pair_box: list[Tensor]
-    mask: list[Tensor]  # one or none of (B, 1, S, S)
+    pair_weak: list[Tensor]  # two of (B, S, S, 3), or none while no unlabelled images are used
+    pair_strong: list[Tensor]  # two of (B, S, S, 3), or none; none also if there are no strong views
+    pair_box: list[Tensor]  # two of (B, 4), or none
+    mask: list[Tensor]  # one of (B, 1, S, S), or none
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Where each sample stands: sample i of iteration t has the index t * batch_size + i."""
+    """Which samples each iteration takes: sample i of iteration t has the index t * batch_size + i."""
 
-    batch_size: int  # over all processes
+    batch_size: int  # of all processes together
     iterations_per_epoch: int
     iterations: int  # in all
-    pairs_from: int  # the first iteration that looks at unlabelled pairs
-    crop: int
+    pairs_from: int  # the first iteration that uses unlabelled images, two for each sample
+    crop: int  # S
     scales: tuple[float, ...]
     with_strong: bool
     seed: int
 
     def indices(self, iteration: int) -> range:
-        """The samples of one iteration, over all processes."""
+        """Returns the indices of one iteration's samples, those of all processes together."""
         return range(iteration * self.batch_size, (iteration + 1) * self.batch_size)
 
     def place(self, index: int) -> Place:
+        """Returns the epoch of a sample and its position in it."""
         return divmod(index, self.iterations_per_epoch * self.batch_size)
 
 
 def iterations_per_epoch(labeled: int, unlabeled: int, batch_size: int) -> int:
-    """An epoch goes once through the longer list; the last, smaller batch is left out."""
+    """Returns the iterations of an epoch, which goes once through the longer list; a smaller last batch is left out."""
     return max(labeled, unlabeled) // batch_size
 
 
 class TrainingSamples(Dataset):
-    """Batches by the indices of their samples, all of one iteration.
+    """Makes batches: `samples[indices]` is the batch of these samples, which all belong to one iteration.
 
-    Bad input comes back as a value, so that it crosses process borders as one line.
+    If a file is bad, the InputError is returned, not raised: raised in a worker process, it would reach the main
+    process with the worker's traceback in its message, and the message must stay one line.
 
     Args:
-        draw_mask: makes one CutMix mask (1, S, S) of uint8 from its size and a generator.
+        draw_mask: makes one CutMix mask (1, S, S) of uint8 from its size (S, S) and a generator.
     """
 
     def __init__(self, labeled: Split, unlabeled: Split, plan: Plan, draw_mask: DrawMask) -> None:
@@ -109,13 +114,13 @@ class TrainingSamples(Dataset):
             box=labeled.box,
             label=label,
             pair_weak=[views.weak for views in pair],
-            pair_strong=[views.strong for views in pair] if self.plan.with_strong else [],
+            pair_strong=[views.strong for views in pair if views.strong is not None],
             pair_box=[views.box for views in pair],
             mask=[self._masks(places)] if with_pairs else [],
         )
 
     def files(self, indices: Sequence[int]) -> list[str]:
-        """The image files of these samples, one after the other: the labelled one, then the pair where there is one."""
+        """Returns the image files of these samples: of each one the labelled image, then the pair if it has one."""
         streams = (LABELED, UNLABELED_0, UNLABELED_1) if self._with_pairs(indices) else (LABELED,)
         places = [self.plan.place(index) for index in indices]
         return [
@@ -126,7 +131,7 @@ class TrainingSamples(Dataset):
         return indices[0] // self.plan.batch_size >= self.plan.pairs_from
 
     def labeled(self, places: Sequence[Place]) -> tuple[Views, Tensor]:
-        """Weak views of labelled images, and their labels (B, S, S)."""
+        """Returns weak views of the labelled images at `places`, and their labels (B, S, S)."""
         plan, split, randoms = self.plan, self.streams[LABELED], self._randoms(LABELED, places)
         entries = [self.orders[LABELED](*place) for place in places]
         weak, labels, boxes = self._canvases(len(places), 3), self._canvases(len(places)), []
@@ -138,8 +143,9 @@ class TrainingSamples(Dataset):
         return Views(torch.from_numpy(weak), None, torch.tensor(boxes)), torch.from_numpy(labels)
 
     def unlabeled(self, stream: int, places: Sequence[Place]) -> Views:
-        """Views of one stream's unlabelled images, each decoded once."""
-        # Generators and paths of all first: between two images, out of cache, they take five times as long.
+        """Returns views of the unlabelled images that `stream` has at `places`; each image is decoded once."""
+        # All generators and paths are made first: between two images, when they are out of the cache, they take five
+        # times as long.
         plan, split, randoms = self.plan, self.streams[stream], self._randoms(stream, places)
         paths = [split.image_path(self.orders[stream](*place)) for place in places]
         weak, boxes = self._canvases(len(places), 3), []
@@ -148,13 +154,13 @@ class TrainingSamples(Dataset):
             image = read_image(path)
             box = draw_weak_view(random, image.shape[:2], plan.crop, plan.scales).paint_image(image, weak[row])
             boxes.append(box)
-            if plan.with_strong:
+            if strong is not None:
                 strong[row] = weak[row]
-                inside = strong[row][inside_of(box)]  # noise or brightness must not reach what lies around
+                inside = strong[row][inside_of(box)]  # noise or brightness must not reach the pixels around the view
                 inside[:] = strong_view(inside, random)
         return Views(
             weak=torch.from_numpy(weak),
-            strong=torch.from_numpy(strong) if plan.with_strong else None,
+            strong=torch.from_numpy(strong) if strong is not None else None,
             box=torch.tensor(boxes),
         )
 

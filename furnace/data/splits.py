@@ -1,18 +1,20 @@
-"""Which images of a training set are labelled."""
+"""Decides which images of a training set are labelled, and checks that two lists share none."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from furnace.data.datasets import Split, columns
+from furnace.data.entries import Split, columns
 
 
 def draw_split(entries: Sequence[str], ratio: int, seed: int) -> tuple[list[str], list[str]]:
     """Draws len(entries) // ratio labelled entries (one at least) uniformly; the rest is unlabelled.
 
-    With one seed the labelled entries of a larger ratio are among those of a smaller one. Both parts keep the order of
-    `entries`.
+    With the same seed, the labelled entries of a larger ratio are among those of a smaller ratio.
+
+    Returns:
+        The labelled and the unlabelled entries, both in the order of `entries`.
     """
     chosen = draw_labeled(len(entries), ratio, seed)
     labeled = [entry for entry, is_labeled in zip(entries, chosen, strict=True) if is_labeled]
@@ -21,10 +23,13 @@ def draw_split(entries: Sequence[str], ratio: int, seed: int) -> tuple[list[str]
 
 
 def draw_labeled(count: int, ratio: int, seed: int, first: Sequence[int] = ()) -> np.ndarray:
-    """Which of `count` images are labelled, bool (count,): count // ratio, one at least.
+    """Draws which of `count` images are labelled: count // ratio of them, one at least.
 
     Args:
-        first: images that are labelled before any other is drawn.
+        first: numbers of images that are labelled before any other is drawn.
+
+    Returns:
+        (count,) bool, True where an image is labelled.
     """
     order = np.random.default_rng(seed).permutation(count)
     if len(first):
@@ -35,9 +40,17 @@ def draw_labeled(count: int, ratio: int, seed: int, first: Sequence[int] = ()) -
 
 
 def cover_classes(classes_shown: Sequence[set[int]], order: Iterable[int]) -> list[int]:
-    """A few images that together show every class that is shown at all: always the one that adds most.
+    """Chooses a few images that together show every class that any image shows.
 
-    Of several that add as many, the first in `order` is taken.
+    Each image that it chooses adds the most classes that are still missing. Of several that add equally many, it
+    chooses the first in `order`.
+
+    Args:
+        classes_shown: the classes that each image shows.
+        order: numbers of images.
+
+    Returns:
+        The numbers of the chosen images, in the order of their choice.
     """
     order, missing, first = list(order), set().union(*classes_shown), []
     while missing:
@@ -47,9 +60,10 @@ def cover_classes(classes_shown: Sequence[set[int]], order: Iterable[int]) -> li
 
 
 def first_in_both(labeled: Split, unlabeled: Split) -> Path | None:
-    """The first image of the unlabelled list that is in the labelled one too, None if there is none.
+    """Returns the first image of the unlabelled list that is in the labelled list too, or None if there is none.
 
-    Lists of millions are compared by file names, and only where names are equal by whole paths.
+    The lists may have millions of entries: they are compared by file names first, and by whole paths only where names
+    are equal.
     """
     names = {_name(entry) for entry in labeled.files}
     suspects = {index: _name(entry) for index, entry in enumerate(unlabeled.files) if _name(entry) in names}
@@ -61,5 +75,5 @@ def first_in_both(labeled: Split, unlabeled: Split) -> Path | None:
 
 
 def _name(entry: str) -> str:
-    """An entry's image without folders and ending."""
+    """Returns the name of an entry's image, without folders and ending."""
     return columns(entry)[0].rsplit("/", 1)[-1].partition(".")[0]

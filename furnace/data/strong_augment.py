@@ -1,7 +1,8 @@
-"""The strong view: random photometric changes of a weak view; no pixel moves.
+"""The strong view: random photometric changes of a weak view, which move no pixel.
 
-Every operation takes (h, w, 3) uint8 RGB and gives the same. Operations on single values are look-up tables. After
-Cubuk et al., "RandAugment" (2020); the published code's list held operations that change nothing at its strength.
+Every operation takes an image (h, w, 3) uint8 RGB and a generator, and returns an image of the same shape. Operations
+that treat each value by itself are look-up tables. The list follows Cubuk et al., "RandAugment" (2020), but not the
+published code, whose list has operations that change nothing at its strength.
 """
 
 from collections.abc import Callable
@@ -18,45 +19,52 @@ PROBABILITY = 0.5
 Operation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 VALUES = np.arange(256, dtype=np.float64)
+# 256 equally likely values of a standard normal distribution.
 DEVIATIONS = np.array([NormalDist().inv_cdf((byte + 0.5) / 256) for byte in range(256)])
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 
 
 def _table(values: np.ndarray) -> np.ndarray:
+    """Rounds and clips (256,) values to a look-up table of uint8."""
     return np.clip(np.round(values), 0, 255).astype(np.uint8)
 
 
 def _away_from_one(random: np.random.Generator, low: float, high: float) -> float:
-    """A factor in [low, high] or its inverse: never so near to 1 that nothing changes."""
+    """Draws a factor in [low, high] or its inverse, which is never so near to 1 that nothing changes."""
     factor = random.uniform(low, high)
     return factor if random.random() < 0.5 else 1 / factor
 
 
 def brightness(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Adds 20 to 60 to every value, or subtracts it."""
     shift = random.uniform(20, 60) * random.choice((-1, 1))
     return cv2.LUT(image, _table(VALUES + shift))
 
 
 def contrast(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Moves all values away from the middle grey 128, or towards it, by a factor of 1.3 to 2."""
     return cv2.LUT(image, _table(128 + (VALUES - 128) * _away_from_one(random, 1.3, 2.0)))
 
 
 def gamma(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Raises all values, as parts of 255, to a power of 1.4 to 2.2 or its inverse."""
     return cv2.LUT(image, _table(255 * (VALUES / 255) ** _away_from_one(random, 1.4, 2.2)))
 
 
 def posterize(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Clears the lowest 3 to 5 bits of every value."""
     dropped_bits = int(random.integers(3, 6))
     return cv2.LUT(image, _table(np.right_shift(np.arange(256), dropped_bits) << dropped_bits))
 
 
 def solarize(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Inverts the values from a threshold of 128 to 224 upward."""
     threshold = random.uniform(128, 224)
     return cv2.LUT(image, _table(np.where(VALUES < threshold, VALUES, 255 - VALUES)))
 
 
 def autocontrast(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Stretches every channel to the full range, cutting a random share off both ends."""
+    """Stretches every channel to the full range, after cutting the same 1 to 8 percent of its pixels off both ends."""
     cut = random.uniform(1, 8)
     stretched = []
     for channel in cv2.split(image):
@@ -66,7 +74,7 @@ def autocontrast(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def _percentiles(channel: np.ndarray, percent: tuple[float, ...]) -> np.ndarray:
-    """As `numpy.percentile`, which would sort: linear between neighbours."""
+    """Computes what `numpy.percentile` does, linear between neighbours, but without sorting the channel."""
     place = np.array(percent) / 100 * (channel.size - 1)
     counts = np.cumsum(histogram(channel))
     below, above = (np.searchsorted(counts, rounded(place), side="right") for rounded in (np.floor, np.ceil))
@@ -74,11 +82,15 @@ def _percentiles(channel: np.ndarray, percent: tuple[float, ...]) -> np.ndarray:
 
 
 def equalize(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Equalizes the histogram of each channel; draws nothing at random."""
     return cv2.merge([cv2.equalizeHist(channel) for channel in cv2.split(image)])
 
 
 def saturation(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Blends with the grey image; factor 0 is grey, above 1 is more colourful. A linear map of the channels."""
+    """Blends the image with its grey version, which is a linear map of the channels.
+
+    Factor 0 gives the grey image, and factors above 1 give more colourful ones.
+    """
     factor = random.choice((random.uniform(0, 0.5), random.uniform(1.6, 2.5)))
     return cv2.transform(image, factor * np.eye(3, dtype=np.float32) + (1 - factor) * np.tile(LUMA, (3, 1)))
 
@@ -93,26 +105,32 @@ def hue(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def swap_channels(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Puts the channels into one of the five other orders."""
     order = ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))[random.integers(5)]
     channels = cv2.split(image)
     return cv2.merge([channels[index] for index in order])
 
 
 def blur(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Blurs with a Gaussian whose deviation is 0.6 to 1.8 pixels."""
     sigma = random.uniform(0.6, 1.8)
     return cv2.GaussianBlur(image, (0, 0), sigma)
 
 
 def sharpen(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Adds 0.5 to 1.5 times the difference between the image and a blurred one."""
     amount = random.uniform(0.5, 1.5)
-    blurred = cv2.GaussianBlur(image, (5, 5), 0)  # 1 4 6 4 1 over 16: its deviation is one pixel
+    blurred = cv2.GaussianBlur(image, (5, 5), 0)  # the kernel is 1 4 6 4 1 over 16, whose deviation is one pixel
     return cv2.addWeighted(image, 1 + amount, blurred, -amount, 0)
 
 
 def noise(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Gaussian noise: for every pixel and channel a random byte, looked up among 256 equally likely deviations."""
+    """Adds Gaussian noise with a deviation of 8 to 20.
+
+    A random byte for every pixel and channel selects one of 256 equally likely deviations.
+    """
     table = _table(128 + random.uniform(8, 20) * DEVIATIONS)
-    words = random.integers(2**64, size=image.size // 8 + 1, dtype=np.uint64)  # the fastest way to random bytes
+    words = random.integers(2**64, size=image.size // 8 + 1, dtype=np.uint64)  # the fastest way to draw bytes
     grain = cv2.LUT(words.view(np.uint8)[: image.size].reshape(image.shape), table)
     return cv2.addWeighted(image, 1, grain, 1, -128)
 
@@ -135,7 +153,11 @@ OPERATIONS: tuple[Operation, ...] = (
 
 
 def strong_view(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Half of the time the image itself, else three different operations, in the order of OPERATIONS."""
+    """Draws a strong view of `image`, (h, w, 3) uint8 RGB.
+
+    Half of the time it is the image itself, and else the image after three different operations, which are applied in
+    the order of OPERATIONS.
+    """
     if random.random() >= PROBABILITY:
         return image
     chosen = random.choice(len(OPERATIONS), size=OPERATIONS_PER_IMAGE, replace=False)

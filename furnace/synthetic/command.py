@@ -1,4 +1,4 @@
-"""The arguments of `python -m furnace demo-data`."""
+"""The command `python -m furnace demo-data`."""
 
 import argparse
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Scenes written as a data set in one of the two layouts, with the same promises for both."""
+"""Writes toy scenes as a data set, in the layout of VOC or of Cityscapes, with the same promises for both."""
 
 import shutil
 from collections.abc import Callable, Iterable
@@ -11,33 +11,32 @@ import numpy as np
 from furnace.data.datasets import CITYSCAPES, VOC, Dataset
 from furnace.data.splits import cover_classes
 from furnace.errors import InputError
-from furnace.synthetic.drawing import IGNORE_LABEL
+from furnace.labels import IGNORE
 from furnace.synthetic.shapes import draw_scene
 from furnace.synthetic.street import draw_street
 
 LEAST_IMAGES = 10
 RATIOS = (16, 8, 4, 2)
-Scene = tuple[np.ndarray, np.ndarray]
-Progress = Callable[[Iterable], Iterable]
+Scene = tuple[np.ndarray, np.ndarray]  # an image and its label
+Progress = Callable[[Iterable[int]], Iterable[int]]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a demo's files lie below its folder; the lists of `dataset` say the rest."""
+    """How a demo is drawn and named; its lists and files lie where `dataset` says."""
 
     dataset: Dataset
-    draw: Callable[[np.random.Generator], Scene]  # of a size of its own choice
-    training: str  # names of the two splits
-    validation: str
-    image: str  # of a split and a number; also how it is written in lists
-    label: str
-    train_list: str  # every training image with its label
-    folders: tuple[str, ...]  # all that the files above lie in, and that is replaced
-    marker: str
+    draw: Callable[[np.random.Generator], Scene]  # draws the size of the scene too
+    scene: str  # what file names begin with
+    folders: tuple[str, ...]  # all that images, labels and splits lie in; a new demo replaces them
+    marker: str  # the file that says that this program made the folder
 
     def pair(self, split: str, number: int) -> tuple[str, str]:
-        """The paths of an image and of its label, as lists name them."""
-        return self.image.format(split=split, number=number), self.label.format(split=split, number=number)
+        """Returns the paths of an image and of its label, as lists name them."""
+        name = f"{self.scene}_{number:05d}"
+        patterns = self.dataset.name_image, self.dataset.name_label
+        image, label = (pattern.format(split=split, name=name) for pattern in patterns)
+        return f"/{image}", f"/{label}"
 
 
 def _voc_scene(rng: np.random.Generator) -> Scene:
@@ -51,22 +50,14 @@ def _city_scene(rng: np.random.Generator) -> Scene:
 VOC_LAYOUT = Layout(
     dataset=VOC,
     draw=_voc_scene,
-    training="train_aug",
-    validation="val",
-    image="/{split}/image/scene_{number:05d}.jpg",
-    label="/{split}/label/scene_{number:05d}.png",
-    train_list="train_aug.txt",
+    scene="scene",
     folders=("train_aug", "val", "subset_train_aug"),
     marker="made_by_demo_data.txt",
 )
 CITY_LAYOUT = Layout(
     dataset=CITYSCAPES,
     draw=_city_scene,
-    training="train",
-    validation="val",
-    image="/images/{split}/street_{number:05d}.png",
-    label="/segmentation/{split}/street_{number:05d}_gtFine.png",
-    train_list="config_new/train.txt",
+    scene="street",
     folders=("images", "segmentation", "config_new"),
     marker="made_by_demo_data_city.txt",
 )
@@ -75,17 +66,24 @@ CITY_LAYOUT = Layout(
 def write_voc_layout(folder: str | Path, images: int = 250, seed: int = 0, progress: Progress = iter) -> None:
     """Writes a demo in the layout of `DATA/pascal_voc`: four fifths of the images for training, the rest to validate.
 
-    Image i depends on (seed, i) alone. Each labelled list begins with the next smaller one, the smallest with images
-    that together show every class. An earlier demo in `folder` is replaced. Raises InputError, before anything is
-    written, for fewer than 10 images, a negative seed, or a folder that holds something else.
+    Image i depends on (seed, i) alone. Each labelled list begins with the entries of the next smaller one, and the
+    smallest begins with images that together show every class. An earlier demo in `folder` is replaced.
+
+    Args:
+        images: how many images to make for training and validation together, at least 10.
+        progress: wraps the numbers of the images that are still to be made, as `tqdm` does.
+
+    Raises:
+        InputError: there are to be fewer than 10 images, the seed is negative, or the folder holds something else than
+            a demo in this layout. Nothing has been written then.
     """
     _write(VOC_LAYOUT, Path(folder), images, seed, progress)
 
 
 def write_city_layout(folder: str | Path, images: int = 250, seed: int = 0, progress: Progress = iter) -> None:
-    """Writes a demo in the layout of `DATA/city`, with the promises of `write_voc_layout`.
+    """Writes a demo in the layout of `DATA/city`, with the arguments and promises of `write_voc_layout`.
 
-    Labels are train ids 0..18 and 255, images twice as wide as high.
+    Labels are train ids 0..18 and 255. Images are twice as wide as high.
     """
     _write(CITY_LAYOUT, Path(folder), images, seed, progress)
 
@@ -98,57 +96,62 @@ def _write(layout: Layout, folder: Path, images: int, seed: int, progress: Progr
     pairs, classes_shown = [], []
     for number in progress(range(images)):
         image, label = layout.draw(np.random.default_rng([seed, number]))
-        pairs.append(layout.pair(layout.training if number < train_count else layout.validation, number))
+        pairs.append(layout.pair(layout.dataset.train_folder if number < train_count else "val", number))
         for path, pixels in zip(pairs[-1], (image[..., ::-1], label), strict=True):  # OpenCV's channel order is BGR
             _write_picture(folder / path[1:], pixels)
-        classes_shown.append(set(np.unique(label).tolist()) - {IGNORE_LABEL})
+        classes_shown.append(set(np.unique(label).tolist()) - {IGNORE})
     order = _labelling_order(classes_shown[:train_count], seed)
     for name, lines in _lists(layout, pairs, train_count, order).items():
-        # After all images: an interrupted demo has no list, so nothing trains on half.
+        # Lists are written after all images: an interrupted demo has none, so nothing trains on half of it.
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("\n".join(lines) + "\n")
 
 
 def _make_room(layout: Layout, folder: Path) -> None:
-    """An earlier demo's files go, nothing else; empty folders take their place."""
-    for name in (layout.train_list, layout.dataset.val_list):  # first, as the folders take longer
+    """Removes the files of an earlier demo, and nothing else, and makes empty folders in their place."""
+    for name in (layout.dataset.train_list, layout.dataset.val_list):  # first, because removing folders takes longer
         (folder / name).unlink(missing_ok=True)
     for name in layout.folders:
-        shutil.rmtree(folder / name, ignore_errors=True)  # where that fails, so does mkdir
+        shutil.rmtree(folder / name, ignore_errors=True)  # where this fails, mkdir fails too and says why
         (folder / name).mkdir(parents=True)
-    for split in (layout.training, layout.validation):
+    for split in (layout.dataset.train_folder, "val"):
         for path in layout.pair(split, 0):
             (folder / path[1:]).parent.mkdir(parents=True)
 
 
 def _write_picture(path: Path, pixels: np.ndarray) -> None:
-    # imencode, not imwrite, which reports a full disk by returning False
+    # Not by cv2.imwrite, which reports a full disk only by returning False.
     options = [cv2.IMWRITE_JPEG_QUALITY, 92] if path.suffix == ".jpg" else []
     path.write_bytes(cv2.imencode(path.suffix, pixels, options)[1].tobytes())
 
 
 def _lists(layout: Layout, pairs: list[tuple[str, str]], train_count: int, order: list[int]) -> dict[str, list[str]]:
-    """Name and lines of each list; `order` holds the training images, those that are labelled first in front."""
+    """Returns the name and the lines of each list.
+
+    Args:
+        pairs: the paths of each image and of its label, training images first.
+        order: the numbers of the training images; a labelled list takes the first of them.
+    """
     lists = {}
     for ratio in RATIOS:
         count = max(1, train_count // ratio)
         lists[layout.dataset.labeled_list.format(ratio=ratio)] = ["\t".join(pairs[index]) for index in order[:count]]
         lists[layout.dataset.unlabeled_list.format(ratio=ratio)] = [pairs[index][0] for index in order[count:]]
-    lists[layout.train_list] = ["\t".join(pair) for pair in pairs[:train_count]]
+    lists[layout.dataset.train_list] = ["\t".join(pair) for pair in pairs[:train_count]]
     lists[layout.dataset.val_list] = ["\t".join(pair) for pair in pairs[train_count:]]
     return lists
 
 
 def _labelling_order(classes_shown: list[set[int]], seed: int) -> list[int]:
-    """A random order of the training images, changed only so far that the first few together show every class."""
+    """Draws an order of the training images, changed only so far that the first few together show every class."""
     order = np.random.default_rng(seed).permutation(len(classes_shown)).tolist()
     first = cover_classes(classes_shown, order)
     return first + [number for number in order if number not in first]
 
 
 def _check_request(layout: Layout, folder: Path, images: int, seed: int) -> None:
-    # A marker of our own, because the real data sets have the same folders and must never be replaced; one for each
-    # layout, because only the folders of one are replaced.
+    # A marker tells a demo from the real data set, which has the same folders and must never be replaced. Each layout
+    # has a marker of its own, because only the folders of one layout are replaced.
     earlier, empty = (folder / layout.marker).is_file(), folder.is_dir() and not any(folder.iterdir())
     for valid, expected, found, remedy in (
         (images >= LEAST_IMAGES, f"at least {LEAST_IMAGES} images", images, "ask for 250, for example"),

@@ -1,7 +1,7 @@
-"""The demo in VOC's layout: five kinds of object lie on a textured ground.
+"""The scenes of the demo in VOC's layout: objects of five kinds lie on a textured ground.
 
-A kind is one form with one texture. Forms and textures are deformed, but neither leans far: a narrow network learns an
-upright world from random weights in minutes, and mirroring leaves it upright.
+A kind is one form with one texture. Forms and textures are deformed, but neither leans far: a narrow network can learn
+an upright world from random weights in minutes, and mirroring leaves the world upright.
 
     label   VOC's name   form        texture
     0       background   ground      clouds, grain, flagstones or brush strokes
@@ -28,10 +28,10 @@ from furnace.synthetic.drawing import (
     turned,
 )
 
-NUM_CLASSES_DRAWN = 6  # the ground is one
+NUM_CLASSES_DRAWN = 6  # the ground is one of them
 LEAN = 0.4  # radians: how far a form or a texture turns either way
 
-# Label: (outlines within about the unit circle, of which a second one is a hole; texture)
+# Label: (outlines, texture). Outlines lie about within the unit circle; a second outline is a hole in the first.
 OBJECTS = {
     1: ([corners(24)], "dots"),
     2: ([np.array([[-0.8, -0.65], [0.8, -0.65], [0.8, 0.65], [-0.8, 0.65]])], "checks"),
@@ -44,12 +44,13 @@ OBJECTS = {
 def draw_scene(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Draws two to four objects, later ones in front, on a textured ground, in uneven light and with camera noise.
 
-    Returns the image, uint8 (H, W, 3) RGB, and its label, uint8 (H, W): 0 ground, 1..5 objects, 255 borders.
+    Returns:
+        The image, (H, W, 3) uint8 RGB, and its label, (H, W) uint8: 0 is the ground, 1..5 are objects, 255 borders.
     """
     canvas = Canvas(paint(rng, _ground_pattern(rng, height, width)), class_index=0)
     centres = np.empty((0, 2))
     for _ in range(rng.integers(2, 5)):
-        # The roomiest of three random places: objects overlap often, but seldom hide each other.
+        # The roomiest of three random places is taken: objects then overlap often, but seldom hide each other.
         centre = roomiest(rng.uniform(0.12, 0.88, (3, 2)) * (width, height), centres)
         centres = np.vstack([centres, centre])
         outlines, texture = OBJECTS[class_index := int(rng.integers(1, NUM_CLASSES_DRAWN))]
@@ -71,11 +72,13 @@ def _ground_pattern(rng: np.random.Generator, height: int, width: int) -> np.nda
         wave = rng.standard_normal(len(points))[nearest]
     else:  # brush strokes, upright or sideways
         wave = noise(rng, height, width, *rng.permutation([0.7, 5.0]))
-    return np.clip(0.5 + 0.12 * wave, 0, 1)  # fainter than an object's, whose texture must win
+    return np.clip(0.5 + 0.12 * wave, 0, 1)  # fainter than the texture of an object, which must stand out
 
 
-def _coverage(rng: np.random.Generator, outlines: list, centre: np.ndarray, radius: float, shape: tuple) -> np.ndarray:
-    """Leans, squeezes and dents an outline and fills it: how much of each pixel (H, W) it covers, 0..1."""
+def _coverage(
+    rng: np.random.Generator, outlines: list[np.ndarray], centre: np.ndarray, radius: float, shape: tuple[int, int]
+) -> np.ndarray:
+    """Leans, squeezes and dents outlines, and returns their coverage (H, W)."""
     lean, squeeze = rng.uniform(-LEAN, LEAN), rng.uniform(0.75, 1.1, 2)  # radians, factors across and down
     dented = [outline * rng.uniform(0.92, 1.08, (len(outline), 1)) for outline in outlines]
     return fill(dented, Pose(centre, radius, turned(lean), squeeze), shape)

@@ -1,6 +1,6 @@
-"""How the classes of the toy streets look: outlines, and details in a second colour.
+"""How the classes of the toy streets look: their outlines, and their details in a second colour.
 
-y is up and the foot of everything is at (0, 0). K corners of an outline, (x, y) each.
+An outline is (K, 2): K corners, (x, y) each. y grows upward, and the foot of everything is at (0, 0).
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ Outlines = Sequence[np.ndarray]
 
 
 class Form(NamedTuple):
-    """Outlines that are seen as one part, and details drawn upon them."""
+    """Outlines that together show one part, and details that are drawn upon the part."""
 
     outlines: Outlines
     details: Outlines = ()
@@ -33,7 +33,7 @@ def _disc(x: float, y: float, radius: float) -> np.ndarray:
 
 
 def _bar(x: float, y: float, to_x: float, to_y: float, width: float) -> np.ndarray:
-    """A line from (x, y) to (to_x, to_y)."""
+    """Returns a thick line from (x, y) to (to_x, to_y) as an outline."""
     start, end = np.array([[x, y], [to_x, to_y]])
     along = (end - start) / np.linalg.norm(end - start)
     aside = along[::-1] * (width / 2, -width / 2)
@@ -41,7 +41,7 @@ def _bar(x: float, y: float, to_x: float, to_y: float, width: float) -> np.ndarr
 
 
 def _crown(y: float, height: float) -> np.ndarray:
-    """A tree's, in a strip."""
+    """Returns the crown of a tree, as wide as the strip; `y` is its middle."""
     return corners(18, (1, 0.84)) * (0.5, height / 2) + (0.5, y)
 
 
@@ -53,7 +53,7 @@ def _boxes(bottom: float, top: float, width: float, *lefts: float) -> list[np.nd
     return [_box(left, bottom, left + width, top) for left in lefts]
 
 
-# What fills a strip: x and y from 0 to 1.
+# These fill a strip, whose x and y go from 0 to 1.
 STRIP = Form([_box(0, 0, 1, 1)])
 LANE = Form([_box(0, 0, 1, 1)], _boxes(0.62, 0.7, 0.1, 0.03, 0.23, 0.43, 0.63, 0.83))
 FLAT_ROOF = Form([_box(0, 0, 1, 1)])
@@ -63,7 +63,7 @@ PALINGS = Form([_box(0, 0, 1, 0.85), *(_box(left, 0, left + 0.06, 1) for left in
 BUSH = Form([_crown(0.5, 1), _box(0.15, 0, 0.85, 0.5)])
 TREE = Form([_crown(0.65, 0.7), _box(0.4, 0, 0.6, 0.5)])
 
-# Things, in metres, looking to the right; shorter and thicker than real ones.
+# These are things, in metres. They look to the right, and are shorter and thicker than real ones.
 POLE = Form([_box(-0.16, 0, 0.16, 3.1), _box(-0.3, 0, 0.3, 0.25)])
 LAMPS = Form([_box(-0.45, 1.7, 0.45, 3.45)], [_disc(0, y, 0.23) for y in (2.02, 2.57, 3.12)])
 ROUND_SIGN = Form([_disc(0, 2.75, 0.75)], [_disc(0, 2.75, 0.48)])
