@@ -19,12 +19,12 @@ IN_ORDER_OF_USE = (prepare, synthetic, training, evaluation, sweep, report, pred
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs one command and returns its exit status; bad input is one line on standard error and status 2."""
+    """Runs one command and returns its exit status. Bad input gives one line on standard error and status 2."""
     try:
         options = _parser().parse_args(arguments)
         return options.run(options, arguments)
     except InputError as error:
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # before they part, all processes find the same
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # all processes find this error, so one of them says it
             say(error)
         return EXIT_BAD_INPUT
     except ModuleNotFoundError as error:

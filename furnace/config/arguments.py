@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from furnace.errors import EXIT_BAD_INPUT, InputError, say
@@ -11,18 +11,31 @@ EXPERIMENT_HELP = "a folder with config.py and network.py"
 
 
 class Parser(argparse.ArgumentParser):
-    """The program's and its commands' parser."""
+    """The parser of the program and of each of its commands."""
+
+    # Whether options may stand between files and settings. By itself, argparse takes those from one place only.
+    any_order = False
 
     def error(self, message: str) -> NoReturn:
-        """Says what is wrong with arguments as everything else is said."""
+        """Ends the program after one line that says what is wrong with the arguments, as for other bad input."""
         say(f"{message}; see {self.prog} --help")
         self.exit(EXIT_BAD_INPUT)
+
+    def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
+        """Parses as argparse does, and in any order where `any_order` is set."""
+        if not self.any_order:
+            return super().parse_known_args(args, namespace)
+        self.any_order = False  # because parse_known_intermixed_args calls this method again
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self.any_order = True
 
 
 def add_run_command(
     commands: argparse._SubParsersAction, name: str, run: Callable[[argparse.Namespace, Sequence[str]], int], help: str
 ) -> None:
-    """Adds a command that takes an experiment's folder and settings."""
+    """Adds a command that takes an experiment's folder and settings; `run` does it and returns the exit status."""
     command = commands.add_parser(
         name,
         help=help,
@@ -41,7 +54,10 @@ def add_run_command(
 
 
 class _ListSettings(argparse.Action):
+    """The option `--settings`, which lists every setting and ends the program."""
+
     def __init__(self, **options: Any) -> None:
+        # Without SUPPRESS the option's default would take the place of the positional argument `settings`.
         super().__init__(nargs=0, **{**options, "dest": argparse.SUPPRESS})
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
@@ -52,7 +68,7 @@ class _ListSettings(argparse.Action):
 
 
 def texts_of(pairs: Sequence[str]) -> Mapping[str, str]:
-    """Returns the texts of all settings that the environment gives, with `NAME=VALUE` arguments over them.
+    """Returns the texts of all settings that the environment or `NAME=VALUE` arguments give; the arguments win.
 
     Raises:
         InputError: an argument has another form, or names no setting.
@@ -69,7 +85,7 @@ def texts_of(pairs: Sequence[str]) -> Mapping[str, str]:
 
 
 def require_readable(option: str, setting: str, text: str) -> None:
-    """Raises InputError, in the option's name, if the setting that it stands for cannot be read from the text."""
+    """Raises InputError, which names the option, if `text` is no value of the setting that the option stands for."""
     from furnace.config.settings import FIELDS
 
     try:
@@ -79,14 +95,6 @@ def require_readable(option: str, setting: str, text: str) -> None:
 
 
 def take_any_order(command: argparse.ArgumentParser) -> None:
-    """Lets options stand between files and settings; argparse by itself takes those from one place only."""
-    plain = command.parse_known_args
-
-    def parse(arguments: Sequence[str] | None = None, namespace: argparse.Namespace | None = None) -> Any:
-        command.parse_known_args = plain  # which the next line calls
-        try:
-            return command.parse_known_intermixed_args(arguments, namespace)
-        finally:
-            command.parse_known_args = parse
-
-    command.parse_known_args = parse
+    """Lets options stand between files and settings."""
+    assert isinstance(command, Parser)  # argparse makes each command's parser from the class of the program's
+    command.any_order = True

@@ -1,4 +1,4 @@
-"""What training will need, looked at before a device is touched."""
+"""Checks of all that training will need, made before a device is touched."""
 
 from furnace.config.experiment import Experiment
 from furnace.config.settings import Settings
@@ -11,10 +11,11 @@ from furnace.semi.ensemble import STUDENTS, predictors_of
 
 
 def check_training(experiment: Experiment) -> None:
-    """Everything that training and the evaluation after it will need, before a device is touched.
+    """Checks everything that training and the evaluation after it will need.
 
     Raises:
-        InputError: epochs, weights, a list or a file is missing, or OUTPUT_PATH cannot be written.
+        InputError: epochs, weights, a list or a file is missing; lists overlap or are shorter than a batch; the
+            evaluation asks for predictors or epochs that there will not be; or OUTPUT_PATH cannot be written.
     """
     check_start(experiment)
     settings, labeled, unlabeled = experiment.settings, experiment.split("labeled"), experiment.split("unlabeled")
@@ -38,10 +39,10 @@ def check_training(experiment: Experiment) -> None:
 
 
 def check_start(experiment: Experiment) -> None:
-    """Looks at what takes a moment: epochs, weights, and that both lists are there.
+    """Checks what takes only a moment: that epochs, weights and both lists are there.
 
     Raises:
-        InputError: one of them is missing, or the weights are of another network.
+        InputError: one of them is missing, or the weights are those of another network.
     """
     settings = experiment.settings
     if settings.nepochs is None:
@@ -54,7 +55,7 @@ def check_start(experiment: Experiment) -> None:
 
 
 def _check_evaluation_afterwards(experiment: Experiment) -> None:
-    """What would be found out only after days of training; `eval_epochs=none` needs nothing of it."""
+    """Checks what evaluation would find out only after days of training; with `eval_epochs=none` there is none."""
     settings = experiment.settings
     if settings.eval_epochs == "none":
         return
@@ -64,8 +65,8 @@ def _check_evaluation_afterwards(experiment: Experiment) -> None:
                 raise InputError(
                     f"ensemble: {code} needs teachers, method {settings.method} has none; choose v0, v0_2, v2 or all"
                 )
-    kept = saved_epochs(settings)
     if isinstance(settings.eval_epochs, tuple):
+        kept = _kept_epochs(settings, experiment.epochs)
         lost = [epoch for epoch in settings.eval_epochs if epoch not in kept]
         if lost:
             raise InputError(
@@ -74,8 +75,7 @@ def _check_evaluation_afterwards(experiment: Experiment) -> None:
             )
 
 
-def saved_epochs(settings: Settings) -> list[int]:
-    """The epochs whose snapshots are there when training ends."""
-    every = range(1, settings.nepochs + 1)
-    saved = [epoch for epoch in every if epoch % settings.snapshot_iter == 0 or epoch == settings.nepochs]
+def _kept_epochs(settings: Settings, last: int) -> list[int]:
+    """Returns the epochs whose snapshots will be there when training ends with epoch `last`."""
+    saved = [epoch for epoch in range(1, last + 1) if epoch % settings.snapshot_iter == 0 or epoch == last]
     return saved if settings.keep_snapshots == "all" else saved[-max(2, settings.keep_snapshots) :]

@@ -1,8 +1,8 @@
-"""An experiment folder and the environment, read and checked into one description of a run.
+"""An experiment folder and the environment become one checked description of a run.
 
-`config.py` holds `config`, an EasyDict: `dataset` (a furnace.data.datasets.Dataset, or the name of a folder below DATA
-that declares itself), `epochs` (pairs of labeled_ratio and epochs) and defaults of furnace.config.settings.Settings.
-`network.py` holds `build_network(backbone, num_classes, width)`.
+The folder's `config.py` holds `config`, an EasyDict: `dataset` (a furnace.data.datasets.Dataset, or the name of a
+folder below DATA that declares itself), `epochs` (pairs of labeled_ratio and epochs) and defaults of
+furnace.config.settings.Settings. Its `network.py` holds `build_network(backbone, num_classes, width)`.
 """
 
 import dataclasses
@@ -14,19 +14,18 @@ from typing import Any
 
 from torch import nn
 
+from furnace.config.completion import CompleteSettings, absolute, complete
 from furnace.config.record import plain, read_record
 from furnace.config.settings import RESULT_FIELDS, Settings, read_settings
-from furnace.data.datasets import Dataset, Split
+from furnace.data.datasets import Dataset
 from furnace.data.declaration import FILE_NAME as DECLARATION
 from furnace.data.declaration import read_declaration
+from furnace.data.entries import Split
 from furnace.data.file_list import FileList
 from furnace.errors import InputError
-from furnace.network.pretrained import TORCHVISION, network_of
 from furnace.semi.cross_supervision import METHODS, Method
 
-DEFAULT_BACKBONE = "resnet50_v1c"
 NETWORK_FIELDS = ("backbone", "width", "image_size")  # an evaluation takes these from its run
-METHOD_SUFFIX = {"supervised": "SUP", "org": "CPS", "ema": "EMA"}
 
 
 @dataclass(frozen=True)
@@ -35,32 +34,42 @@ class Experiment:
 
     folder: Path
     dataset: Dataset
-    settings: Settings
+    settings: CompleteSettings
     method: Method
     build_network: Callable[[str, int, float], nn.Module]
     explicit: frozenset[str]  # the settings that the environment gave
     _splits: dict[str, Split] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
+    def epochs(self) -> int:
+        """How many epochs a run trains; furnace.config.checks makes sure that the number is known."""
+        assert self.settings.nepochs is not None
+        return self.settings.nepochs
+
+    @property
     def scores_meanwhile(self) -> bool:
         """Whether training scores its networks before it is over."""
-        return 0 < self.settings.validate_epochs <= self.settings.nepochs
+        return 0 < self.settings.validate_epochs <= self.epochs
 
     @property
     def needs_validation_images(self) -> bool:
-        """Whether training, or the evaluation after it, does."""
+        """Whether training, or the evaluation after it, needs the images of the `val` list."""
         return self.settings.eval_epochs != "none" or self.scores_meanwhile
 
     @property
     def log_table(self) -> Path:
+        """The table of scores, which all runs of this folder share."""
         return self.folder / "log_df.csv"
 
     def network(self) -> nn.Module:
-        """A new network with random weights."""
+        """Returns a new network with random weights."""
         return self.build_network(self.settings.backbone, self.dataset.num_classes, self.settings.width)
 
     def split(self, which: str) -> Split:
-        """The `labeled`, `unlabeled` or `val` list, its files resolved; opened once, so what was checked is used."""
+        """Returns the `labeled`, `unlabeled` or `val` list with the files that it names.
+
+        Each list is opened only once, so that a run uses what was checked, even if the list is changed meanwhile.
+        """
         if which not in self._splits:
             pattern = getattr(self.dataset, f"{which}_list")
             files = FileList(self.settings.lists_path / pattern.format(ratio=self.settings.labeled_ratio))
@@ -69,12 +78,16 @@ class Experiment:
         return self._splits[which]
 
     def result_settings(self) -> dict[str, Any]:
-        """The settings that decide the result, as plain values: a run can only go on with the same."""
+        """Returns the settings that decide the result, as JSON can hold them; a run can only go on with the same."""
         return {name: plain(getattr(self.settings, name)) for name in RESULT_FIELDS}
 
 
 def read_experiment(folder: str | Path, texts: Mapping[str, str]) -> Experiment:
-    """Reads `folder`, lets `texts` (the environment, `NAME=value` arguments) decide, checks every value.
+    """Reads an experiment's `folder` and checks every value.
+
+    Args:
+        folder: holds config.py and network.py.
+        texts: settings from the environment and from `NAME=VALUE` arguments, which win over those of config.py.
 
     Raises:
         InputError: the folder is no experiment, a setting is bad, or a folder or weight file is missing.
@@ -94,7 +107,7 @@ def read_experiment(folder: str | Path, texts: Mapping[str, str]) -> Experiment:
     settings = read_settings(config, texts)
     dataset_path = _dataset_path(named, settings, folder)
     dataset = _dataset(named, dataset_path)
-    settings = _complete(settings, dataset_path, epochs, folder)
+    settings = complete(settings, dataset_path, epochs, folder)
     method = METHODS[settings.method]
     method = Method(settings.labellers or method.labellers, settings.view or method.view)
     build_network = _load(folder / "network.py", "build_network")
@@ -103,7 +116,7 @@ def read_experiment(folder: str | Path, texts: Mapping[str, str]) -> Experiment:
 
 
 def for_evaluation(experiment: Experiment) -> Experiment:
-    """The experiment with the network its run was trained with, where the environment names no other."""
+    """Returns the experiment with the network that its run was trained with, unless the environment names another."""
     settings = experiment.settings
     trained = read_record(settings.OUTPUT_PATH).get("settings", {})
     known = {name: trained[name] for name in NETWORK_FIELDS if name in trained and name not in experiment.explicit}
@@ -112,7 +125,7 @@ def for_evaluation(experiment: Experiment) -> Experiment:
 
 def _dataset_path(named: Dataset | str, settings: Settings, folder: Path) -> Path:
     below, name = (named, named) if isinstance(named, str) else (named.folder, named.name)
-    path = _absolute(folder, settings.dataset_path or settings.volna / "DATA" / below)
+    path = absolute(folder, settings.dataset_path or settings.volna / "DATA" / below)
     if not path.is_dir():
         raise InputError(
             f"dataset_path not found: {path}: expected the {name} data set; link it there or set dataset_path"
@@ -121,7 +134,7 @@ def _dataset_path(named: Dataset | str, settings: Settings, folder: Path) -> Pat
 
 
 def _dataset(named: Dataset | str, path: Path) -> Dataset:
-    """The experiment's data set; one that is given by name alone declares itself."""
+    """Returns the experiment's data set. One that config.py gives by name alone is read from its own declaration."""
     if isinstance(named, str):
         return read_declaration(path)
     if (path / DECLARATION).is_file() and (found := read_declaration(path)).classes != named.classes:
@@ -132,50 +145,12 @@ def _dataset(named: Dataset | str, path: Path) -> Dataset:
     return named
 
 
-def _complete(settings: Settings, dataset_path: Path, epochs: Mapping[int, int], folder: Path) -> Settings:
-    """Fills what depends on other settings and makes paths absolute."""
-    pretrained = settings.pretrained_model.replace("{volna}", str(settings.volna))
-    if pretrained != "none" and not pretrained.startswith(TORCHVISION):
-        pretrained = str(_absolute(folder, Path(pretrained)))
-    held_backbone, held_width = network_of(pretrained)
-    backbone = settings.backbone or held_backbone or DEFAULT_BACKBONE
-    output = str(settings.OUTPUT_PATH)
-    for name, value in {
-        "{labeled_ratio}": settings.labeled_ratio,
-        "{batch_size}": settings.batch_size,
-        "{backbone}": _short(backbone),
-        "{method}": METHOD_SUFFIX[settings.method],
-    }.items():
-        output = output.replace(name, str(value))
-    lists_path = _absolute(folder, settings.lists_path) if settings.lists_path else dataset_path
-    return dataclasses.replace(
-        settings,
-        volna=_absolute(folder, settings.volna),
-        OUTPUT_PATH=_absolute(folder, Path(output)),
-        snapshot_dir=_absolute(folder, settings.snapshot_dir or Path(output)),
-        dataset_path=dataset_path,
-        lists_path=lists_path,
-        pretrained_model=pretrained,
-        backbone=backbone,
-        width=settings.width or held_width,
-        nepochs=settings.nepochs or epochs.get(settings.labeled_ratio),
-    )
-
-
-def _short(backbone: str) -> str:
-    """`res50` for resnet50_v1c as published, `res50_7x7` for the stem of torchvision's."""
-    return backbone.replace("net", "").replace("_v1c", "") + ("" if "_v1c" in backbone else "_7x7")
-
-
-def _absolute(folder: Path, path: Path) -> Path:
-    return (folder / path).resolve()
-
-
 def _load(path: Path, name: str) -> Any:
-    """The object `name` that a Python file defines."""
+    """Returns the object `name` that a Python file defines."""
     if not path.is_file():
         raise InputError(f"no experiment: {path} is missing; expected config.py and network.py side by side")
     spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
+    assert spec is not None and spec.loader is not None  # because the file's name ends in .py
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -1,14 +1,16 @@
-"""Readers of single settings: text to a value, or a ValueError that says what was expected."""
+"""Readers of single settings. Each turns text into a value, or raises a ValueError that says what was expected."""
 
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 Reader = Callable[[str], Any]
+Epochs = Literal["last", "all", "none"] | tuple[int, ...]
 
 
 def folder(value: str) -> Path:
+    """Reads a folder's path; `~` and `~name` stand for a user's home."""
     try:
         return Path(value).expanduser()
     except RuntimeError:  # ~somebody
@@ -16,10 +18,13 @@ def folder(value: str) -> Path:
 
 
 def file_or_word(value: str) -> str:
+    """Reads a file's path, in which `~` stands for a user's home, or a word such as `none`."""
     return str(folder(value)) if value.startswith("~") else value
 
 
 def choice(*options: str) -> Reader:
+    """Returns a reader that accepts one of these words."""
+
     def read(value: str) -> str:
         if value not in options:
             raise ValueError(f"one of {', '.join(options)}")
@@ -29,6 +34,8 @@ def choice(*options: str) -> Reader:
 
 
 def integer(low: int, high: int | None = None) -> Reader:
+    """Returns a reader of whole numbers from `low` to `high`, both included."""
+
     def read(value: str) -> int:
         expected = f"a whole number of at least {low}" + ("" if high is None else f" and at most {high}")
         try:
@@ -43,6 +50,8 @@ def integer(low: int, high: int | None = None) -> Reader:
 
 
 def number(low: float, high: float = math.inf, low_allowed: bool = True) -> Reader:
+    """Returns a reader of finite numbers from `low` to `high`; `low` itself counts only if `low_allowed`."""
+
     def read(value: str) -> float:
         limit = f"a number of {'at least' if low_allowed else 'more than'} {low:g}"
         expected = limit if high == math.inf else f"{limit} and at most {high:g}"
@@ -58,6 +67,7 @@ def number(low: float, high: float = math.inf, low_allowed: bool = True) -> Read
 
 
 def switch(value: str) -> bool:
+    """Reads 0 or 1; the words true, yes, on, false, no and off are understood, too."""
     words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
     if value.lower() not in words:
         raise ValueError("0 or 1")
@@ -65,7 +75,7 @@ def switch(value: str) -> bool:
 
 
 def word_or(word: str, read: Reader) -> Reader:
-    """`word`, which stays as it is, or what `read` accepts."""
+    """Returns a reader that leaves `word` as it is and gives every other text to `read`."""
 
     def read_either(value: str) -> Any:
         if value == word:
@@ -78,11 +88,19 @@ def word_or(word: str, read: Reader) -> Reader:
     return read_either
 
 
+def none_or(read: Reader) -> Reader:
+    """Returns a reader that turns `none` into None and gives every other text to `read`."""
+    read_either = word_or("none", read)
+    return lambda value: None if value == "none" else read_either(value)
+
+
 def several(read: Reader) -> Reader:
+    """Returns a reader of values that are separated by commas, each of which `read` accepts; it makes a tuple."""
     return lambda value: tuple(read(part.strip()) for part in value.split(","))
 
 
 def fractions(value: str) -> tuple[float, float]:
+    """Reads `a,b`: two fractions from 0 to 1, of which the second is not the smaller one."""
     expected = "two numbers a,b with 0 <= a <= b <= 1"
     try:
         start, end = (float(part) for part in value.split(","))
@@ -93,10 +111,11 @@ def fractions(value: str) -> tuple[float, float]:
     return start, end
 
 
-def epochs(value: str) -> str | tuple[int, ...]:
-    """`last`, `all`, `none`, or epochs: `30,34` and `20-34` (both ends included), also mixed."""
-    if value in ("last", "all", "none"):
-        return value
+def epochs(value: str) -> Epochs:
+    """Reads `last`, `all`, `none`, or epochs such as `30,34` and `20-34` (both ends included), also mixed."""
+    match value:
+        case "last" | "all" | "none":
+            return value
     found: list[int] = []
     for part in value.split(","):
         first, dash, last = part.partition("-")

@@ -1,62 +1,62 @@
-"""What is written down about a run in its `config.json`: settings, software, data, every start."""
+"""What a run writes down about itself in its `config.json`: settings, software, data and every start."""
 
 import json
 import subprocess
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from furnace.config.settings import Settings
+import cv2
+import numpy as np
+import torch
+
+from furnace import __version__
+from furnace.config.settings import FIELDS, Settings
 from furnace.engine.files import json_text, write_text
 from furnace.errors import InputError
 
 
 def plain(value: Any) -> Any:
-    """A setting as JSON holds it."""
+    """Returns a setting's value as JSON can hold it: a path as text, a tuple as a list."""
     if isinstance(value, Path):
         return str(value)
     return list(value) if isinstance(value, tuple) else value
 
 
 def settings_record(settings: Settings) -> dict[str, Any]:
-    """Every setting by name."""
-    return {entry.name: plain(getattr(settings, entry.name)) for entry in fields(Settings)}
+    """Returns every setting by its name, as JSON can hold it."""
+    return {name: plain(getattr(settings, name)) for name in FIELDS}
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Which of the settings `now` are not what they were, in words; empty if all are."""
+    """Returns in words which of the settings `now` were different `before`; the text is empty if none was."""
     return "; ".join(
         f"{name} was {before.get(name)}, is {value}" for name, value in now.items() if before.get(name) != value
     )
 
 
 def software_record() -> dict[str, Any]:
-    """Versions, and the commit of this library's checkout."""
-    import cv2
-    import numpy
-    import torch
-
-    from furnace import __version__
-
-    versions = {
-        "furnace": __version__,
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "opencv": cv2.__version__,
-    }
+    """Returns the versions of this library and of those it computes with, and the commit of its checkout."""
+    versions = {"furnace": __version__, "torch": torch.__version__, "numpy": np.__version__, "opencv": cv2.__version__}
     return {"versions": versions, "git_commit": _git_commit()}
 
 
 def write_record(output: Path, start: dict[str, Any], goes_on: bool) -> None:
-    """Writes `start` to config.json; where a run goes on, its beginning stays on top and `resumed` lists the others."""
+    """Writes the record of one `start` of a run to config.json.
+
+    Where a run goes on, the record of its first start stays on top, and `resumed` lists the later starts.
+    """
     before = read_record(output) if goes_on else {}
     record = {**before, "resumed": [*before.get("resumed", []), start]} if before else start
     write_text(output / "config.json", json_text(record))
 
 
 def read_record(output: Path) -> dict[str, Any]:
-    """The config.json of a run, empty if there is none (published snapshots have none)."""
+    """Returns the config.json of a run, or an empty dict if there is none (published snapshots have none).
+
+    Raises:
+        InputError: the file cannot be read, or is no such record.
+    """
     try:
         record = json.loads((output / "config.json").read_text(encoding="utf-8"))
         if not isinstance(record, dict) or not isinstance(record.get("settings", {}), dict):
@@ -69,7 +69,7 @@ def read_record(output: Path) -> dict[str, Any]:
 
 
 def _git_commit() -> str | None:
-    """With `-dirty` behind it where files differ; None outside a checkout."""
+    """Returns the checkout's commit, with `-dirty` behind it if files differ from it; None outside a checkout."""
     try:
         result = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],

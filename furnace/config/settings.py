@@ -1,6 +1,6 @@
 """Every setting of a run: name, type, default, meaning, and how its text is read.
 
-An experiment's `config.py` changes defaults, the environment changes them again. `python -m furnace train --settings`
+An experiment's `config.py` replaces defaults, and the environment replaces both. `python -m furnace train --settings`
 prints this table.
 """
 
@@ -8,9 +8,10 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from furnace.config.readers import (
+    Epochs,
     Reader,
     choice,
     epochs,
@@ -18,6 +19,7 @@ from furnace.config.readers import (
     folder,
     fractions,
     integer,
+    none_or,
     number,
     several,
     switch,
@@ -35,7 +37,11 @@ def _setting(default: Any, read: Reader, meaning: str, changes_result: bool = Fa
 
 @dataclass(frozen=True)
 class Settings:
-    """What the environment decides. Paths are absolute or relative to the experiment folder."""
+    """All settings as defaults, `config.py` and the environment give them.
+
+    Paths are absolute or relative to the experiment folder. Where None is the default, the value follows from other
+    settings (furnace.config.completion); only an `ohem_threshold` of None has a meaning of its own: no OHEM.
+    """
 
     # Where things lie.
     volna: Path = _setting(Path("../../"), folder, "repository root: data is found under volna/DATA")
@@ -81,7 +87,7 @@ class Settings:
         True,
     )
     ohem_threshold: float | None = _setting(
-        None, word_or("none", number(0, 1)), "OHEM in the supervised loss: probability", True
+        None, none_or(number(0, 1)), "OHEM in the supervised loss: probability", True
     )
     ohem_min_kept: int = _setting(50000, integer(0), "OHEM: pixels kept at least, for each image of a process", True)
     seed: int = _setting(0, integer(0, 2**63 - 1), "start weights, order and augmentation follow from it", True)
@@ -92,10 +98,12 @@ class Settings:
     compile: bool = _setting(False, switch, "torch.compile the networks", True)
     channels_last: bool = _setting(True, switch, "memory layout of the convolutions", True)
     # How it runs.
-    NGPUS: int | str = _setting(
+    NGPUS: int | Literal["all"] = _setting(
         "all", word_or("all", integer(0)), "processes on this machine; 0: one process on the CPU"
     )
-    num_workers: int | str = _setting("auto", word_or("auto", integer(0)), "data-loading workers per process")
+    num_workers: int | Literal["auto"] = _setting(
+        "auto", word_or("auto", integer(0)), "data-loading workers per process"
+    )
     skip_nonfinite: int = _setting(
         0, integer(0), "steps left out because loss or gradient is not finite; one more ends the run"
     )
@@ -107,20 +115,20 @@ class Settings:
     )
     snapshot_iter: int = _setting(1, integer(1), "epochs between snapshots")
     snapshot_minutes: float = _setting(30.0, number(0), "minutes between saves within an epoch, to go on from; 0: none")
-    keep_snapshots: int | str = _setting(
+    keep_snapshots: int | Literal["all"] = _setting(
         3, word_or("all", integer(1)), "how many epochs' snapshots stay (two at least, to fall back on)"
     )
     # What is seen of it meanwhile.
     picture_iter: int = _setting(500, integer(0), "iterations between pictures in TensorBoard; 0: none")
     validate_epochs: int = _setting(0, integer(0), "epochs between validations of all predictors; 0: none")
-    validate_images: int | str = _setting(
+    validate_images: int | Literal["all"] = _setting(
         "all", word_or("all", integer(1)), "how many images such a validation takes, evenly from the list"
     )
     # How it is evaluated.
     ensemble: tuple[str, ...] = _setting(
         ("all",), several(choice("all", *PREDICTORS)), "predictors, with commas; all: the seven"
     )
-    eval_epochs: str | tuple[int, ...] = _setting("last", epochs, "snapshots evaluated: last, all, none, 20-34, 30,34")
+    eval_epochs: Epochs = _setting("last", epochs, "snapshots evaluated: last, all, none, 20-34, 30,34")
     eval_scales: tuple[float, ...] = _setting((1.0,), several(number(0.05, 16)), "scales summed")
     eval_flip: bool = _setting(False, switch, "adds mirrored windows")
     save_predictions: str = _setting(
@@ -134,10 +142,12 @@ RESULT_FIELDS = tuple(name for name, entry in FIELDS.items() if entry.metadata["
 
 
 def read_settings(defaults: Mapping[str, Any], texts: Mapping[str, str]) -> Settings:
-    """Settings from an experiment's defaults and from texts (the environment), which win; empty texts are not set.
+    """Reads settings from an experiment's defaults and from texts (the environment), which win over them.
+
+    An empty text counts as not set.
 
     Raises:
-        InputError: a default of an unknown name, or a value that cannot be read.
+        InputError: a default has an unknown name, or a value cannot be read.
     """
     unknown = [name for name in defaults if name not in FIELDS]
     if unknown:
@@ -146,13 +156,11 @@ def read_settings(defaults: Mapping[str, Any], texts: Mapping[str, str]) -> Sett
     for name, value in texts.items():
         if name in FIELDS and value != "":
             values[name] = _read(name, value)
-    if values.get("ohem_threshold") == "none":
-        values["ohem_threshold"] = None
     return Settings(**values)
 
 
 def _from_config(name: str, value: Any) -> Any:
-    """A value of config.py goes through the same reader as text, so that both are checked alike."""
+    """Reads a value of config.py by the same reader as text, so that both are checked alike."""
     if value is None:
         return None
     if isinstance(value, list | tuple):
@@ -170,7 +178,7 @@ def _read(name: str, value: str) -> Any:
 
 
 def help_table() -> str:
-    """Every setting with its default and meaning, for `--help`."""
+    """Returns every setting with its default and meaning, one a line, for `--settings`."""
     lines = []
     for name, entry in FIELDS.items():
         default = ",".join(map(str, entry.default)) if isinstance(entry.default, tuple) else entry.default

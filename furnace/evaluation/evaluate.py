@@ -1,9 +1,10 @@
-"""`python -m furnace eval`: scores snapshots with any of the seven predictors in one pass over the images."""
+"""`python -m furnace eval` scores snapshots with any of the seven predictors in one pass over the images."""
 
 from pathlib import Path
 
 from furnace.config.experiment import Experiment
-from furnace.data.datasets import Split
+from furnace.config.readers import Epochs
+from furnace.data.entries import Split
 from furnace.engine.backend import prepare_backends
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.distributed import World
@@ -13,7 +14,7 @@ from furnace.evaluation.gallery import Gallery
 from furnace.evaluation.log_table import read_table
 from furnace.evaluation.pictures import EvaluationPictures
 from furnace.evaluation.scores import log_path, report
-from furnace.evaluation.validation import Look, count_confusions, evaluation_networks
+from furnace.evaluation.validation import count_confusions, evaluation_networks
 from furnace.semi.ensemble import NETWORKS, PREDICTORS, STUDENTS, predictors_of
 
 
@@ -21,7 +22,8 @@ def evaluate(experiment: Experiment, world: World) -> None:
     """Evaluates every snapshot that `eval_epochs` asks for; rows go to log_df.csv, labels and pictures to OUTPUT_PATH.
 
     Raises:
-        InputError: a snapshot or a network that a predictor needs is missing, or does not fit.
+        InputError: a snapshot, or a network that a predictor needs, is missing or does not fit; or an image, a label or
+            log_df.csv cannot be read; or a folder cannot be written.
     """
     settings = experiment.settings
     prepare_backends(settings.deterministic, settings.precision)
@@ -39,26 +41,19 @@ def evaluate(experiment: Experiment, world: World) -> None:
         saved = saved_predictor(settings.save_predictions, predictors)
         networks = evaluation_networks(experiment, world.device, snapshots, epoch, predictors)
         with EvaluationPictures(settings.OUTPUT_PATH, split, predictors, saved, short_names) as pictures:
-            look = all_of(pictures.add, Gallery(settings.OUTPUT_PATH, epoch, split, predictors).add)
-            confusions = count_confusions(experiment, world, split, networks, predictors, look, title=f"epoch {epoch}")
+            looks = (pictures.add, Gallery(settings.OUTPUT_PATH, epoch, split, predictors).add)
+            confusions = count_confusions(experiment, world, split, networks, predictors, looks, title=f"epoch {epoch}")
             if world.is_main:
                 pictures.write_panel()
         if world.is_main:
             report(experiment, snapshots.students_file(epoch), epoch, confusions, log_file)
 
 
-def all_of(*looks: Look) -> Look:
-    """One that lets all of them see an image."""
-
-    def look(*seen) -> None:
-        for each in looks:
-            each(*seen)
-
-    return look
-
-
 def check_evaluation(experiment: Experiment, split: Split) -> None:
-    """Before the first image is scored: the images are there, and the scores will find a place."""
+    """Raises InputError if images or labels are missing, or if scores could not be written.
+
+    It is called before the first image is scored, so that no work is lost.
+    """
     split.check_files(with_labels=True)
     require_writable(experiment.settings.OUTPUT_PATH)
     require_writable(experiment.folder)
@@ -67,13 +62,13 @@ def check_evaluation(experiment: Experiment, split: Split) -> None:
 
 
 def stems_are_unique(split: Split) -> bool:
-    """Whether a prediction can be named as its image without its folders."""
+    """Whether predictions can be named as their images alone, without the images' folders."""
     count = len(split.files)
     return len({split.image_path(number).stem for number in range(count)}) == count
 
 
-def chosen_epochs(snapshots: Snapshots, wanted: str | tuple[int, ...]) -> list[int]:
-    """The epochs to evaluate; InputError if one has no snapshot."""
+def chosen_epochs(snapshots: Snapshots, wanted: Epochs) -> list[int]:
+    """Returns the epochs to evaluate; raises InputError if one has no snapshot."""
     there = snapshots.epochs()
     if wanted == "none":
         return []
@@ -96,7 +91,7 @@ def chosen_epochs(snapshots: Snapshots, wanted: str | tuple[int, ...]) -> list[i
 
 
 def chosen_predictors(wanted: tuple[str, ...], has_teachers: bool, folder: Path) -> tuple[str, ...]:
-    """The predictors to score; InputError if one was named that needs teachers where there are none."""
+    """Returns the predictors to score; raises InputError if one needs teachers and the run in `folder` has none."""
     possible = predictors_of(NETWORKS if has_teachers else STUDENTS)
     if "all" in wanted:
         return possible
@@ -110,7 +105,11 @@ def chosen_predictors(wanted: tuple[str, ...], has_teachers: bool, folder: Path)
 
 
 def saved_predictor(wanted: str, predictors: tuple[str, ...]) -> str | None:
-    """The predictor whose labels are written: the one asked for; by itself v3, else v2, else the first."""
+    """Returns the predictor whose labels are written, None if none are; `auto` takes v3, else v2, else the first.
+
+    Raises:
+        InputError: the one asked for is not among the predictors that are evaluated.
+    """
     if wanted == "none":
         return None
     if wanted == "auto":

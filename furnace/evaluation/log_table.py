@@ -1,6 +1,7 @@
 """`log_df.csv`: one row per evaluated snapshot and predictor, over all runs of an experiment folder."""
 
 import fcntl
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,29 +14,34 @@ from furnace.errors import InputError
 from furnace.evaluation.metrics import Scores
 
 PUBLISHED_COLUMNS = ("log_file", "folder", "model_file", "mean_IU", "mean_IU_no_back", "mean_pixel_ACC", "Ensemble")
+CLASS_IOU = "IoU_"  # with a class's name behind it, this names a column
 RUN_COLUMNS = ("epoch", "method", "labeled_ratio", "backbone", "scales", "flip", "seed", "evaluated_at")
-# One row for each combination.
+# The table has one row for each combination of these.
 IDENTITY = ("folder", "model_file", "Ensemble", "scales", "flip", "method", "labeled_ratio", "backbone", "seed")
 
 
 def scales_text(scales: Sequence[float]) -> str:
-    """The column `scales`."""
+    """Returns what stands in the column `scales`."""
     return " ".join(f"{scale:g}" for scale in scales)
 
 
 def score_columns(scores: Scores, classes: Sequence[str]) -> dict[str, str]:
-    """The scores in percent as they stand in the table; a class that never occurred stays empty."""
+    """Returns the scores in percent, by column of the table; a class that never occurred stays empty."""
     means = {
         "mean_IU": scores.mean_iou,
         "mean_IU_no_back": scores.mean_iou_no_background,
         "mean_pixel_ACC": scores.pixel_accuracy,
     }
-    by_class = {f"IoU_{name}": iou for name, iou in zip(classes, scores.iou, strict=True)}
-    return {name: "" if value != value else f"{100 * value:.3f}" for name, value in (means | by_class).items()}
+    by_class = {f"{CLASS_IOU}{name}": iou for name, iou in zip(classes, scores.iou, strict=True)}
+    return {name: "" if math.isnan(value) else f"{100 * value:.3f}" for name, value in (means | by_class).items()}
 
 
 def append_rows(path: Path, rows: Sequence[dict[str, str]]) -> None:
-    """Adds rows to the table; a row of the same IDENTITY is replaced. Safe for several processes at once."""
+    """Adds rows to the table and takes out old ones of the same IDENTITY. Several processes may do so at once.
+
+    Raises:
+        InputError: what stands at `path` is no table, or cannot be read or written.
+    """
     with _locked(path):
         new = pd.DataFrame(rows, dtype=str)
         if path.is_file():
@@ -48,10 +54,14 @@ def append_rows(path: Path, rows: Sequence[dict[str, str]]) -> None:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """The table as text, so that what is not touched stays as it was.
+    """Reads the table with all cells as text, so that cells which nobody changes are written back as they were.
 
-    Understood is what spreadsheet programs make of it, too: a byte order mark, CRLF, other columns in another order,
-    semicolons or tabs with decimal commas, empty rows and columns. A published table's percent signs go.
+    It understands also what spreadsheet programs make of the table: a byte order mark, CRLF, other columns in another
+    order, semicolons or tabs with decimal commas, empty rows and columns. The percent signs of a published table are
+    removed.
+
+    Raises:
+        InputError: the file is no such table, or cannot be read.
     """
     try:
         with open(path, encoding="utf-8-sig") as file:
@@ -76,9 +86,9 @@ def read_table(path: Path) -> pd.DataFrame:
             f"{path} lacks the column {missing[0]}; expected {', '.join(PUBLISHED_COLUMNS)}; mend it or move it away"
         )
     filler = [column for column in table.columns if column.startswith("Unnamed: ") and table[column].eq("").all()]
-    table = table.drop(columns=filler)[table.ne("").any(axis=1)]
+    table = table.drop(columns=filler)[(table != "").any(axis=1)]
     for column in table.columns:
-        if column.startswith(("mean_", "IoU_")):
+        if column.startswith(("mean_", CLASS_IOU)):
             numbers = table[column].str.removesuffix("%")
             table[column] = numbers if separator == "," else numbers.str.replace(",", ".")
     for column in RUN_COLUMNS:
@@ -89,7 +99,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Holds an advisory lock beside `path`."""
+    """Holds an advisory lock on a file beside `path`."""
     try:
         lock = open(path.with_name(f".{path.name}.lock"), "w")
     except OSError as error:

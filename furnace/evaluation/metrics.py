@@ -8,15 +8,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-MEAN_IOU = "mIoU_"  # before a predictor's code: a column of metrics.csv, in percent
+MEAN_IOU = "mIoU_"  # with a predictor's code behind it, this names a column of metrics.csv, in percent
 
 
 def confusion_matrices(predictions: Tensor, label: Tensor, num_classes: int) -> Tensor:
-    """Counts pixels by label (row) and prediction (column), for P predictions of one label: (P, N, N) int64.
+    """Counts pixels by label (row) and prediction (column), for each of P predictions of one label.
 
-    `predictions` (P, ...) and `label` (...) hold whole numbers that fit into 8 bits; labels of N to 255 are left out.
+    Args:
+        predictions: (P, ...), whole numbers of any dtype, from 0 to N-1.
+        label: (...), whole numbers of any dtype, from 0 to 255; pixels with labels of N to 255 are left out.
+        num_classes: N, at most 255.
+
+    Returns:
+        (P, N, N) int64.
     """
-    # A pixel's cell is label * N + prediction; one row more takes what is left out.
+    # A pixel's cell is label * N + prediction. Pixels that are left out are counted in one more row, which is cut off.
     row = label.to(torch.uint8).clamp(max=num_classes).to(torch.int32 if label.is_cuda else torch.int16) * num_classes
     cells = num_classes * (num_classes + 1)
     counts = torch.stack([_histogram(row + prediction.to(torch.uint8), cells) for prediction in predictions])
@@ -24,15 +30,19 @@ def confusion_matrices(predictions: Tensor, label: Tensor, num_classes: int) -> 
 
 
 def confusion_matrix(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor:
-    """The same for one prediction: (N, N) int64."""
+    """Counts pixels by label (row) and prediction (column), for one prediction (...): (N, N) int64."""
     return confusion_matrices(prediction[None], label, num_classes)[0]
 
 
 def _histogram(values: Tensor, bins: int) -> Tensor:
-    """How often each number below `bins` occurs: (bins,) int64. On a CPU values are 16 bits, taken as unsigned."""
+    """Counts how often each number below `bins` occurs: (bins,) int64.
+
+    On a CPU `values` are int16 whose bits are read as unsigned, because 255 classes make more cells than int16 counts.
+    """
     if values.is_cuda:
         return torch.bincount(values.flatten(), minlength=bins)
-    # OpenCV takes half of bincount's time, given one long row. It counts in fp32: exact up to 2^24.
+    # OpenCV takes half of bincount's time if the values form one long row. It counts in fp32, which is exact up to
+    # 2^24, so that a longer row is counted in parts.
     row = values.reshape(1, -1).numpy().view(np.uint16)
     parts = (row[:, start : start + 2**24] for start in range(0, row.size, 2**24))
     counts = [cv2.calcHist([part], [0], None, [bins], [0, bins]) for part in parts]
@@ -41,16 +51,22 @@ def _histogram(values: Tensor, bins: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Scores:
-    """Fractions from 0 to 1. A class in neither labels nor predictions is NaN and left out of the means."""
+    """Scores of one predictor, as fractions from 0 to 1.
+
+    A class that occurs neither in labels nor in predictions has an IoU of NaN and is left out of the means.
+    """
 
     iou: np.ndarray  # (N,) float64
     mean_iou: float
-    mean_iou_no_background: float  # over classes 1..N-1, also where class 0 is no background (as published)
+    mean_iou_no_background: float  # over classes 1..N-1, as published, even where class 0 is no background
     pixel_accuracy: float  # over all pixels; published under the name mean_pixel_ACC
 
     @classmethod
     def from_confusion(cls, confusion: np.ndarray) -> "Scores":
-        """IoU = intersection / (labelled + predicted - intersection). `confusion` is (N, N), rows are labels."""
+        """Reads the scores from a confusion matrix (N, N) whose rows are labels.
+
+        IoU = intersection / (labelled + predicted - intersection), each counted in pixels.
+        """
         confusion = np.asarray(confusion, dtype=np.float64)
         correct = np.diag(confusion)
         union = confusion.sum(axis=0) + confusion.sum(axis=1) - correct
@@ -59,7 +75,7 @@ class Scores:
         return cls(iou, _nanmean(iou), _nanmean(iou[1:]), correct.sum() / total if total else float("nan"))
 
     def text(self, classes: Sequence[str]) -> str:
-        """One line per class and one with the means, in the published layout."""
+        """Returns one line per class and one with the means, in the published layout."""
         lines = [
             f"{f'{index} {name}':<8}\t{100 * iou:.3f}%"
             for index, (name, iou) in enumerate(zip(classes, self.iou, strict=True), 1)

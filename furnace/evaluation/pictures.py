@@ -1,4 +1,4 @@
-"""What an evaluation leaves to look at: the labels one predictor gave, as PNGs, and a panel of the first images."""
+"""Pictures that an evaluation leaves: the labels of one predictor as PNGs, and a panel of the first images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from furnace.data.datasets import Split
+from furnace.data.entries import Split
 from furnace.engine.background import Background
 from furnace.pictures import colourize, panel, write_png
 from furnace.semi.ensemble import NETWORKS, PREDICTORS
@@ -18,8 +18,8 @@ class EvaluationPictures(Background):
     """Writes pictures while the next image is scored.
 
     Args:
-        saved: the predictor whose labels are written, None for none.
-        short_names: they are named without the folders of their images.
+        saved: the predictor whose labels are written, or None if none are.
+        short_names: whether those files are named as their images alone, without the images' folders.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class EvaluationPictures(Background):
             self.panel_rows.append([image.numpy(), *labels])
 
     def write_panel(self) -> None:
-        """panel.png: the first images, their truth, each network and the largest ensemble."""
+        """Writes panel.png: the first images, their truth, each network's labels and those of the largest ensemble."""
         captions = ["image", "truth", *self.captions.values()]
         write_png(self.output / "panel.png", panel(self.panel_rows, captions))
 
     def _save(self, number: int, indices: np.ndarray) -> None:
-        """Index and colour PNGs, named as the image."""
+        """Writes labels (H, W) uint8 as an index PNG and as a colour PNG, both named as the image."""
         path = self.split.image_path(number)
         below = path.relative_to(self.split.root).with_suffix("").parts
         name = f"{path.stem if self.short_names else '_'.join(below)}.png"
@@ -56,7 +56,7 @@ class EvaluationPictures(Background):
 
 
 def panel_captions(predictors: Sequence[str]) -> dict[str, str]:
-    """Predictors of the panel and their captions: single networks first, the largest ensemble last."""
+    """Returns the predictors that pictures show, with captions: single networks first, the largest ensemble last."""
     singles = {PREDICTORS[code][0]: code for code in predictors if len(PREDICTORS[code]) == 1}
     shown = {singles[name]: name.replace("_", " ") for name in NETWORKS if name in singles}
     together = max(predictors, key=lambda code: len(PREDICTORS[code]))

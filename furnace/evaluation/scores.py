@@ -1,4 +1,4 @@
-"""Where an evaluation's scores go: the terminal, a text log as published, log_df.csv, and OUTPUT_PATH/scores."""
+"""An evaluation's scores go to the terminal, to a text log as published, to log_df.csv, and to OUTPUT_PATH/scores."""
 
 import json
 import time
@@ -15,7 +15,7 @@ from furnace.evaluation.metrics import Scores
 
 
 def log_path(settings: Settings) -> Path:
-    """One text log for all snapshots of this evaluation, named as published."""
+    """Returns the path of this evaluation's text log, named as published; all its snapshots share the log."""
     codes = "_".join(settings.ensemble).upper()
     return settings.OUTPUT_PATH / f"val_{time.strftime('%Y_%m_%d_%H_%M_%S')}_ensemble{codes}.log"
 
@@ -23,10 +23,14 @@ def log_path(settings: Settings) -> Path:
 def report(
     experiment: Experiment, model_file: Path, epoch: int, confusions: dict[str, np.ndarray], log_file: Path
 ) -> None:
-    """Prints the scores, adds them to the published log and to log_df.csv, and writes them into OUTPUT_PATH/scores."""
+    """Prints one snapshot's scores, adds them to the text log and to log_df.csv, and writes OUTPUT_PATH/scores.
+
+    Args:
+        confusions: a confusion matrix (N, N) for each predictor's code.
+    """
     settings, classes = experiment.settings, experiment.dataset.classes
     trained = read_record(settings.OUTPUT_PATH).get("settings", {})
-    sections, rows = [log_file.read_text()] if log_file.is_file() else [], []
+    sections, rows = [log_file.read_text(encoding="utf-8")] if log_file.is_file() else [], []
     print(f"epoch {epoch} of {settings.OUTPUT_PATH.name}: mean IoU in percent")
     for code, confusion in confusions.items():
         scores = Scores.from_confusion(confusion)
@@ -52,14 +56,15 @@ def report(
     write_text(log_file, "\n".join(sections))
     append_rows(experiment.log_table, rows)
     for row in rows:
-        write_score_file(experiment, row, confusions[row["Ensemble"]])
+        _write_score_file(experiment, row, confusions[row["Ensemble"]])
     print(f"added to {experiment.log_table}", flush=True)
 
 
-def write_score_file(experiment: Experiment, row: dict[str, str], confusion: np.ndarray) -> None:
-    """OUTPUT_PATH/scores/epoch32_v3.json: a row of log_df.csv, the confusion matrix (N, N), and what its classes are.
+def _write_score_file(experiment: Experiment, row: dict[str, str], confusion: np.ndarray) -> None:
+    """Writes OUTPUT_PATH/scores/epoch32_v3.json: a row of log_df.csv, its confusion matrix (N, N), and the classes.
 
-    A file for each snapshot, predictor, scales and flip, so that evaluations may run at once and replace their own.
+    There is a file for each snapshot, predictor, scales and flip, so that evaluations may run at the same time, and one
+    that is repeated replaces only its own files.
     """
     way = f"_scales{row['scales'].replace(' ', '-')}" if row["scales"] != "1" else ""
     name = f"epoch{row['epoch']}_{row['Ensemble']}{way}{'_flip' if row['flip'] == '1' else ''}.json"

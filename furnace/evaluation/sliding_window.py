@@ -1,10 +1,10 @@
-"""Sliding windows over whole images: one pass for any number of networks.
+"""Sliding windows over whole images, in one pass for any number of networks.
 
 H and W are an image's size, h and w those of a resized and padded view of it, S the side of a window, N the classes.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -28,18 +28,24 @@ class View(NamedTuple):
 class SlidingWindow:
     """Scores of whole images by several networks, each of which sees every window once.
 
-    As published: scores are logits, summed over windows, scales and mirrored views and never divided by the number of
-    visits; an image that fits into a window is padded with the mean colour, one that is too narrow on one side with
-    black. Unlike it, a mirrored view is scored by the same networks as the straight one.
+    As in the published code, scores are logits. They are summed over windows, scales and mirrored views, and never
+    divided by the number of windows that cover a pixel. An image that fits into a window is padded with the mean
+    colour, and one that is too small on one side only is padded with black. Unlike in the published code, a mirrored
+    view is scored by the same networks as the straight one.
 
     Args:
-        networks: by name; each maps (B, 3, S, S) normalised to logits (B, N, S, S), which it does not keep.
+        networks: by name. Each maps normalised windows (B, 3, S, S) to logits (B, N, S, S), which it does not keep, so
+            that they may be changed in place.
+        num_classes: N.
         crop_size: S.
         stride_rate: the step from window to window as a share of S.
-        scales: factors the image is resized by.
-        flip: adds the scores of mirrored windows.
-        window_batch: how many windows go through a network at once; on a CPU more than one only takes memory.
-        dtype: of the normalised pixels and of the sums.
+        scales: the factors that the image is resized by, one at least.
+        flip: whether the scores of mirrored windows are added.
+        mean: of each channel, subtracted from pixels between 0 and 1.
+        std: of each channel, which divides the difference.
+        window_batch: how many windows go through a network at once. By default this is GPU_BATCH on a GPU and 1 on a
+            CPU, where more windows take memory and save no time.
+        dtype: the type of the normalised pixels and of the sums.
     """
 
     def __init__(
@@ -70,47 +76,55 @@ class SlidingWindow:
 
     @torch.inference_mode()
     def scores(self, image: Tensor) -> dict[str, Tensor]:
-        """Maps an image (H, W, 3) uint8 RGB, on the CPU, to summed logits (N, H, W) by network name."""
+        """Maps an image (H, W, 3) uint8 RGB, on the CPU, to each network's summed logits (N, H, W), by its name."""
         views = [self._view(image, scale) for scale in self.scales]
         return {name: self._sum(network, views, image.shape[:2]) for name, network in self.networks.items()}
 
     def _sum(self, network: Network, views: Sequence[View], size: torch.Size) -> Tensor:
-        """One network's scores (N, H, W) over all views; those of one view are gone before the next one's come."""
-        total = None
-        for view in views:
-            scores = self._view_scores(network, view)
-            if scores.shape[2:] != size:
-                scores = F.interpolate(scores, size=size, mode="bilinear", align_corners=False)
-            total = scores if total is None else total.add_(scores)
+        """Sums one network's scores (N, H, W) over all views. Those of one view are freed before the next are made."""
+        first, *others = views
+        total = self._resized_scores(network, first, size)
+        for view in others:
+            total.add_(self._resized_scores(network, view, size))
         return total[0]
 
+    def _resized_scores(self, network: Network, view: View, size: torch.Size) -> Tensor:
+        """Returns one network's scores of a view at the image's size: (1, N, H, W)."""
+        scores = self._view_scores(network, view)
+        if scores.shape[2:] == size:
+            return scores
+        return F.interpolate(scores, size=size, mode="bilinear", align_corners=False)
+
     def _view_scores(self, network: Network, view: View) -> Tensor:
-        """(1, N, h, w) without the padding."""
+        """Returns one network's scores of a view, (1, N, h, w) with rows and columns of padding cut off."""
         crop, (height, width) = self.crop_size, view.pixels.shape[2:]
         rows, columns = view.inside
         if height == width == crop:
             return self._window_scores(network, view.pixels)[..., rows, columns]
-        # Channels last, as convolutions leave them: to add those to another layout takes five times as long.
+        # Convolutions leave their results channels last. Adding those to another layout takes five times as long.
         total = torch.empty(
             (1, self.num_classes, height, width),
             dtype=self.dtype,
             device=self.device,
             memory_format=torch.channels_last,
         ).zero_()
-        for corners in _chunks(list(self._corners(height, width)), self.window_batch):
-            windows = torch.cat([view.pixels[..., y : y + crop, x : x + crop] for y, x in corners])  # (B, 3, S, S)
-            for (y, x), scores in zip(corners, self._window_scores(network, windows), strict=True):
+        corners = [(y, x) for y in self._starts(height) for x in self._starts(width)]
+        for first in range(0, len(corners), self.window_batch):
+            batch = corners[first : first + self.window_batch]
+            windows = torch.cat([view.pixels[..., y : y + crop, x : x + crop] for y, x in batch])  # (B, 3, S, S)
+            for (y, x), scores in zip(batch, self._window_scores(network, windows), strict=True):
                 total[0, :, y : y + crop, x : x + crop] += scores
         return total[..., rows, columns]
 
     def _window_scores(self, network: Network, windows: Tensor) -> Tensor:
-        """(B, 3, S, S) to (B, N, S, S)."""
+        """Maps windows (B, 3, S, S) to scores (B, N, S, S), to which `flip` adds those of the mirrored windows."""
         scores = network(windows).to(self.dtype)
         if self.flip:
             scores += network(windows.flip(-1)).to(self.dtype).flip(-1)
         return scores
 
     def _view(self, image: Tensor, scale: float) -> View:
+        """Resizes an image (H, W, 3) uint8, normalises it, and pads it to at least the size of a window."""
         if scale != 1:
             image = torch.from_numpy(cv2.resize(image.numpy(), None, fx=scale, fy=scale))
         height, width = image.shape[:2]
@@ -121,29 +135,19 @@ class SlidingWindow:
         if max(height, width) > self.crop_size:  # a side that is too short is filled with black
             pixels = self._normalize(F.pad(pixels, border) if any(border) else pixels)
         else:
-            pixels = F.pad(self._normalize(pixels), border)  # 0 is the mean colour
+            pixels = F.pad(self._normalize(pixels), border)  # a normalised 0 is the mean colour
         return View(pixels, (slice(top, top + height), slice(left, left + width)))
 
     def _normalize(self, pixels: Tensor) -> Tensor:
         return pixels.div_(255).sub_(self.mean).div_(self.std)
 
-    def _corners(self, height: int, width: int) -> Iterator[tuple[int, int]]:
-        """The upper left corners of the windows; the last ones are shifted back to end at the border."""
-        for y in self._starts(height):
-            for x in self._starts(width):
-                yield y, x
-
     def _starts(self, length: int) -> list[int]:
+        """Returns where windows start along a side; the last one is shifted back so that it ends at the border."""
         count = math.ceil((length - self.crop_size) / self.stride) + 1
         return [min(index * self.stride, length - self.crop_size) for index in range(count)]
 
 
 def _centred_padding(length: int, target: int) -> tuple[int, int]:
-    """How much to add before and after; the odd pixel goes after."""
+    """Returns how many pixels to add before and after; an odd one goes after."""
     missing = max(0, target - length)
     return missing // 2, missing - missing // 2
-
-
-def _chunks(items: list, size: int) -> Iterator[list]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from furnace.config.experiment import Experiment
-from furnace.data.datasets import Split
+from furnace.data.entries import Split
 from furnace.data.file_list import spread
 from furnace.data.loaders import validation_images
 from furnace.data.reading import crashes_named
@@ -20,7 +20,7 @@ from furnace.evaluation.metrics import Scores, confusion_matrices
 from furnace.evaluation.sliding_window import Network, SlidingWindow
 from furnace.semi.ensemble import PREDICTORS, Ensemble, predicted_labels
 
-# Takes an image's number, the image (H, W, 3), its label (H, W) and what P predictors say (P, H, W), all uint8.
+# A Look takes an image's number, the image (H, W, 3), its label (H, W) and what P predictors say (P, H, W), all uint8.
 Look = Callable[[int, Tensor, Tensor, Tensor], None]
 
 
@@ -31,14 +31,21 @@ def count_confusions(
     split: Split,
     networks: Mapping[str, Network],
     predictors: Sequence[str],
-    look: Look,
+    looks: Sequence[Look],
     title: str,
     numbers: Sequence[int] | None = None,
     leave: bool = True,
 ) -> dict[str, np.ndarray]:
-    """Confusion matrices (N, N) by predictor, over these images (default: all), shared out over the processes.
+    """Counts the confusion matrices (N, N) int64 of predictors over a list, whose images the processes share out.
 
-    `look` sees each image of this process.
+    Args:
+        networks: all that the predictors need, by name.
+        looks: each is called with every image that this process scores.
+        title: what the progress bar says; `leave` says whether the bar stays when it is full.
+        numbers: the images to take, all of the list if None.
+
+    Returns:
+        The matrix of each predictor, summed over all processes.
     """
     settings, device, classes = experiment.settings, world.device, experiment.dataset.num_classes
     window = sliding_window(experiment, networks, device)
@@ -52,12 +59,13 @@ def count_confusions(
         truth = label.to(device, non_blocking=True)
         predicted = predicted_labels(window.scores(image), predictors)
         total += confusion_matrices(predicted, truth, classes)
-        look(number, image, label, predicted)
+        for look in looks:
+            look(number, image, label, predicted)
     return dict(zip(predictors, world.sum(total).cpu().numpy(), strict=True))
 
 
 def sliding_window(experiment: Experiment, networks: Mapping[str, Network], device: torch.device) -> SlidingWindow:
-    """The windows, scales and mirroring that the experiment is evaluated with."""
+    """Returns the networks' sliding window, with the size, scales and mirroring that the experiment sets."""
     settings = experiment.settings
     return SlidingWindow(
         networks,
@@ -70,7 +78,7 @@ def sliding_window(experiment: Experiment, networks: Mapping[str, Network], devi
 
 
 def validate(experiment: Experiment, world: World, ensemble: Ensemble, title: str) -> dict[str, float]:
-    """Mean IoU in percent of every predictor that a run in training has; networks and their modes stay as they are."""
+    """Returns the mean IoU in percent of every predictor of a run in training, whose networks keep their modes."""
     split, wanted, networks = experiment.split("val"), experiment.settings.validate_images, ensemble.networks()
     count = len(split.files)
     with _modes_kept(networks.values()):
@@ -80,7 +88,7 @@ def validate(experiment: Experiment, world: World, ensemble: Ensemble, title: st
             split,
             ready_networks(experiment, world.device, networks),
             ensemble.predictors(),
-            look=lambda *_: None,
+            looks=(),
             title=title,
             numbers=spread(count, count if wanted == "all" else wanted),
             leave=False,
@@ -90,6 +98,7 @@ def validate(experiment: Experiment, world: World, ensemble: Ensemble, title: st
 
 @contextmanager
 def _modes_kept(networks: Iterable[nn.Module]) -> Iterator[None]:
+    """Puts each network back into the training or eval mode that it was in."""
     modes = [(network, network.training) for network in networks]
     try:
         yield
@@ -101,14 +110,14 @@ def _modes_kept(networks: Iterable[nn.Module]) -> Iterator[None]:
 def evaluation_networks(
     experiment: Experiment, device: torch.device, snapshots: Snapshots, epoch: int, predictors: Sequence[str]
 ) -> dict[str, Network]:
-    """The networks that the predictors need, by name, filled from one epoch's snapshot and ready to score windows."""
+    """Returns the networks that the predictors need, by name, filled from a snapshot and ready to score windows."""
     return ready_networks(experiment, device, filled_networks(experiment, snapshots, epoch, predictors))
 
 
 def ready_networks(
     experiment: Experiment, device: torch.device, networks: Mapping[str, nn.Module]
 ) -> dict[str, Network]:
-    """The networks in eval mode on the device, in the precision of evaluation."""
+    """Returns the networks ready to score windows, on the device and in the precision of evaluation."""
     settings = experiment.settings
     dtype = evaluation_dtype(settings.precision, device)
     return {name: for_windows(each, device, dtype, settings.channels_last) for name, each in networks.items()}
@@ -117,7 +126,7 @@ def ready_networks(
 def filled_networks(
     experiment: Experiment, snapshots: Snapshots, epoch: int, predictors: Sequence[str]
 ) -> dict[str, nn.Module]:
-    """The networks that the predictors need, by name, on the CPU, filled from one epoch's snapshot."""
+    """Returns the networks that the predictors need, by name, on the CPU, filled from one epoch's snapshot."""
     needed = {name for code in predictors for name in PREDICTORS[code]}
     ensemble = Ensemble(experiment.network, with_teachers=any(name.startswith("teacher") for name in needed))
     snapshots.load(epoch, ensemble.networks())
@@ -125,9 +134,12 @@ def filled_networks(
 
 
 def for_windows(network: nn.Module, device: torch.device, dtype: torch.dtype, channels_last: bool) -> Network:
-    """The network in eval mode on the device, its convolutions in `dtype`."""
+    """Moves the network to the device, sets it to eval mode, and returns it as a function of windows.
+
+    Its convolutions are computed in `dtype`.
+    """
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    network = network.to(device, memory_format=layout).eval()
+    network = network.to(device).to(memory_format=layout).eval()
 
     def forward(windows: Tensor) -> Tensor:
         with autocast(device, dtype):
