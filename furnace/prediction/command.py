@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from furnace.config.arguments import EXPERIMENT_HELP, take_any_order
+from furnace.engine.files import require_writable
 from furnace.errors import InputError
 
-if TYPE_CHECKING:  # torch is not needed to show help
+if TYPE_CHECKING:  # --help must answer without importing torch
     from furnace.prediction.trained import Trained
 
-FORMATS = {"onnx": ".onnx", "state_dict": ".pth", "safetensors": ".safetensors"}  # and the endings of their files
+FORMATS = {"onnx": ".onnx", "state_dict": ".pth", "safetensors": ".safetensors"}  # each with its file's ending
 
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:
@@ -22,7 +23,7 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_run_options(command: argparse.ArgumentParser) -> None:
-    """Adds what names a run, an epoch and a predictor; all of it can be left to the settings."""
+    """Adds the arguments that name a run, an epoch and a predictor; the settings decide what is left out."""
     command.add_argument("experiment", metavar="EXPERIMENT", help=EXPERIMENT_HELP)
     command.add_argument(
         "--weights", type=Path, metavar="RUN", help="the run's folder (default: the setting OUTPUT_PATH, as for eval)"
@@ -62,7 +63,6 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
 
 def _predict(options: argparse.Namespace, _: Sequence[str]) -> int:
     from furnace.config.settings import FIELDS
-    from furnace.engine.files import require_writable
     from furnace.prediction.inputs import find_sources
     from furnace.prediction.outputs import FOLDERS
     from furnace.prediction.predict import predict_sources, require_predictions_alone
@@ -108,6 +108,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
 
 
 def _formats(text: str) -> tuple[str, ...]:
+    """Reads the names of formats from `text`, each once."""
     formats = tuple(dict.fromkeys(text.split(",")))
     for name in formats:
         if name not in FORMATS:
@@ -118,14 +119,18 @@ def _formats(text: str) -> tuple[str, ...]:
 def _export(options: argparse.Namespace, _: Sequence[str]) -> int:
     from furnace.prediction.export import export
 
-    is_file = options.out.suffix in FORMATS.values()
     formats = {name: FORMATS[name] for name in _wanted_formats(options.out, options.format)}
-    export(_find_trained(options, options.settings), options.out, formats, is_file)
+    export(_find_trained(options, options.settings), options.out, formats)
     return 0
 
 
 def _wanted_formats(out: Path, asked: tuple[str, ...] | None) -> tuple[str, ...]:
-    """Those of the file's ending, or those asked for; InputError if these are not the same."""
+    """Returns the one format that the ending of `out` names; for a folder the formats asked for, by default all.
+
+    Raises:
+        InputError: `out` has another ending of weight files, is a folder with such an ending, or is a file of another
+            format than the one asked for.
+    """
     endings = FORMATS.values()
     if out.suffix.lower() in (*endings, ".pt", ".bin", ".ckpt") and (out.suffix not in endings or out.is_dir()):
         raise InputError(f"--out: expected a folder, or a file that ends in {', '.join(endings)}, found {out}")

@@ -1,7 +1,7 @@
-"""A predictor as one ONNX graph, its networks as plain state dicts."""
+"""Writes a predictor as one ONNX graph, and its networks as plain state dicts, for use in other programs."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,18 @@ from furnace.prediction.trained import Trained
 from furnace.semi.ensemble import PREDICTORS
 
 
-def export(trained: Trained, out: Path, formats: Mapping[str, str], is_file: bool) -> None:
+def export(trained: Trained, out: Path, formats: Mapping[str, str]) -> None:
     """Writes a predictor in every format asked for.
 
     Args:
-        out: a folder, or the one file that is written.
+        trained: the run and its predictor.
+        out: the one file to write if it has the ending of a format, otherwise a folder.
         formats: `onnx`, `state_dict` or `safetensors`, each with its file's ending.
-        is_file: whether `out` is a file.
 
     Raises:
         InputError: one file would have to hold several networks, or ONNX Runtime differs from PyTorch.
     """
-    members = PREDICTORS[trained.predictor]
+    members, is_file = PREDICTORS[trained.predictor], out.suffix in formats.values()
     if is_file and "onnx" not in formats and len(members) > 1:
         raise InputError(
             f"--out: {out} would hold one network, {trained.predictor} has {len(members)}; "
@@ -47,12 +47,15 @@ def export(trained: Trained, out: Path, formats: Mapping[str, str], is_file: boo
         else:
             for member in members:
                 path = out if is_file else out / f"{member}{ending}"
-                WRITERS[name](path, networks[member], {**metadata, "network": member})
+                if name == "state_dict":  # network.load_state_dict(torch.load(path, weights_only=True)) takes it
+                    write_tensors(path, networks[member].state_dict())
+                else:
+                    write_safetensors(path, networks[member], {**metadata, "network": member})
                 print(path, flush=True)
 
 
 def metadata_of(trained: Trained) -> dict[str, Any]:
-    """What every exported file says about itself."""
+    """Returns what ONNX and safetensors files say about themselves: where they come from and what input they expect."""
     dataset, settings = trained.experiment.dataset, trained.experiment.settings
     return {
         "classes": list(dataset.classes),
@@ -70,10 +73,15 @@ def metadata_of(trained: Trained) -> dict[str, Any]:
 
 
 def write_onnx(path: Path, networks: list[nn.Module], metadata: Mapping[str, Any]) -> None:
-    """Writes the networks as one graph, once ONNX Runtime has agreed with PyTorch on images of random sizes.
+    """Writes the networks as one graph, after comparing ONNX Runtime with PyTorch on images of random sizes.
+
+    Args:
+        path: the file to write.
+        networks: a predictor's networks, on the CPU; the graph gives the mean of their logits.
+        metadata: what the file says about itself.
 
     Raises:
-        InputError: it does not; nothing is written.
+        InputError: the two differ by more than rounding; nothing is written.
     """
     print(f"{path}: recording and comparing, which takes half a minute or so", flush=True)
     predictor = onnx_graph.PredictorGraph(networks).eval()
@@ -94,19 +102,11 @@ def write_onnx(path: Path, networks: list[nn.Module], metadata: Mapping[str, Any
     print(f"{path}: compared on {len(found)} random sizes, largest difference {said}", flush=True)
 
 
-def write_state_dict(path: Path, network: nn.Module, _: Mapping[str, Any]) -> None:
-    """Writes what `network.load_state_dict(torch.load(path, weights_only=True))` takes."""
-    write_tensors(path, network.state_dict())
-
-
 def write_safetensors(path: Path, network: nn.Module, metadata: Mapping[str, Any]) -> None:
-    """Writes the same tensors, with the metadata in the file's head: text, or JSON of whatever is none."""
+    """Writes a network's tensors as safetensors.
+
+    The metadata stands in the file's head, which holds only texts: a value that is no text stands there as JSON.
+    """
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in metadata.items()}
     content = save(network.state_dict(), metadata=texts)
     write_atomically(path, lambda file: file.write(content))
-
-
-WRITERS: dict[str, Callable[[Path, nn.Module, Mapping[str, Any]], None]] = {
-    "state_dict": write_state_dict,
-    "safetensors": write_safetensors,
-}

@@ -1,7 +1,8 @@
-"""Images that predictions are asked for: files, folders, patterns and videos, and the name that each prediction gets.
+"""Finds the images to predict in files, folders, patterns and videos, and gives each prediction a name.
 
-A name is a path without an ending, relative to the folder of the predictions. Below a folder, or the fixed part of a
-pattern, it keeps the folders; a file that is named itself gives its own name.
+A name is a path without an ending, relative to the folder that predictions are written into. An image that was found
+in a folder, or by a pattern, keeps the folders between there and itself; for a pattern, "there" is the part before its
+first wildcard. A file that the user names directly keeps nothing but its own name.
 """
 
 import glob
@@ -16,29 +17,34 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from furnace.data.datasets import FILE
+from furnace.data.entries import FILE
 from furnace.data.images import read_image
 from furnace.errors import InputError
 
 VIDEO = re.compile(r".*\.(?:mp4|avi|mov|mkv|webm)", re.IGNORECASE | re.DOTALL)
-SHARE_OF_FRAMES = 0.9  # some files tell their number of frames only roughly
+SHARE_OF_FRAMES = 0.9  # A video with fewer of its announced frames is damaged; some files announce a rough number.
 
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # quiet: what is wrong with a video is said once, below
+# FFmpeg prints nothing by itself: Source.images says once what is wrong with a video.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
 @dataclass(frozen=True)
 class Source:
-    """One file to predict."""
+    """One file to predict, an image or a video."""
 
     path: Path
-    name: Path  # of its prediction; of a video, the folder of its frames'
+    name: Path  # the name of its prediction; for a video, the folder that the predictions of its frames go into
 
     @property
     def is_video(self) -> bool:
+        """Whether the file's ending is that of a video."""
         return VIDEO.fullmatch(self.path.name) is not None
 
     def count(self) -> int:
-        """The number of images in it: 1, or the frames that a video says it has; 0 where it does not."""
+        """Returns the number of images in the file: 1 for an image, otherwise how many frames the video announces.
+
+        A video that announces nothing, or cannot be opened, counts as 0.
+        """
         if not self.is_video:
             return 1
         video = cv2.VideoCapture(str(self.path))
@@ -47,10 +53,10 @@ class Source:
         return frames
 
     def images(self) -> Iterator[tuple[Path, np.ndarray]]:
-        """Name and pixels (H, W, 3) uint8 RGB of every image in it.
+        """Yields the name of every image in the file, and its pixels (H, W, 3) uint8 RGB.
 
         Raises:
-            InputError: the file is damaged; of a video, what comes before the damage is given first.
+            InputError: the file is damaged. The frames of a video that come before the damage are yielded first.
         """
         if not self.is_video:
             yield self.name, read_image(self.path)
@@ -71,13 +77,17 @@ class Source:
 
 
 def find_sources(texts: Sequence[str], left_out: Sequence[Path] = ()) -> list[Source]:
-    """Every image that the texts name, once, in order; folders are searched for the endings of images.
+    """Finds every image that the texts name, each once, in the order of the texts.
 
-    Files of folders and patterns that are hidden or lie below a folder of `left_out` do not count. Where two
-    predictions would have one name, both keep their images' endings: `a.jpg` and `a.png`.
+    A folder gives the files in and below it that end as images do, but no videos. Where two predictions would have the
+    same name, both keep their images' endings: `a.jpg` and `a.png`.
+
+    Args:
+        texts: files, folders, and patterns with wildcards.
+        left_out: folders; what a folder or a pattern finds below them is ignored, as are hidden files and folders.
 
     Raises:
-        InputError: a text names nothing, or two predictions would have one name nevertheless.
+        InputError: a text names nothing, or two predictions would have the same name even with their endings.
     """
     sources: dict[Path, Source] = {}
     barred = [folder.resolve() for folder in left_out]
@@ -106,13 +116,13 @@ def _found(text: str, barred: Sequence[Path]) -> list[Source]:
         return []
     pattern = Path(text).expanduser()
     fixed = _absolute(Path(*takewhile(lambda part: not glob.has_magic(part), pattern.parts)))
-    # Path.glob would take `**` at the end for folders alone.
+    # A pattern that ends in `**` finds files here; with Path.glob it would find folders alone.
     matches = map(_absolute, glob.iglob(str(pattern), recursive=True))  # noqa: PTH207
     return _below(fixed, (file for file in matches if _is_wanted(file)), barred)
 
 
 def _below(root: Path, files: Iterator[Path], barred: Sequence[Path]) -> list[Source]:
-    """In the order of their paths."""
+    """Returns the files, sorted by their paths and named relative to `root`, without those hidden or barred."""
     sources = []
     for file in sorted(files):
         below = file.relative_to(root)
@@ -131,11 +141,12 @@ def _not_readable(error: OSError) -> None:
 
 
 def _absolute(path: str | Path) -> Path:
-    """Without `..`, but with links as they are: their names are what people know."""
+    """Returns the path without `..`, but does not follow links, because people know files by the links' names."""
     return Path(os.path.abspath(path))  # noqa: PTH100  Path.absolute keeps `..`
 
 
 def _with_names_of_their_own(sources: Sequence[Source]) -> list[Source]:
+    """Lets images and videos whose names collide keep their endings; InputError if that does not part them."""
     counts = Counter(source.name for source in sources)
     folders = {parent for source in sources for parent in source.name.parents}
     named: dict[Path, Source] = {}

@@ -1,6 +1,6 @@
-"""A predictor as one ONNX graph: from pixels to logits, for any number and size of images.
+"""A predictor as one ONNX graph, which maps pixels to logits for any number and size of images.
 
-B images, H and W their size, N classes.
+B is the number of images, H and W are their size, and N is the number of classes.
 """
 
 import io
@@ -18,16 +18,23 @@ from torch import Tensor, nn
 from furnace.data.normalization import IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
-    import onnxruntime
+    import onnxruntime  # type: ignore[import-untyped]  # the package ships no types
 
 OPSET = 18
-EXAMPLE_SIZE = (2, 3, 337, 391)  # of what the graph is recorded with: no dimension is 1, or equals another
-COMPARED_SIZES = (*3 * [(16, 160)], (304, 352))  # from, to; in the last, no tap of a dilated kernel is blind
-GAP = 1e-4  # between the two largest logits, as a share of the largest: below, rounding may decide
+# The size of the images that the graph is recorded with. The recorder treats a dimension of 1 as a constant and may
+# take two equal ones for the same, so that none is 1 and no two are equal.
+EXAMPLE_SIZE = (2, 3, 337, 391)
+# The ranges that the heights and widths of compared images are drawn from. Images of the last range are so large that
+# every tap of the dilated kernels meets pixels, and not padding alone.
+COMPARED_SIZES = (*3 * [(16, 160)], (304, 352))
+GAP = 1e-4  # Where the two largest logits are closer than this share of the largest one, rounding may decide the label.
 
 
 class PredictorGraph(nn.Module):
-    """Normalisation, the networks of a predictor, and the mean of their logits."""
+    """Normalises images and averages the logits of a predictor's networks."""
+
+    mean: Tensor  # (3, 1, 1)
+    std: Tensor  # (3, 1, 1)
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -45,19 +52,21 @@ class PredictorGraph(nn.Module):
 
 
 class Difference(NamedTuple):
-    """How far two ways to compute logits are apart."""
+    """How far the logits of ONNX Runtime are from those of PyTorch."""
 
-    largest: float
-    share: float  # the same as a share of the largest logit
-    other_labels: int  # pixels of another argmax, although their two largest logits are not nearly equal
+    largest: float  # the largest absolute difference
+    share: float  # the largest difference as a share of the largest logit, or of 1 where every logit is below 1
+    other_labels: int  # the number of pixels whose argmax differs although their two largest logits are clearly apart
 
 
 def onnx_bytes(predictor: PredictorGraph, metadata: Mapping[str, object]) -> bytes:
-    """The graph with its weights as an ONNX file holds it: input `image`, output `logits`, dynamic B, H and W.
+    """Returns the content of an ONNX file: the graph with its weights.
+
+    Its input `image` is (B, 3, H, W) and its output `logits` is (B, N, H, W), with any B, H and W.
 
     Args:
-        predictor: on the CPU, in eval mode.
-        metadata: what the file says about itself, as text or, whatever is none, as JSON.
+        predictor: what is recorded, on the CPU and in eval mode.
+        metadata: what the file says about itself. ONNX holds texts; a value that is no text stands there as JSON.
     """
     dynamic = {axis: torch.export.Dim(name) for axis, name in ((0, "batch"), (2, "height"), (3, "width"))}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -73,6 +82,7 @@ def onnx_bytes(predictor: PredictorGraph, metadata: Mapping[str, object]) -> byt
             external_data=False,
             verbose=False,
         )
+    assert program is not None  # torch returns None from its older exporter alone, which dynamo=True leaves aside
     model = program.model_proto
     for name, value in metadata.items():
         entry = model.metadata_props.add()
@@ -81,8 +91,8 @@ def onnx_bytes(predictor: PredictorGraph, metadata: Mapping[str, object]) -> byt
 
 
 def session_of(graph: bytes) -> "onnxruntime.InferenceSession":
-    """The graph, ready to run on the CPU with as many threads as torch has."""
-    import onnxruntime
+    """Returns the graph, ready to run on the CPU with as many threads as torch has."""
+    import onnxruntime  # here, because an export of state dicts alone does without it
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -91,7 +101,7 @@ def session_of(graph: bytes) -> "onnxruntime.InferenceSession":
 
 @torch.inference_mode()
 def difference(session: "onnxruntime.InferenceSession", predictor: PredictorGraph, image: Tensor) -> Difference:
-    """Compares ONNX Runtime with PyTorch on images (B, 3, H, W) of 0 to 255."""
+    """Compares ONNX Runtime with PyTorch on images (B, 3, H, W), float32, of values from 0 to 255."""
     expected = predictor(image)  # (B, N, H, W)
     found = torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
     if found.shape != expected.shape:
@@ -106,7 +116,16 @@ def difference(session: "onnxruntime.InferenceSession", predictor: PredictorGrap
 
 
 def random_images(generator: np.random.Generator, low: int, high: int) -> Tensor:
-    """One or two images of a random size, (B, 3, H, W) of whole numbers from 0 to 255, float32."""
+    """Draws one or two images of one random size.
+
+    Args:
+        generator: the source of all random numbers.
+        low: the smallest height and width.
+        high: one more than the largest height and width.
+
+    Returns:
+        Whole numbers from 0 to 255, (B, 3, H, W), float32.
+    """
     batch = int(generator.integers(1, 3))
     height, width = generator.integers(low, high, size=2)
     return torch.from_numpy(generator.integers(0, 256, (batch, 3, height, width)).astype(np.float32))

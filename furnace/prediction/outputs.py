@@ -1,6 +1,6 @@
-"""What a prediction leaves: indices, colours, overlays, and on request probabilities and where networks disagree.
+"""Writes predictions: class indices, colours and overlays, and on request probabilities and where networks disagree.
 
-N classes; H and W are an image's size.
+N is the number of classes; H and W are an image's size.
 """
 
 from collections.abc import Sequence
@@ -18,31 +18,41 @@ from furnace.engine.files import write_atomically
 from furnace.pictures import colour_table, colourize, write_png
 
 FOLDERS = ("index", "color", "overlay", "probability", "disagreement")
-BORDER = (255, 255, 255)
-# By the number of different classes that up to four networks name, from 0, which does not occur: dark where they agree.
+BORDER = (255, 255, 255)  # the colour of the lines between classes in an overlay
+# The colour for each number of different classes that up to four networks name at a pixel. The first stands for 0,
+# which does not occur; the second, for agreement, is dark.
 DISAGREEMENT = ((0, 0, 0), (40, 40, 48), (255, 221, 51), (255, 128, 0), (230, 0, 38))
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is known of one image; `None` is what nobody asked for."""
+    """What the networks say of one image; what nobody asked for is None."""
 
     name: Path
     image: np.ndarray  # (H, W, 3) uint8 RGB
     label: np.ndarray  # (H, W) uint8 of class indices
     probability: np.ndarray | None  # (N, H, W) float16
-    different: np.ndarray | None  # (H, W) uint8: how many different classes the networks name
+    different: np.ndarray | None  # (H, W) uint8: how many different classes the networks name at each pixel
 
 
 class PredictionPictures(Background):
-    """Writes predictions while the next image is scored."""
+    """Writes predictions in a thread of its own while the next image is scored.
+
+    Args:
+        output: the folder that predictions are written below.
+        dataset: gives the classes and their colours.
+    """
 
     def __init__(self, output: Path, dataset: Dataset) -> None:
         super().__init__()
         self.output, self.dataset = output, dataset
 
     def add(self, prediction: Prediction) -> None:
-        """Takes it to be written; InputError if one of those before could not be."""
+        """Takes a prediction to be written.
+
+        Raises:
+            InputError: one of the predictions before could not be written.
+        """
         self.do(self._save, prediction)
 
     def _save(self, prediction: Prediction) -> None:
@@ -63,7 +73,7 @@ class PredictionPictures(Background):
 
 
 def overlay(image: np.ndarray, label: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    """The image (H, W, 3) and the colours of its label (H, W), half each, with lines between classes."""
+    """Blends an image (H, W, 3) with the colours of its label (H, W), half each, and draws lines between classes."""
     blended = cv2.addWeighted(image, 0.5, colourize(label, palette), 0.5, 0)
     border = np.zeros(label.shape, dtype=bool)
     border[:-1] |= label[:-1] != label[1:]
@@ -73,14 +83,14 @@ def overlay(image: np.ndarray, label: np.ndarray, palette: Sequence[tuple[int, i
 
 
 def write_palette_png(path: Path, indices: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> None:
-    """Writes (H, W) uint8 as indices that viewers show in the palette's colours, whole or not at all."""
+    """Writes indices (H, W) uint8 as a PNG that viewers show in the palette's colours, whole or not at all."""
     picture = Image.fromarray(indices)
     picture.putpalette(colour_table(palette).tobytes())
     write_atomically(path, lambda file: picture.save(file, format="PNG"))
 
 
 def write_probability(path: Path, probability: np.ndarray, classes: Sequence[str]) -> None:
-    """Writes `probability` (N, H, W) with the names of its `classes` for numpy.load, whole or not at all."""
+    """Writes `probability` (N, H, W) and the names of its classes as numpy.load reads them, whole or not at all."""
 
     def write(file: BinaryIO) -> None:
         np.savez_compressed(file, probability=probability, classes=np.array(classes))

@@ -1,4 +1,4 @@
-"""Images, folders or videos to label maps, colours and overlays."""
+"""Labels images, folders or videos: reads them ahead, predicts each one, and has the results written."""
 
 import sys
 from collections import deque
@@ -17,12 +17,18 @@ from furnace.prediction.outputs import FOLDERS, PredictionPictures
 from furnace.prediction.predictor import Predictor
 from furnace.prediction.trained import Trained
 
-AHEAD = 2  # images that are read before they are needed
+AHEAD = 2  # how many images are read before they are needed
 Item = TypeVar("Item")
 
 
 def require_predictions_alone(output: Path, sources: Sequence[Source]) -> None:
-    """Raises InputError if a folder that predictions are written into holds anything else; claims it otherwise."""
+    """Makes sure that the folders below `output` that predictions are written into hold nothing but predictions.
+
+    A marker in `output` then says so, and later calls trust it.
+
+    Raises:
+        InputError: such a folder holds other files, or one of the sources lies in it.
+    """
     marker = output / ".predictions"
     for name in FOLDERS:
         folder = output / name
@@ -36,10 +42,18 @@ def require_predictions_alone(output: Path, sources: Sequence[Source]) -> None:
 def predict_sources(
     trained: Trained, sources: Sequence[Source], output: Path, probabilities: bool, disagreement: bool
 ) -> None:
-    """Writes the predictions of all sources below `output`; a bad one is said and left out.
+    """Writes the predictions of all sources below `output`; a bad image is reported and left out.
+
+    Args:
+        trained: the run and its predictor.
+        sources: the images and videos.
+        output: the folder to write into.
+        probabilities: whether to write the probability of every class.
+        disagreement: whether to draw where the networks disagree.
 
     Raises:
-        InputError: in the end, how many were bad; at once, if something cannot be written.
+        InputError: something cannot be written, which is raised at once; or images were bad, which is raised in the
+            end and says how many.
     """
     predictor = Predictor(trained, probabilities, disagreement)
     total, faults = sum(source.count() for source in sources), 0
@@ -66,6 +80,7 @@ def predict_sources(
 
 
 def _readings(sources: Sequence[Source]) -> Iterator[tuple[Path, np.ndarray] | InputError]:
+    """Yields name and pixels of every image. An error is yielded, not raised, so that those behind it still come."""
     for source in sources:
         try:
             yield from source.images()
@@ -74,10 +89,9 @@ def _readings(sources: Sequence[Source]) -> Iterator[tuple[Path, np.ndarray] | I
 
 
 def _ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items, made by a thread while the ones before are used."""
-    end = object()
+    """Yields the same items, none of them None, which a thread makes while the ones before are used."""
     with ThreadPoolExecutor(max_workers=1) as reader:
-        waiting = deque(reader.submit(next, items, end) for _ in range(AHEAD))
-        while (item := waiting.popleft().result()) is not end:
-            waiting.append(reader.submit(next, items, end))
+        waiting = deque(reader.submit(next, items, None) for _ in range(AHEAD))
+        while (item := waiting.popleft().result()) is not None:
+            waiting.append(reader.submit(next, items, None))
             yield item

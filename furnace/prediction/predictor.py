@@ -1,6 +1,6 @@
-"""Single images scored as an evaluation does.
+"""Scores single images in the way that an evaluation does.
 
-N classes, P predictors; H and W are an image's size.
+N is the number of classes; H and W are an image's size.
 """
 
 import copy
@@ -33,9 +33,10 @@ class Predictor:
     """A trained run's networks on the first GPU, or on the CPU where there is none or NGPUS is 0.
 
     Args:
-        probabilities: whether a prediction comes with those of all classes.
-        disagreement: whether it comes with the number of different classes that all networks of the run name; the
-            predictor's own are scored anyway, the others for this alone.
+        trained: the run and its predictor.
+        probabilities: whether a prediction comes with the probabilities of all classes.
+        disagreement: whether a prediction comes with the number of different classes that the networks of the run
+            name. This takes all networks of the run, also those that the predictor does without.
     """
 
     def __init__(self, trained: Trained, probabilities: bool, disagreement: bool) -> None:
@@ -50,23 +51,34 @@ class Predictor:
         self.visits = _counting(self.window) if probabilities else None
 
     def predict(self, name: Path, image: np.ndarray) -> Prediction:
-        """Labels an image (H, W, 3) uint8 RGB; InputError if it is too large for the memory."""
+        """Labels an image (H, W, 3) uint8 RGB.
+
+        Raises:
+            InputError: the image is too large for the memory.
+        """
         with _enough_memory(name, image, self.window.device):
             pixels = torch.from_numpy(image)
             scores = self.window.scores(pixels)
             label, *singles = predicted_labels(scores, self.predictors)
-            probability = None if self.visits is None else self._probability(scores, pixels).cpu().numpy()
+            probability = None
+            if self.visits is not None:
+                visits = self.visits.scores(pixels)["visits"]  # (1, H, W)
+                probability = self._probability(scores, visits).cpu().numpy()
             different = count_different(torch.stack(singles)).cpu().numpy() if singles else None
             return Prediction(name, image, label.cpu().numpy(), probability, different)
 
-    def _probability(self, scores: Mapping[str, Tensor], pixels: Tensor) -> Tensor:
-        """(N, H, W) float16. Scores are summed over windows; their mean is what the networks were trained to give."""
-        mean = predict(scores, self.predictors[0]) / self.visits.scores(pixels)["visits"]
+    def _probability(self, scores: Mapping[str, Tensor], visits: Tensor) -> Tensor:
+        """Returns the predictor's probabilities (N, H, W) float16.
+
+        Scores are sums over the windows that see a pixel. The networks were trained to give logits of one window, so
+        that the softmax is taken of the mean.
+        """
+        mean = predict(scores, self.predictors[0]) / visits
         return mean.softmax(dim=0).half()
 
 
 def _counting(window: SlidingWindow) -> SlidingWindow:
-    """The same windows, scales and mirroring; the score of a pixel is how often it is seen."""
+    """Returns the same windows, scales and mirroring, with how often a pixel is seen as its score."""
     counting = copy.copy(window)
     counting.networks = {"visits": lambda windows: windows.new_ones(len(windows), 1, *windows.shape[2:])}
     counting.num_classes = 1
@@ -75,6 +87,7 @@ def _counting(window: SlidingWindow) -> SlidingWindow:
 
 @contextmanager
 def _enough_memory(name: Path, image: np.ndarray, device: torch.device) -> Iterator[None]:
+    """Turns an error about too little memory into an InputError that names the image."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""A trained run and one predictor of it: what `predict` and `export` are asked for."""
+"""Finds a trained run and one of its predictors: what `predict` and `export` work with."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,29 +14,30 @@ from furnace.evaluation.evaluate import chosen_epochs, chosen_predictors
 
 @dataclass(frozen=True)
 class Trained:
-    """One epoch's snapshot of a run, and the predictor that is made of its networks."""
+    """One epoch's snapshot of a run, and one predictor, which is made of the snapshot's networks."""
 
     experiment: Experiment
     snapshots: Snapshots
     epoch: int
-    predictor: str  # of furnace.semi.ensemble.PREDICTORS
+    predictor: str  # a code of furnace.semi.ensemble.PREDICTORS
 
 
 def find_trained(
     experiment_folder: str | Path, pairs: Sequence[str], weights: Path | None, epoch: str | None, ensemble: str | None
 ) -> Trained:
-    """Finds the run that the settings name, or the folder `weights`.
+    """Finds the run in the folder `weights`, or without it the run that the settings name.
 
-    Backbone, width, image size and the data set's folder are those of the run's config.json unless they are set.
+    The run's config.json gives backbone, width, image size and the data set's folder, unless they are set.
 
     Args:
+        experiment_folder: the folder with config.py and network.py.
         pairs: settings as `NAME=VALUE`, which win over the environment's.
         weights: the run's folder; without it, the setting OUTPUT_PATH says which run it is.
         epoch: `last` or a number, in place of the setting eval_epochs.
         ensemble: a predictor's code, in place of the setting ensemble.
 
     Raises:
-        InputError: a setting is bad, there is no such snapshot, or the predictor's networks are not in it.
+        InputError: a setting is bad, there is no such snapshot, or it lacks the predictor's networks.
     """
     texts = dict(texts_of(pairs))
     if weights is not None:
@@ -65,6 +66,6 @@ def find_trained(
 
 
 def _data_of(run: Path) -> str:
-    """The data set's folder that a run was trained with; empty where none is known, or it is not here."""
+    """Returns the data set's folder that a run was trained with; empty if it is not known or not on this machine."""
     folder = read_record(run).get("settings", {}).get("dataset_path")
     return folder if folder and Path(folder).is_dir() else ""

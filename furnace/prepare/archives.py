@@ -1,7 +1,7 @@
-"""Archives as sources: zip and plain tar files are read where they lie, compressed tar files are unpacked once.
+"""Reads archives as sources: zip and plain tar files where they lie, compressed tar files by unpacking them once.
 
-Only regular files count: links are never followed nor made, and an archive that holds a path outside of itself is
-refused.
+Only regular files count. Links in an archive are neither followed nor made, and an archive that holds a path outside of
+itself is refused.
 """
 
 import bz2
@@ -16,17 +16,22 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedIOBase, BufferedReader
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Self
 
 from furnace.engine.files import writing
 from furnace.errors import InputError
 
 ARCHIVE_ENDINGS = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
-MOST_BYTES = 2**30  # of one file in an archive, more than any image or mask has
-BLOCK = 2**20
-# Not tarfile's own "r|*", which never looks at gzip's checksum.
-DECOMPRESSORS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+MOST_BYTES = 2**30  # that one file in an archive may have: more than any image or mask
+BLOCK = 2**20  # bytes read at once
+# tarfile's own "r|*" would decompress too, but it never looks at gzip's checksum.
+DECOMPRESSORS: dict[bytes, Callable[[BufferedReader], BufferedIOBase]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+}
 DAMAGE = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -34,15 +39,21 @@ DAMAGE = (
     lzma.LZMAError,
     struct.error,
     EOFError,
-    OSError,  # not readable; and what gzip and bz2 raise
-    ValueError,  # names that are not in the encoding they say
+    OSError,  # the file cannot be read; gzip and bz2 raise it for damage too
+    ValueError,  # a name is not in the encoding that the archive states
     NotImplementedError,  # a compression that Python lacks
 )
 
 
 @dataclass(frozen=True)
 class Archive:
-    """The files of an archive below `prefix`."""
+    """An archive as a source: its files below `prefix`.
+
+    Attributes:
+        members: The full names of all regular files in the archive.
+        content: Returns the content of the file with a full name.
+        prefix: What full names begin with, "" or a folder with `/` behind it; the names of the source leave it out.
+    """
 
     location: Path
     members: frozenset[str]
@@ -50,27 +61,31 @@ class Archive:
     prefix: str = ""
 
     def names(self, folder: str) -> list[str]:
+        """Returns all files below `folder`, sorted."""
         below = f"{self.prefix}{folder.rstrip('/')}/" if folder else self.prefix
         return sorted(name.removeprefix(self.prefix) for name in self.members if name.startswith(below))
 
     def read(self, name: str) -> bytes:
+        """Returns a file's content; raises InputError if it is missing, damaged or too large."""
         if self.prefix + name not in self.members:
             raise InputError(f"file not found: {self.describe(name)}; replace the archive")
         with _damage_said(self.location):
             return self.content(self.prefix + name)
 
-    def path(self, _: str) -> None:
+    def path(self, name: str) -> None:
+        """Returns None: a file in an archive cannot be linked to."""
         return None
 
     def describe(self, name: str) -> str:
+        """Returns the archive's path, and the name of the file in it."""
         return f"{self.location}: {self.prefix}{name}"
 
 
 def open_archive(location: Path) -> Archive | None:
-    """A zip or plain tar file, None for any other.
+    """Opens a zip or plain tar file; returns None for any other file.
 
     Raises:
-        InputError: the archive is damaged or encrypted, or holds a path outside of itself.
+        InputError: The archive is damaged or encrypted, or holds a path outside of itself.
     """
     with _damage_said(location):
         if zipfile.is_zipfile(location):
@@ -81,10 +96,14 @@ def open_archive(location: Path) -> Archive | None:
 
 
 def unpack_tar(location: Path, folder: Path, progress: Callable[[int], None]) -> None:
-    """Writes the regular files of a compressed tar file below `folder`; `progress` hears how far the file is read.
+    """Writes the regular files of a compressed tar file below `folder`.
+
+    Args:
+        progress: Called after each member with the number of compressed bytes that are read.
 
     Raises:
-        InputError: the archive is damaged, holds a path outside of itself, or cannot be written.
+        InputError: The archive is damaged, holds a path outside of itself or too large a file, or `folder` cannot be
+            written.
     """
     with (
         _damage_said(location),
@@ -96,29 +115,35 @@ def unpack_tar(location: Path, folder: Path, progress: Callable[[int], None]) ->
             name = _checked(member.name, location)
             if member.isreg():
                 _require_small(member.size, name, location)
-                content = archive.extractfile(member).read()
+                file = archive.extractfile(member)
+                assert file is not None  # a regular file has content
+                content = file.read()
                 with writing(folder / name):
                     (folder / name).parent.mkdir(parents=True, exist_ok=True)
                     (folder / name).write_bytes(content)
             progress(raw.tell())
-        while stream.read(BLOCK):  # the checksum stands at the end
+        while stream.read(BLOCK):  # the checksum stands at the end, where tarfile does not read
             pass
 
 
 class _Member(tarfile.TarInfo):
-    """A damaged header behind the first one is an error; by itself tarfile takes it for the archive's end."""
+    """A member of an archive whose damaged header is an error; tarfile's own takes it for the end of the archive."""
 
     @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(archive)
-        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:
+        # The types of the standard library lack these two.
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
             raise tarfile.ReadError(str(error)) from None
 
 
-def _decompressed(raw: BinaryIO) -> BinaryIO:
+def _decompressed(raw: BufferedReader) -> BufferedIOBase:
     start = raw.peek(8)
-    return next((opened(raw) for magic, opened in DECOMPRESSORS.items() if start.startswith(magic)), raw)
+    for magic, opened in DECOMPRESSORS.items():
+        if start.startswith(magic):
+            return opened(raw)
+    return raw
 
 
 def _zip(location: Path) -> Archive:
@@ -126,7 +151,7 @@ def _zip(location: Path) -> Archive:
         entries = {_checked(entry.filename, location): entry for entry in archive.infolist() if _is_regular(entry)}
     if any(entry.flag_bits & 1 for entry in entries.values()):
         raise InputError(f"archive is encrypted: {location}: expected one without password; unpack it yourself")
-    handles: dict[int, zipfile.ZipFile] = {}  # by process: a handle's place in the file is shared after a fork
+    handles: dict[int, zipfile.ZipFile] = {}  # by process id: forked processes would share the place in one open file
 
     def content(name: str) -> bytes:
         if os.getpid() not in handles:
@@ -161,7 +186,7 @@ def _is_regular(entry: zipfile.ZipInfo) -> bool:
 
 
 def _checked(name: str, location: Path) -> str:
-    """A member's name without `./`; InputError if it leads out of the archive."""
+    """Returns a member's name without `./`; raises InputError if it leads out of the archive."""
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
         raise InputError(
@@ -180,6 +205,7 @@ def _require_small(size: int, name: str, location: Path) -> None:
 
 @contextmanager
 def _damage_said(location: Path) -> Iterator[None]:
+    """Turns whatever is raised for a damaged archive into an InputError that names it."""
     try:
         yield
     except DAMAGE as error:

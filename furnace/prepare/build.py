@@ -1,12 +1,12 @@
-"""Makes a data set's folder from a plan: whole or not at all, and going on where it was interrupted."""
+"""Makes a data set's folder from a plan. It appears whole or not at all, and an interrupted try can be continued."""
 
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import cv2
 
@@ -15,26 +15,28 @@ from furnace.engine.files import json_text, sha256, write_lines, write_text, wri
 from furnace.errors import InputError
 from furnace.prepare.archives import unpack_tar
 from furnace.prepare.lists import write_splits
-from furnace.prepare.parallel import map_numbers
+from furnace.prepare.parallel import Progress, map_numbers
 from furnace.prepare.plan import Pair, Plan, require_possible
 from furnace.prepare.sources import require_source
 
-RECORD = "prepared.json"  # what was asked for, and what came of it
-UNPACKED = ".unpacked"
-Progress = Callable[..., Iterable]
+RECORD = "prepared.json"  # says what was asked for, and what came of it
+UNPACKED = ".unpacked"  # holds the files of compressed tar files until the folder is complete
+Unpacking = AbstractContextManager[Callable[[int], None]]  # shows how far a file is read
 
 
 class Building:
-    """FOLDER in the making: everything goes to FOLDER.partial, which becomes FOLDER when nothing is left to do.
+    """A data set's folder, FOLDER, while it is being made.
 
-    As a context, it leaves nothing behind where an error came before the first image.
+    Everything goes to FOLDER.partial, which is renamed to FOLDER when nothing is left to do. As a context manager, a
+    building removes FOLDER.partial again if an error came before anything but the record was written.
 
     Args:
-        folder: a new one, or an empty one; where it is a link, what it leads to.
-        request: what was asked for, as JSON holds it; only the same request goes on with what is there.
+        folder: FOLDER, which must be new or empty. If it is a link, the folder that it leads to is made.
+        sources: Files and folders that are only read.
+        request: What was asked for, as JSON holds it. Only the same request goes on with what is there.
 
     Raises:
-        InputError: a source is missing, FOLDER lies in one, is a mount point or holds something else, or FOLDER.partial
+        InputError: A source is missing, FOLDER lies in one, is a mount point or holds something else, or FOLDER.partial
             was begun for another request.
     """
 
@@ -62,10 +64,10 @@ class Building:
                 )
 
     def is_complete(self) -> bool:
-        """Whether the same request was carried out before."""
+        """Returns whether the same request was carried out before."""
         return _request_of(self.folder) == self.request
 
-    def __enter__(self) -> "Building":
+    def __enter__(self) -> Self:
         write_text(self.unfinished / RECORD, json_text({"request": self.request}))
         return self
 
@@ -73,10 +75,19 @@ class Building:
         if self.unfinished.is_dir() and [path.name for path in self.unfinished.iterdir()] == [RECORD]:
             shutil.rmtree(self.unfinished)
 
-    def unpack(self, location: Path, progress: Callable[[Path], AbstractContextManager]) -> Path:
-        """The folder with the files of a compressed tar file; what `progress` gives hears how far it is read."""
+    def unpack(self, location: Path, progress: Callable[[Path], Unpacking]) -> Path:
+        """Unpacks a compressed tar file, unless an earlier try did, and returns the folder with its files.
+
+        Args:
+            location: The tar file.
+            progress: Opens a progress bar for it: a context whose function takes the number of bytes that are read.
+
+        Raises:
+            InputError: The file is damaged, or it cannot be written.
+        """
         location = location.resolve()
-        folder = self.unfinished / UNPACKED / location.relative_to(location.anchor)  # two may have one name
+        # The whole path, because two tar files in different folders may have one name.
+        folder = self.unfinished / UNPACKED / location.relative_to(location.anchor)
         if not folder.is_dir():
             growing = folder.with_name(f"{location.name}.growing")
             shutil.rmtree(growing, ignore_errors=True)
@@ -95,15 +106,20 @@ class Building:
     def finish(
         self, plan: Plan, copy: bool, ratios: Sequence[int], seed: int, processes: int, progress: Progress
     ) -> dict[str, dict[str, Any]]:
-        """Places images, writes masks, lists and splits, lets FOLDER appear; returns its lists: entries and sha256.
+        """Places images, writes masks, lists and splits, and lets FOLDER appear.
 
         Args:
-            copy: images are copied; else linked, unless they come from an archive.
-            ratios: labelled and unlabelled lists are drawn for these, with `seed`.
+            copy: Whether images are copied. Otherwise they are linked, unless they come from an archive.
+            ratios: Labelled and unlabelled lists are drawn for these, with `seed`.
+            processes: How many processes place images and write masks.
+            progress: Shows how many images are done.
+
+        Returns:
+            For each list, by its path below FOLDER, the number of its `entries` and its `sha256`.
 
         Raises:
-            InputError: the plan is not possible; or an image or mask cannot be read, or nothing written: then
-                FOLDER.partial stays, and the same request goes on from there.
+            InputError: The plan is not possible, an image or mask cannot be read, or FOLDER.partial cannot be written.
+                In the last two cases FOLDER.partial stays, and the same request goes on from there.
         """
         pairs = plan.pairs
         require_possible(plan, ratios)
@@ -123,7 +139,7 @@ class Building:
         shutil.rmtree(self.unfinished / UNPACKED, ignore_errors=True)
         with writing(self.folder):
             if self.folder.is_dir():
-                self.folder.rmdir()  # it is empty
+                self.folder.rmdir()  # it is empty, as __init__ made sure
             os.replace(self.unfinished, self.folder)
         return lists
 
@@ -132,6 +148,7 @@ class Building:
 
 
 def _place_image(pair: Pair, folder: Path, copy: bool) -> None:
+    """Links or copies an image into `folder`, unless an earlier try did."""
     target, linked = folder / pair.image_to, pair.image.path()
     if _is_there(target):
         return
@@ -144,6 +161,7 @@ def _place_image(pair: Pair, folder: Path, copy: bool) -> None:
 
 
 def _write_mask(pair: Pair, folder: Path, plan: Plan) -> None:
+    """Writes the class indices of a mask into `folder`, unless there is no mask or an earlier try wrote them."""
     if pair.mask is None or _is_there(folder / pair.mask_to):
         return
     indices = plan.indices(pair.mask.read(), str(pair.mask))  # (H, W)
@@ -151,12 +169,15 @@ def _write_mask(pair: Pair, folder: Path, plan: Plan) -> None:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether an earlier try made it."""
+    """Returns whether an earlier try made `path`; a power cut can leave an empty file."""
     return path.is_file() and path.stat().st_size > 0
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all; not forced to disk one by one, which would take longer than making all of them."""
+    """Writes a file whole or not at all.
+
+    Unlike `engine.files`, it does not force each file to disk, which would take longer than making all of them.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     with writing(path):
         temporary.write_bytes(content)
@@ -164,6 +185,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _write_lists(plan: Plan, folder: Path, ratios: Sequence[int], seed: int) -> dict[str, dict[str, Any]]:
+    """Writes the lists of a plan, a declaration if it needs one, and the splits; returns what `finish` returns."""
     dataset, written = plan.dataset, []
     for name, pairs in (
         (dataset.train_list, plan.train),
@@ -184,6 +206,7 @@ def _write_lists(plan: Plan, folder: Path, ratios: Sequence[int], seed: int) -> 
 
 
 def _request_of(folder: Path) -> Any:
+    """Returns the request that `folder` was made or begun for, None if there is no record of one."""
     try:
         return json.loads((folder / RECORD).read_text(encoding="utf-8"))["request"]
     except (OSError, ValueError, KeyError, TypeError):

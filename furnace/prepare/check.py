@@ -1,51 +1,50 @@
-"""Looks at every file that a data set's lists name: is it whole, does it fit, and what is in it.
+"""Looks at every file that a data set's lists name: is it whole, does it fit, and which classes does it show?
 
-N classes. Every image and mask is opened once, however many lists name it; a picture that seems to train and to
-validate twice.
+N is the number of classes. Every image and mask is opened once, however many lists name it. Only pictures that seem to
+train and to validate are opened a second time, to compare all of their pixels.
 """
 
-import glob
 import os
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from furnace.data.datasets import CAMVID, CITYSCAPES, VOC, Dataset, Split
+from furnace.data.datasets import CAMVID, CITYSCAPES, VOC, Dataset
 from furnace.data.declaration import FILE_NAME, read_declaration
-from furnace.data.file_list import FileList
 from furnace.data.images import read_image, read_label_and_counts
 from furnace.errors import InputError
 from furnace.prepare.duplicates import fingerprint, same_pictures
-from furnace.prepare.parallel import map_numbers
-
-Progress = Callable[..., Iterable]
-WITH_LABELS = ("train", "labeled", "val")
-
-
-class Problem(NamedTuple):
-    """Something that is wrong with an `image`, a `mask`, their `size`, a `duplicate` or a `list`."""
-
-    kind: str
-    file: str
-    message: str
+from furnace.prepare.listed import WITH_LABELS, ListedFiles, Problem, find_lists
+from furnace.prepare.parallel import Progress, map_numbers
 
 
 @dataclass
 class ListReport:
-    """One list, and how many pixels of each class its masks hold: int64 (N + 1,), the last one ignored."""
+    """One list, and what its masks hold.
+
+    Attributes:
+        sha256: The hexadecimal digest of the list's file.
+        pixels: How many pixels of each class its masks hold, int64 (N + 1,), where the last number counts ignored
+            pixels; None for a list that needs no masks.
+    """
 
     path: str
     entries: int
     sha256: str
-    pixels: np.ndarray | None  # None where a list needs no masks
+    pixels: np.ndarray | None
 
 
 @dataclass
 class Report:
-    """What was found."""
+    """Everything that a check found.
+
+    Attributes:
+        images: How many different images the lists name.
+        masks: How many of these have a mask.
+        lists: The lists by their short names, such as `labeled 1/8`.
+    """
 
     dataset: Dataset
     folder: Path
@@ -55,16 +54,20 @@ class Report:
     problems: list[Problem] = field(default_factory=list)
 
 
-class Finding(NamedTuple):
+class _Finding(NamedTuple):
     """What one image and its mask gave."""
 
     problems: list[Problem]
-    fingerprint: bytes | None  # of the image
-    pixels: np.ndarray | None  # int64 (N + 1,)
+    fingerprint: bytes | None  # of the image; None if it cannot be read
+    pixels: np.ndarray | None  # of each class, int64 (N + 1,); None without a mask that can be read
 
 
 def dataset_of(folder: Path) -> Dataset:
-    """The data set that lies in `folder`: its own declaration, or VOC, Cityscapes or CamVid by its layout."""
+    """Returns the data set that lies in `folder`: its own declaration, or VOC, Cityscapes or CamVid by its layout.
+
+    Raises:
+        InputError: `folder` is missing or must not be read, its declaration is wrong, or its layout is another.
+    """
     if not os.access(folder, os.R_OK | os.X_OK) or not folder.is_dir():
         raise InputError(
             f"data set not found: {folder}: expected a folder that may be read; name the data set's, such as DATA/city"
@@ -81,20 +84,25 @@ def dataset_of(folder: Path) -> Dataset:
 
 
 def check(dataset: Dataset, folder: Path, lists: Path, processes: int, progress: Progress) -> Report:
-    """Opens everything that the lists below `lists` name.
+    """Opens everything that the lists name, and reports what is there and what is wrong.
+
+    Args:
+        folder: The data set's folder.
+        lists: The folder below which the lists lie; it may be the same.
+        progress: Shows how many images are done.
 
     Raises:
-        InputError: there is no list, or one is empty.
+        InputError: There is no list, or one is empty.
     """
-    splits = _splits(dataset, folder, lists)
-    files = _Files(splits)
+    splits = find_lists(dataset, folder, lists)
+    files = ListedFiles(splits)
     report = Report(dataset, folder, len(files.images), sum(mask is not None for mask in files.masks))
     report.problems += files.problems
     pixels = np.zeros((report.images, dataset.num_classes + 1), dtype=np.int64)
     fingerprints: list[bytes | None] = []
 
-    def look(number: int) -> Finding:
-        return look_at(dataset, files.images[number], files.masks[number])
+    def look(number: int) -> _Finding:
+        return _look_at(dataset, files.images[number], files.masks[number])
 
     for number, finding in enumerate(progress(map_numbers(look, report.images, processes), total=report.images)):
         report.problems += finding.problems
@@ -107,13 +115,13 @@ def check(dataset: Dataset, folder: Path, lists: Path, processes: int, progress:
         for image, other in same_pictures(files.images, fingerprints, validating, processes)
     ]
     for name, (role, split) in splits.items():
-        counted = pixels[files.entries[name]].sum(axis=0) if role in WITH_LABELS else None
+        counted = pixels[files.entries[name]].sum(axis=0) if role in WITH_LABELS else None  # (N + 1,)
         report.lists[name] = ListReport(str(split.files.path), len(split.files), split.files.sha256(), counted)
-    report.problems += _overlaps(files)
+    report.problems += files.overlaps()
     return report
 
 
-def look_at(dataset: Dataset, image_path: str, mask_path: str | None) -> Finding:
+def _look_at(dataset: Dataset, image_path: str, mask_path: str | None) -> _Finding:
     """Opens one image, and its mask where it has one."""
     problems, found, pixels, sizes = [], None, None, []
     try:
@@ -132,75 +140,4 @@ def look_at(dataset: Dataset, image_path: str, mask_path: str | None) -> Finding
         image_size, mask_size = ("{} x {}".format(*size) for size in sizes)
         message = f"image is {image_size}, its mask {mask_path} {mask_size} (height x width)"
         problems.append(Problem("size", image_path, message))
-    return Finding(problems, found, pixels)
-
-
-class _Files:
-    """The different images that lists name, those that validate first, each with its mask where a list gives one."""
-
-    def __init__(self, splits: dict[str, tuple[str, Split]]) -> None:
-        self.images: list[str] = []
-        self.masks: list[str | None] = []
-        self.entries: dict[str, list[int]] = {}  # numbers of images, by list
-        self.problems: list[Problem] = []
-        numbers: dict[str, int] = {}
-        for name in sorted(splits, key=lambda name: name != "val"):
-            role, split = splits[name]
-            self.entries[name] = [
-                self._add(numbers, split, index, role in WITH_LABELS) for index in range(len(split.files))
-            ]
-            repeated = len(self.entries[name]) - len(set(self.entries[name]))
-            if repeated:
-                self.problems.append(
-                    Problem("list", str(split.files.path), f"{repeated} images stand in it twice or more")
-                )
-
-    def _add(self, numbers: dict[str, int], split: Split, index: int, with_label: bool) -> int:
-        image, mask = str(split.image_path(index)), None
-        if with_label:
-            try:
-                mask = str(split.label_path(index))
-            except InputError as error:
-                self.problems.append(Problem("list", str(split.files.path), str(error)))
-        number = numbers.setdefault(image, len(numbers))
-        if number == len(self.images):
-            self.images.append(image)
-            self.masks.append(None)
-        if mask and self.masks[number] not in (None, mask):
-            self.problems.append(Problem("list", image, f"has two masks: {self.masks[number]} and {mask}"))
-        self.masks[number] = self.masks[number] or mask
-        return number
-
-
-def _splits(dataset: Dataset, folder: Path, lists: Path) -> dict[str, tuple[str, Split]]:
-    """Every list there is: by a short name (`train`, `labeled 1/8`), its role and its entries."""
-    found = {}
-    for role in ("train", "labeled", "unlabeled", "extra", "val"):
-        pattern = getattr(dataset, f"{role}_list")
-        before, _, after = pattern.partition("{ratio}")
-        paths = sorted(
-            lists.glob(glob.escape(pattern).replace("{ratio}", "*")), key=lambda path: (len(path.name), path.name)
-        )
-        for path in paths:
-            ratio = path.relative_to(lists).as_posix().removeprefix(before).removesuffix(after) if after else ""
-            split_folder = "val" if role == "val" else dataset.train_folder
-            found[f"{role} 1/{ratio}" if ratio else role] = (role, Split(dataset, folder, FileList(path), split_folder))
-    if not found:
-        raise InputError(
-            f"no list in {lists}: expected {dataset.train_list}, {dataset.val_list} or "
-            f"{dataset.labeled_list.format(ratio=8)}; let `python -m furnace prepare` write them"
-        )
-    return found
-
-
-def _overlaps(files: _Files) -> list[Problem]:
-    """Images that train and validate, or that are labelled and unlabelled at one ratio."""
-    sets = {name: set(numbers) for name, numbers in files.entries.items()}
-    pairs = [("val", name) for name in sets if name != "val" and "val" in sets]
-    pairs += [(name, f"un{name}") for name in sets if f"un{name}" in sets]
-    problems = []
-    for one, other in pairs:
-        if shared := sets[one] & sets[other]:
-            message = f"{len(shared)} images are in {one} and in {other}, the first is this"
-            problems.append(Problem("list", files.images[min(shared)], message))
-    return problems
+    return _Finding(problems, found, pixels)

@@ -1,4 +1,4 @@
-"""What a check of a data set found, as a table for people and as JSON for programs."""
+"""What a check of a data set found: as a table for people, and as JSON for programs."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ import pandas as pd
 
 from furnace.prepare.check import Report
 
-SHOWN = 20  # problems in the table
-IGNORED = "(ignored)"
+SHOWN = 20  # problems that the table shows
+IGNORED = "(ignored)"  # the row of pixels without a class
 
 
 def as_text(report: Report) -> str:
-    """Lists, the share of each class in percent of all pixels, problems, and how many there are."""
+    """Returns a text that shows the lists, the share of each class in percent of all pixels, and the problems."""
     lines = [
         f"{report.dataset.name}: {report.images:,} images, {report.masks:,} masks in {report.folder}",
         "",
@@ -22,7 +22,8 @@ def as_text(report: Report) -> str:
     if len(shares.columns):
         lines += ["share of pixels in percent, by list", shares.to_string(float_format="{:.2f}".format), ""]
     for name in shares.columns:
-        absent = [label for label, share in shares[name].items() if share == 0 and label != IGNORED]
+        shown = zip(_rows(report), shares[name], strict=True)
+        absent = [label for label, share in shown if share == 0 and label != IGNORED]
         if absent:
             lines.append(f"note: {name} shows no {', '.join(absent)}")
     lines += [f"{problem.kind}: {problem.file}: {problem.message}" for problem in report.problems[:SHOWN]]
@@ -33,7 +34,7 @@ def as_text(report: Report) -> str:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """Everything that was found, as plain values."""
+    """Returns everything that was found, as plain values that JSON can hold."""
     return {
         "dataset": report.dataset.name,
         "folder": str(report.folder),
@@ -56,11 +57,12 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def _rows(report: Report) -> list[str]:
+    """Returns what the N + 1 counts of a `ListReport` stand for."""
     return [*report.dataset.classes, IGNORED]
 
 
 def _shares(report: Report) -> pd.DataFrame:
-    """Percent of the pixels of each list that has masks: a row a class, a column a list."""
+    """Returns percent of the pixels, with a row for each class and a column for each list that has masks."""
     columns = {
         name: 100 * entry.pixels / max(1, entry.pixels.sum())
         for name, entry in report.lists.items()

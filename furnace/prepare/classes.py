@@ -1,32 +1,38 @@
-"""A classes file: the names of own classes, and what stands for them in masks."""
+"""Reads a classes file, which gives the names of one's own classes and what stands for them in masks."""
 
 import csv
 from io import StringIO
 from pathlib import Path
+from typing import TypeVar
 
 from furnace.data.datasets import MOST_CLASSES, Colour, voc_palette
 from furnace.errors import InputError
 from furnace.labels import IGNORE
 from furnace.prepare.masks import MaskCode
 
-IGNORED = "ignored"  # the name that stands for no class
+IGNORED = "ignored"  # pixels of this name belong to no class
 COLOUR = ("red", "green", "blue")
 COLUMNS = ("name", "value", *COLOUR)
-MOST_VALUE = 65535  # of a mask with 16 bits
+MOST_VALUE = 65535  # the largest that a mask with 16 bits holds
+Key = TypeVar("Key", int, Colour)
 
 
 def read_classes(path: Path, ignored: tuple[int, ...]) -> tuple[tuple[str, ...], tuple[Colour, ...], MaskCode]:
-    """Names, palette and code of a classes file: one name a line, or a table.
+    """Reads a classes file, which has one name on each line, or is a table.
 
-    The table's first line names its columns, in any order: `name`; `value`, that of the mask's pixels (without it lines
-    count from 0); `red`, `green` and `blue`, the colour of the class, also in masks that are RGB images. Lines of one
-    name are one class, and the name `ignored` is none.
+    The first line of a table names its columns, in any order. `name` is the name of the class. `value` is the value of
+    its pixels in masks; without this column, the lines are numbered from 0. `red`, `green` and `blue` are the colour of
+    the class in pictures, and in masks that are RGB images. Lines with the same name describe the same class, and
+    the name `ignored` is no class.
 
     Args:
-        ignored: further values that are ignored, unless a class has them.
+        ignored: Further values of masks that are ignored, unless the file gives them to a class.
+
+    Returns:
+        The names of the classes, their colours, and what the values and colours of masks stand for.
 
     Raises:
-        InputError: the file is missing or no such table, or gives one value or colour two meanings.
+        InputError: The file is missing, is no such table, or gives one value or colour two meanings.
     """
     rows = _rows(path)
     names = tuple(dict.fromkeys(row["name"] for row in rows if row["name"] != IGNORED))
@@ -44,7 +50,8 @@ def read_classes(path: Path, ignored: tuple[int, ...]) -> tuple[tuple[str, ...],
         index = index_of[row["name"]]
         _enter(values, _whole(row["value"], MOST_VALUE, path) if has_values else number, index, path)
         if has_colours:
-            colour = tuple(_whole(row[part], 255, path) for part in COLOUR)
+            red, green, blue = (_whole(row[part], 255, path) for part in COLOUR)
+            colour = (red, green, blue)
             if index != IGNORE and index not in colours.values():
                 palette[index] = colour
             _enter(colours, colour, index, path)
@@ -52,7 +59,8 @@ def read_classes(path: Path, ignored: tuple[int, ...]) -> tuple[tuple[str, ...],
     return names, tuple(palette), code
 
 
-def _enter(table: dict, key: int | Colour, index: int, path: Path) -> None:
+def _enter(table: dict[Key, int], key: Key, index: int, path: Path) -> None:
+    """Adds what `key` stands for; raises InputError if it stands for something else already."""
     if table.setdefault(key, index) != index:
         raise InputError(
             f"classes file not understood: {path}: expected one class for each value and colour, found two for {key}; "
@@ -61,6 +69,7 @@ def _enter(table: dict, key: int | Colour, index: int, path: Path) -> None:
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
+    """Returns the lines of the file that are not blank, each by the names of its columns."""
     try:
         text = path.read_text(encoding="utf-8-sig")
         separator = next((sign for sign in ";\t" if sign in text.partition("\n")[0]), ",")

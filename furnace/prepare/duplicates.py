@@ -1,7 +1,7 @@
 """Pictures that train and validate, whatever their files are called and however they are packed.
 
-Comparing all pixels of all images would take as long as decoding them. So few pixels of each are compared first, and
-all of them only where these agree.
+Comparing all pixels of all images would take as long as decoding them. Therefore a few pixels of each image are
+compared first, and all pixels only of images whose few pixels are equal.
 """
 
 import hashlib
@@ -13,11 +13,14 @@ import numpy as np
 from furnace.data.images import read_image
 from furnace.prepare.parallel import map_numbers
 
-STEP = 13  # not a multiple of 8: JPEG's blocks would give similar pixels of each
+STEP = 13  # pixels; a multiple of 8 would take the same place of every JPEG block, where pictures resemble each other
 
 
 def fingerprint(image: np.ndarray) -> bytes:
-    """Of an image (H, W, 3): equal for equal images, and seldom for others."""
+    """Returns a digest of every 13th pixel each way of an image (H, W, 3): equal for equal images, seldom for others.
+
+    The size of the image goes into it too.
+    """
     few = image[STEP // 2 :: STEP, STEP // 2 :: STEP]
     return hashlib.blake2b(few.tobytes() + _size(image), digest_size=16).digest()
 
@@ -25,11 +28,13 @@ def fingerprint(image: np.ndarray) -> bytes:
 def same_pictures(
     images: Sequence[str], fingerprints: Sequence[bytes | None], validating: set[int], processes: int
 ) -> Iterator[tuple[str, str]]:
-    """An image that does not validate and the first of those that do with its pixels, for every one that has such.
+    """Yields every image that does not validate but has the same pixels as one that does, and the first such other.
 
     Args:
-        fingerprints: of `images`, None where one cannot be read.
-        validating: numbers of images.
+        images: Paths of images.
+        fingerprints: The `fingerprint` of each of them, None where an image cannot be read.
+        validating: The numbers of those images that validate.
+        processes: How many processes read the images whose fingerprints are equal.
     """
     in_val = {fingerprints[number] for number in validating} - {None}
     in_both = in_val & {found for number, found in enumerate(fingerprints) if number not in validating}
@@ -37,7 +42,7 @@ def same_pictures(
 
     def digest(place: int) -> bytes:
         image = read_image(Path(images[suspects[place]]))
-        return hashlib.sha256(image).digest() + _size(image)
+        return hashlib.sha256(image.data).digest() + _size(image)
 
     digests = dict(zip(suspects, map_numbers(digest, len(suspects), processes), strict=True))
     first_of: dict[bytes, str] = {}

@@ -1,39 +1,44 @@
-"""Labelled and unlabelled lists, drawn from a training list and written."""
+"""Draws labelled and unlabelled lists from a training list, and writes them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from furnace.data.datasets import Dataset, Split, columns
+from furnace.data.datasets import Dataset
+from furnace.data.entries import Split, columns
 from furnace.data.file_list import FileList
 from furnace.data.images import values_in
 from furnace.data.splits import cover_classes, draw_labeled
 from furnace.engine.files import sha256, write_lines
 from furnace.errors import InputError
 from furnace.labels import IGNORE
-from furnace.prepare.parallel import map_numbers
+from furnace.prepare.parallel import Progress, map_numbers
 
 
 def write_splits(
     dataset: Dataset, folder: Path, lists: Path, ratios: Iterable[int], seed: int, first: Sequence[int], replace: bool
 ) -> list[tuple[Path, int, str]]:
-    """Draws the labelled images from the training list and writes both lists of each ratio: path, entries and sha256.
+    """Draws the labelled images from the training list, and writes a labelled and an unlabelled list for each ratio.
 
-    Images that never had a label (`dataset.extra_list`) stand at the end of the unlabelled list.
+    Images that never had a label (`dataset.extra_list`) stand at the end of every unlabelled list.
 
     Args:
-        folder: the data set's.
-        lists: the folder below which the lists go, the data set's or another.
-        first: entries of the training list that are labelled before any other is drawn.
-        replace: write over lists that are there.
+        folder: The data set's folder.
+        lists: The folder below which the lists go; it may be the data set's.
+        ratios: The numbers N for which one of N images is labelled.
+        first: Entries of the training list, by number, that are labelled before any other is drawn.
+        replace: Whether lists that are there are written anew.
+
+    Returns:
+        The path of each list, its number of entries, and its SHA-256 in hexadecimal.
 
     Raises:
-        InputError: there is no training list, or one of the splits cannot be drawn, or its lists are there. Then
-            nothing is written.
+        InputError: There is no training list, or one of the splits cannot be drawn, or one of its lists is there. In
+            all of these cases nothing is written.
     """
-    train = training_list(dataset, folder)
+    train = _training_list(dataset, folder)
     extra = folder / dataset.extra_list
     never_labeled = FileList(extra) if extra.is_file() else ()
     draws = {ratio: draw_labeled(len(train), ratio, seed, first) for ratio in ratios}  # bool (images,)
@@ -47,8 +52,8 @@ def write_splits(
     written = []
     for ratio, chosen in draws.items():
         labeled, unlabeled = paths[ratio]
-        write_lines(labeled, (train[index] for index in np.flatnonzero(chosen)))
-        images = (columns(train[index])[0] for index in np.flatnonzero(~chosen))
+        write_lines(labeled, (train[index] for index in np.flatnonzero(chosen).tolist()))
+        images = (columns(train[index])[0] for index in np.flatnonzero(~chosen).tolist())
         write_lines(unlabeled, chain(images, never_labeled))
         count = int(chosen.sum())
         counts = (count, len(train) - count + len(never_labeled))
@@ -57,7 +62,7 @@ def write_splits(
 
 
 def _require_possible(ratio: int, chosen: np.ndarray, first: int, never_labeled: int) -> None:
-    """InputError if more images come first than are labelled, or if none is left unlabelled."""
+    """Raises InputError if more images come first than are labelled, or if none is left unlabelled."""
     labeled, images = chosen.sum(), len(chosen)
     if first > labeled:
         raise InputError(
@@ -72,10 +77,19 @@ def _require_possible(ratio: int, chosen: np.ndarray, first: int, never_labeled:
 
 
 def images_that_show_every_class(
-    dataset: Dataset, folder: Path, seed: int, processes: int, progress: Callable[..., Iterable]
+    dataset: Dataset, folder: Path, seed: int, processes: int, progress: Progress
 ) -> list[int]:
-    """A few entries of the training list whose masks together show every class that any mask shows."""
-    split = Split(dataset, folder, training_list(dataset, folder), dataset.train_folder)
+    """Returns a few entries of the training list, by number, whose masks together show every class that any mask shows.
+
+    Args:
+        folder: The data set's folder.
+        seed: Decides between masks that show equally many classes.
+        progress: Shows how many masks are read.
+
+    Raises:
+        InputError: There is no training list, or one of its masks cannot be read.
+    """
+    split = Split(dataset, folder, _training_list(dataset, folder), dataset.train_folder)
 
     def shown(index: int) -> set[int]:
         return set(values_in(split.label(index))) - {IGNORE}
@@ -85,8 +99,8 @@ def images_that_show_every_class(
     return cover_classes(classes_shown, np.random.default_rng(seed).permutation(count).tolist())
 
 
-def training_list(dataset: Dataset, folder: Path) -> FileList:
-    """Every image that has a label; InputError if the list is missing."""
+def _training_list(dataset: Dataset, folder: Path) -> FileList:
+    """Returns the list of every image that has a label; raises InputError if it is missing."""
     path = folder / dataset.train_list
     if not path.is_file():
         raise InputError(

@@ -1,4 +1,4 @@
-"""Masks of any code, values or colours, to class indices."""
+"""Turns masks that name their classes by any values or colours into class indices."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,10 +14,13 @@ from furnace.labels import IGNORE
 
 @dataclass(frozen=True)
 class MaskCode:
-    """Class indices, or 255, by the value of a one-channel mask, and by the colour of an RGB one.
+    """What the values and colours of masks stand for.
 
     Attributes:
-        by_palette: a palette image counts as RGB: only colours were declared, and its indices may be in any order.
+        values: The class index, or 255 for ignored pixels, of each value of a mask with one channel.
+        colours: The same of each colour of an RGB mask.
+        by_palette: Whether a palette image counts as an RGB image. It does where only colours were declared, because
+            its indices may then be in any order.
     """
 
     values: Mapping[int, int]
@@ -25,7 +28,15 @@ class MaskCode:
     by_palette: bool = False
 
     def indices(self, content: bytes, name: str) -> np.ndarray:
-        """A mask file as (H, W) uint8 of class indices and 255; InputError names a file with any other value."""
+        """Decodes a mask file and returns its class indices and 255 as (H, W) uint8.
+
+        Args:
+            content: The bytes of the file.
+            name: What an error calls the file.
+
+        Raises:
+            InputError: The file is no mask, or it holds a value or colour that stands for nothing.
+        """
         mask = decode_mask(np.frombuffer(content, dtype=np.uint8), name, self.by_palette)
         if mask.ndim == 3 and self.colours:
             wide = mask.astype(np.int32)
@@ -40,14 +51,15 @@ class MaskCode:
                 f"mask is a colour image: {name}: expected one channel, found RGB; give its colours in a classes file "
                 "with the columns name,red,green,blue"
             )
-        return self.check(mask, name)
+        return self.translate(mask, name)
 
-    def check(self, mask: np.ndarray, name: str) -> np.ndarray:
-        """The same for a mask (H, W) of whole numbers that is decoded already."""
+    def translate(self, mask: np.ndarray, name: str) -> np.ndarray:
+        """Does the same for the values of a mask (H, W) of whole numbers that is decoded already."""
         return _translated(mask, self.values, name, lambda value: f"the value {value}")
 
 
 def _translated(mask: np.ndarray, codes: Mapping[int, int], name: str, describe: Callable[[int], str]) -> np.ndarray:
+    """Returns what `codes` gives for each number of a mask (H, W), as uint8; `describe` words a number for an error."""
     present = values_in(mask)
     unknown = [value for value in present if value not in codes]
     if unknown:

@@ -1,13 +1,15 @@
-"""The official downloads: which files they have, what their masks mean, how many there should be.
+"""Plans for the official downloads: which files they have, what their masks mean, how many images there should be.
 
-Facts: PASCAL VOC 2012 (Everingham et al., 2010) and the Semantic Boundaries Dataset, SBD (Hariharan et al., 2011);
-Cityscapes (Cordts et al., 2016); CamVid (Brostow et al., 2009), parted as by SegNet (Badrinarayanan et al., 2017).
+The data sets are PASCAL VOC 2012 (Everingham et al., 2010) and the Semantic Boundaries Dataset, SBD (Hariharan et al.,
+2011), which adds masks to it; Cityscapes (Cordts et al., 2016); CamVid (Brostow et al., 2009), parted into training and
+validation images as by SegNet (Badrinarayanan et al., 2017).
 """
 
 from collections import Counter
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -15,15 +17,15 @@ from furnace.data.datasets import CAMVID, CITYSCAPES, VOC
 from furnace.errors import InputError
 from furnace.labels import IGNORE
 from furnace.prepare.masks import MaskCode
-from furnace.prepare.plan import Pair, Plan, compare_counts, files_by_stem, is_shown, paired, require
-from furnace.prepare.sources import File, Folder, Source, Unpack, locate
+from furnace.prepare.plan import Pair, Plan, compare_counts, files_by_stem, is_shown, paired
+from furnace.prepare.sources import File, Folder, Source, Unpack, locate, require
 
 # fmt: off
 CITYSCAPES_TRAIN_IDS = {  # by label id; every other id from 0 to 33 is ignored
     7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9,
     23: 10, 24: 11, 25: 12, 26: 13, 27: 14, 28: 15, 31: 16, 32: 17, 33: 18,
 }
-CITYSCAPES_CITIES = {
+CITYSCAPES_CITIES = {  # how many images each city has
     "train": {
         "aachen": 174, "bochum": 96, "bremen": 316, "cologne": 154, "darmstadt": 85, "dusseldorf": 221, "erfurt": 109,
         "hamburg": 248, "hanover": 196, "jena": 119, "krefeld": 99, "monchengladbach": 94, "strasbourg": 365,
@@ -32,6 +34,7 @@ CITYSCAPES_CITIES = {
     "val": {"frankfurt": 267, "lindau": 59, "munster": 174},
 }
 # fmt: on
+# How many images train and how many validate.
 VOC_COUNTS = (10_582, 1_449)
 CITYSCAPES_COUNTS = (2_975, 500)
 CAMVID_COUNTS = (367, 101)
@@ -43,9 +46,18 @@ CAMVID_CODE = MaskCode({**{index: index for index in range(CAMVID.num_classes)},
 
 
 def plan_voc(place: Path, sbd: Path | None, unpack: Unpack) -> Plan:
-    """VOC 2012, its training set augmented by the masks of SBD: its `.mat` files, or a folder SegmentationClassAug.
+    """Plans VOC 2012 with its training set augmented by the masks of SBD.
 
     The augmented training set is every image in VOC's train list or in SBD that is not in VOC's validation list.
+
+    Args:
+        place: VOC's folder or archive.
+        sbd: SBD's folder or archive with its `.mat` files, or a folder SegmentationClassAug with masks as images; None
+            if the latter may lie in VOC's own folder.
+        unpack: Unpacks a compressed tar file.
+
+    Raises:
+        InputError: VOC's lists or SBD's masks are not found.
     """
     lists = "ImageSets/Segmentation"
     voc = require(locate(place, f"{lists}/train.txt", unpack), place, "VOC2012 with ImageSets/Segmentation/train.txt")
@@ -69,7 +81,10 @@ def plan_voc(place: Path, sbd: Path | None, unpack: Unpack) -> Plan:
 
 
 def plan_city(place: Path, unpack: Unpack) -> Plan:
-    """Cityscapes' leftImg8bit and gtFine; its masks are label ids, or where these are missing ready-made train ids."""
+    """Plans Cityscapes from leftImg8bit and gtFine; raises InputError if one of them is not found.
+
+    Its masks are label ids or, where these are missing, ready-made train ids.
+    """
     image_source = require(locate(place, "leftImg8bit/train", unpack), place, "leftImg8bit/train")
     mask_source = require(locate(place, "gtFine/train", unpack), place, "gtFine/train")
     pairs, warnings = {}, []
@@ -96,7 +111,11 @@ def plan_city(place: Path, unpack: Unpack) -> Plan:
 
 
 def plan_camvid(place: Path, unpack: Unpack) -> Plan:
-    """CamVid in 11 classes: `train/images` and `train/labels`, or SegNet's `train` and `trainannot` (void is 11)."""
+    """Plans CamVid in 11 classes; raises InputError if its folders are not found.
+
+    These are `train/images` and `train/labels`, or SegNet's `train` and `trainannot`, and the same for `val`. The value
+    11 in a mask means void.
+    """
     pairs, warnings = {}, []
     for part in ("train", "val"):
         folders = (f"{part}/images", f"{part}/labels")
@@ -117,28 +136,31 @@ def plan_camvid(place: Path, unpack: Unpack) -> Plan:
 
 
 def _sbd(voc: Source, sbd: Path | None, unpack: Unpack) -> tuple[Mapping[str, File], Mapping[str, File]]:
-    """SBD's masks and images by name; without `--sbd`, the SegmentationClassAug that may lie in VOC's own folder."""
+    """Returns SBD's masks and its images by name.
+
+    Without `sbd` these are the masks in SegmentationClassAug, which may lie in VOC's own folder, and no images.
+    """
     if sbd is None:
         return files_by_stem(voc, "SegmentationClassAug"), {}
     for folder in ("cls", "SegmentationClassAug"):
         if source := locate(sbd, folder, unpack):
             break
-    else:  # the folder of the masks itself
+    else:  # then `sbd` itself should be the folder of the masks
         source, folder = Folder(sbd), ""
-    mats = {PurePosixPath(name).stem: File(source, name) for name in source.names(folder) if _is_mat(name)}
+    mats = {
+        PurePosixPath(name).stem: File(source, name)
+        for name in source.names(folder)
+        if name.endswith(".mat") and is_shown(name)
+    }
     masks = mats or files_by_stem(source, folder)
     if not masks:
         raise InputError(f"no SBD masks in {sbd}: expected cls/*.mat or SegmentationClassAug/*.png; name that folder")
     return masks, files_by_stem(source, "img")
 
 
-def _is_mat(name: str) -> bool:
-    return name.endswith(".mat") and is_shown(name)
-
-
 def _voc_indices(content: bytes, name: str) -> np.ndarray:
     if name.endswith(".mat"):
-        return VOC_CODE.check(sbd_mask(content, name), name)
+        return VOC_CODE.translate(_sbd_mask(content, name), name)
     return VOC_CODE.indices(content, name)
 
 
@@ -146,12 +168,13 @@ def _city_indices(content: bytes, name: str) -> np.ndarray:
     return (TRAIN_IDS if name.endswith("TrainIds.png") else LABEL_IDS).indices(content, name)
 
 
-def sbd_mask(content: bytes, name: str) -> np.ndarray:
-    """The mask (H, W) uint8 in a `.mat` file of SBD, `GTcls.Segmentation`; InputError if it holds none."""
-    from scipy.io import loadmat
+def _sbd_mask(content: bytes, name: str) -> np.ndarray:
+    """Returns the mask (H, W) uint8 in a `.mat` file of SBD, `GTcls.Segmentation`; InputError if it holds none."""
+    from scipy.io import loadmat  # which takes long to import; only SBD needs it
 
     try:
-        mask = np.asarray(loadmat(BytesIO(content))["GTcls"]["Segmentation"][0, 0])
+        file: Any = BytesIO(content)  # scipy's types name paths only, although its manual also allows open files
+        mask = np.asarray(loadmat(file)["GTcls"]["Segmentation"][0, 0])
     except Exception as error:  # loadmat raises whatever the damage leads it to
         reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         raise InputError(f"mask not readable: {name}: no .mat file of SBD: {reason}; replace it") from None

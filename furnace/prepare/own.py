@@ -1,26 +1,30 @@
-"""Own data: a folder of images, a folder of masks of the same names, and a file that names the classes."""
+"""Plans for own data: a folder of images, a folder of masks of the same names, and a file that names the classes."""
 
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from furnace.data.datasets import FILE, Dataset
+from furnace.data.datasets import Dataset
 from furnace.data.declaration import LISTS
 from furnace.data.splits import draw_split
 from furnace.errors import InputError
 from furnace.prepare.classes import read_classes
-from furnace.prepare.plan import Pair, Plan, is_shown, missing, require
-from furnace.prepare.sources import File, Unpack, locate
+from furnace.prepare.plan import Pair, Plan, missing, pictures_below
+from furnace.prepare.sources import File, Unpack, locate, require
 
 
 @dataclass(frozen=True)
 class OwnData:
-    """How own data lies.
+    """Where own data lies in its source, and how it is to be read.
 
     Attributes:
-        mask_ending: what a mask's name has behind its image's: `_mask` for `a_mask.png` of `a.jpg`.
-        ignored: values of masks that are no class.
-        val: one of so many images with masks validates, where there are no folders `train` and `val`.
+        images: The folder of images in the source.
+        masks: The folder of masks in the source; it may be the same.
+        classes: The classes file.
+        mask_ending: What the name of a mask has behind that of its image: `_mask` if `a_mask.png` belongs to `a.jpg`.
+        ignored: Values of masks that are no class.
+        val: One of so many images with masks validates, unless the images lie in folders `train` and `val`.
+        seed: Decides which images validate.
     """
 
     images: str
@@ -33,11 +37,21 @@ class OwnData:
 
 
 def plan_folder(place: Path, name: str, own: OwnData, unpack: Unpack) -> Plan:
-    """Images and masks of the same names, at any depth; images without a mask are unlabelled."""
+    """Pairs images and masks of the same names, at any depth; images without a mask are unlabelled.
+
+    Args:
+        place: The source.
+        name: What the data set is called.
+        unpack: Unpacks a compressed tar file.
+
+    Raises:
+        InputError: The classes file is wrong, a folder is not found, two files have one name, or fewer than two images
+            have masks.
+    """
     classes, palette, code = read_classes(own.classes, own.ignored)
     masks = _files(place, _folder(own.masks, "masks"), own.mask_ending, unpack)
     files = _files(place, _folder(own.images, "images"), "", unpack)
-    are_masks = {str(mask) for mask in masks.values()}  # in one folder with the images
+    are_masks = {str(mask) for mask in masks.values()}  # they may lie in one folder with the images
     images = {key: file for key, file in files.items() if str(file) not in are_masks}
     both = [key for key in images if key in masks]
     if len(both) < 2:
@@ -53,7 +67,11 @@ def plan_folder(place: Path, name: str, own: OwnData, unpack: Unpack) -> Plan:
             folder=name,
             classes=classes,
             palette=palette,
-            **{f"{role}_list": pattern for role, pattern in LISTS.items()},
+            train_list=LISTS["train"],
+            labeled_list=LISTS["labeled"],
+            unlabeled_list=LISTS["unlabeled"],
+            extra_list=LISTS["extra"],
+            val_list=LISTS["val"],
         ),
         train=[_pair(key, images, masks) for key in both if key not in val],
         val=[_pair(key, images, masks) for key in both if key in val],
@@ -65,7 +83,10 @@ def plan_folder(place: Path, name: str, own: OwnData, unpack: Unpack) -> Plan:
 
 
 def _folder(name: str, option: str) -> str:
-    """A folder of the source as `locate` wants it: the source itself, `.`, is nothing."""
+    """Returns a folder of the source as `locate` wants it, where "" stands for the source itself.
+
+    Raises InputError if it leads out of the source; `option` is the one that named it.
+    """
     folder = PurePosixPath(name)
     if folder.is_absolute() or ".." in folder.parts:
         raise InputError(f"--{option}: expected a folder in SOURCE, found {name}; give its path from there")
@@ -73,17 +94,17 @@ def _folder(name: str, option: str) -> str:
 
 
 def _files(place: Path, folder: str, ending: str, unpack: Unpack) -> dict[str, File]:
-    """Files by their path below `folder` without endings; letters composed of two signs count as one (NFC)."""
+    """Returns the images or masks below `folder` by their paths from there, without `ending` and file format.
+
+    Systems write a letter such as an umlaut as one character or as two. Here both are the same name (Unicode's NFC).
+    """
     source = require(locate(place, folder, unpack), place, folder)
     found: dict[str, File] = {}
-    for name in source.names(folder):
-        path = PurePosixPath(name).relative_to(folder)
-        if not FILE.fullmatch(name) or not is_shown(name) or not path.stem.endswith(ending):
-            continue
-        key = unicodedata.normalize("NFC", path.with_name(path.stem.removesuffix(ending)).as_posix())
+    for path, file in pictures_below(source, folder, ending):
+        key = unicodedata.normalize("NFC", path.as_posix())
         if key in found:
-            raise InputError(f"two files of one name: {found[key]} and {File(source, name)}; rename one")
-        found[key] = File(source, name)
+            raise InputError(f"two files of one name: {found[key]} and {file}; rename one")
+        found[key] = file
     return found
 
 
@@ -93,7 +114,7 @@ def _pair(key: str, images: dict[str, File], masks: dict[str, File]) -> Pair:
 
 
 def _validating(keys: list[str], own: OwnData) -> set[str]:
-    """Those in the folder `val` if all lie in `train` and `val`, else one of `own.val`, drawn."""
+    """Returns the keys in the folder `val` if all lie in `train` or `val`; else draws one of every `own.val` keys."""
     tops = {key.split("/")[0] for key in keys if "/" in key}
     if tops == {"train", "val"} and all("/" in key for key in keys):
         return {key for key in keys if key.startswith("val/")}

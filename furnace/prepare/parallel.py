@@ -1,37 +1,47 @@
-"""Work on many files at once, in processes; the results come back in order."""
+"""Work on many files at once, shared out over processes. The results come back in the order of the files."""
 
 import multiprocessing
 import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import cv2
 
 from furnace.errors import InputError
 
 Result = TypeVar("Result")
-CHUNK = 32  # files a process takes at once
-_function: Callable[[int], Any] | None = None  # inherited by the processes, so that nothing it holds is copied
+CHUNK = 32  # files that a process takes at once
+_function: Callable[[int], Any]  # set in each forked process, which inherits it: nothing that it holds is pickled
+
+
+class Progress(Protocol):
+    """A progress bar: it passes on every result that it is given, and shows how many of `total` have come."""
+
+    def __call__(self, steps: Iterable[Result], /, total: int) -> Iterable[Result]:
+        """Returns `steps` unchanged, to be gone through once."""
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """Returns how many processor cores this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def map_numbers(function: Callable[[int], Result], count: int, processes: int) -> Iterator[Result]:
-    """function(0), ..., function(count - 1), computed in forked processes; here, if `processes` is 1.
+    """Yields function(0), ..., function(count - 1), computed in forked processes.
+
+    Args:
+        processes: With 1, or where `count` is too small to share out, this process does all of it.
 
     Raises:
-        InputError: that of the first number whose function raised it, or if a process was killed.
+        InputError: The function raised it (then it is the error of the first such number), or a process was killed.
     """
-    processes = min(processes, -(-count // CHUNK))  # all are forked at once
+    processes = min(processes, -(-count // CHUNK))  # the pool forks all of them at once, also those without work
     if processes <= 1:
         yield from map(function, range(count))
         return
@@ -40,7 +50,7 @@ def map_numbers(function: Callable[[int], Result], count: int, processes: int) -
         processes, mp_context=multiprocessing.get_context("fork"), initializer=_begin, initargs=(function,)
     )
     try:
-        waiting: deque[Future] = deque()
+        waiting: deque[Future[list[Result]]] = deque()
         for chunk in chunks:
             waiting.append(pool.submit(_work, chunk))
             if len(waiting) >= 4 * processes:
@@ -58,14 +68,16 @@ def map_numbers(function: Callable[[int], Result], count: int, processes: int) -
 def _begin(function: Callable[[int], Any]) -> None:
     global _function
     _function = function
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who started this decides
-    cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent decides what it means
+    cv2.setNumThreads(0)  # there is one process for each core already
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """Without it a process whose parent is killed would wait for work for ever."""
-    connection.wait([multiprocessing.parent_process().sentinel])
+    """Ends this process when its parent ends; without it, a killed parent would leave it waiting for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # only forked processes come here
+    connection.wait([parent.sentinel])
     os._exit(1)
 
 

@@ -1,21 +1,22 @@
-"""What preparing a data set will do, known before anything is written: which images, which masks, and where they go."""
+"""A plan says what preparing a data set will do before anything is written: which images and masks go where."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 
-from furnace.data.datasets import FILE, Dataset, columns
+from furnace.data.datasets import Dataset
+from furnace.data.entries import FILE, columns
 from furnace.errors import InputError
 from furnace.prepare.sources import File, Source
 
-NAMED = 5  # missing files that a warning names
+NAMED = 5  # how many missing files a warning names
 
 
 class Pair(NamedTuple):
-    """One image, with its mask where it has one, and where both go below the data set's folder."""
+    """One image, its mask if it has one, and the paths below the data set's folder that both go to."""
 
     image: File
     image_to: str
@@ -28,10 +29,10 @@ class Plan:
     """Everything that preparing a data set will do.
 
     Attributes:
-        indices: a mask file's content and name to class indices (H, W) uint8.
-        extra: images without masks.
-        warnings: what differs from the official download, a line each.
-        declares_itself: whether the data set needs a `dataset.json`.
+        indices: Turns a mask file's content and name into class indices, (H, W) uint8.
+        extra: The images without masks.
+        warnings: What is missing or differs from the official download, one line for each.
+        declares_itself: Whether the data set needs a `dataset.json`, because the program does not know it.
     """
 
     dataset: Dataset
@@ -44,11 +45,19 @@ class Plan:
 
     @property
     def pairs(self) -> list[Pair]:
+        """All images: those that train, those that validate, and those without masks."""
         return [*self.train, *self.val, *self.extra]
 
 
 def require_possible(plan: Plan, ratios: Sequence[int]) -> None:
-    """InputError if there is nothing to train with, nothing left unlabelled, or a name that no list can hold."""
+    """Checks that a plan can be carried out.
+
+    Args:
+        ratios: Labelled lists will be drawn for these.
+
+    Raises:
+        InputError: There is nothing to train with, a ratio leaves nothing unlabelled, or no list can hold a name.
+    """
     if not plan.train:
         raise InputError(
             "nothing to train with: expected images with masks, found none; "
@@ -73,29 +82,39 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def require(source: Source | None, place: Path, expected: str) -> Source:
-    """`source` itself, InputError if nothing was found."""
-    if source is None:
-        raise InputError(f"not found in {place}: expected {expected} in a folder or an archive; name the download")
-    return source
+def pictures_below(source: Source, folder: str, ending: str = "") -> Iterator[tuple[PurePosixPath, File]]:
+    """Yields the images or masks below `folder`, each after its path from there without `ending` and file format.
+
+    Files whose names do not end with `ending`, or consist of it alone, are left out.
+    """
+    for name in source.names(folder):
+        path = PurePosixPath(name).relative_to(folder)
+        stem = path.stem.removesuffix(ending)
+        if FILE.fullmatch(name) and is_shown(name) and path.stem.endswith(ending) and stem:
+            yield path.with_name(stem), File(source, name)
 
 
 def files_by_stem(source: Source, folder: str, ending: str = "") -> dict[str, File]:
-    """The images or masks below `folder` by their names without `ending` and without the file format's."""
-    files = (File(source, name) for name in source.names(folder) if is_shown(name))
-    stems = ((PurePosixPath(file.name).stem, file) for file in files if FILE.fullmatch(file.name))
-    return {stem.removesuffix(ending): file for stem, file in stems if stem.endswith(ending)}
+    """Returns the images or masks below `folder` by their names, without folders, `ending` and file format."""
+    return {path.name: file for path, file in pictures_below(source, folder, ending)}
 
 
 def is_shown(name: str) -> bool:
-    """False for the files that other systems leave behind: `.DS_Store`, `._photo.jpg`, `__MACOSX/`."""
+    """Returns False for files that other systems leave behind: `.DS_Store`, `._photo.jpg`, `__MACOSX/`."""
     return not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
 
 
 def paired(
     names: Sequence[str], images: Mapping[str, File], masks: Mapping[str, File], part: str
 ) -> tuple[list[tuple[str, File, File]], list[str]]:
-    """Name, image and mask of every name that has both, and warnings of the names that have not."""
+    """Finds the image and the mask of each name.
+
+    Args:
+        part: What warnings call these names, such as `train`.
+
+    Returns:
+        Name, image and mask of every name that has both, and warnings about the names that have not.
+    """
     both = [(name, images[name], masks[name]) for name in names if name in images and name in masks]
     warnings = [
         *missing([name for name in names if name not in images], f"{part}: images missing"),
@@ -105,14 +124,18 @@ def paired(
 
 
 def missing(names: Sequence[str], what: str) -> list[str]:
-    """A warning that counts and names what is missing; none if nothing is."""
+    """Returns one warning that counts and names what is missing, or none if nothing is."""
     if not names:
         return []
     return [f"{what}: {len(names)}: {', '.join(names[:NAMED])}{', ...' if len(names) > NAMED else ''}"]
 
 
 def compare_counts(train: int, val: int, official: tuple[int, int]) -> list[str]:
-    """Warnings where the numbers of images differ from those of the official data set."""
+    """Returns warnings where the numbers of images differ from those of the official data set.
+
+    Args:
+        official: How many images train and how many validate.
+    """
     counts = zip(("training", "validation"), (train, val), official, strict=True)
     return [
         f"{found:,} {part} images, the official data set has {expected:,}"

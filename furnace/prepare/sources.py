@@ -1,4 +1,4 @@
-"""Where a download lies: a folder, or an archive that is read as it is. Nothing here changes a source."""
+"""Finds what a download holds, in a folder or in an archive that is read as it is. Nothing here changes a source."""
 
 import glob
 import os
@@ -10,24 +10,24 @@ from typing import NamedTuple, Protocol
 from furnace.errors import InputError
 from furnace.prepare.archives import ARCHIVE_ENDINGS, Archive, open_archive
 
-DEEPEST = 3  # folders above the one that is looked for: VOCdevkit/VOC2012/JPEGImages
-Unpack = Callable[[Path], Path]  # a compressed tar file to the folder that holds its files
+DEEPEST = 3  # how many folders may lie around what is looked for, as VOCdevkit/VOC2012 around JPEGImages
+Unpack = Callable[[Path], Path]  # takes a compressed tar file, returns the folder that holds its files
 
 
 class Source(Protocol):
-    """Files by name: paths with `/`, relative to the source."""
+    """A folder or an archive as files by name. Names are paths with `/`, relative to the source."""
 
     def names(self, folder: str) -> list[str]:
-        """All files below `folder`, sorted; empty if there is no such folder."""
+        """Returns all files below `folder`, sorted; none if there is no such folder."""
 
     def read(self, name: str) -> bytes:
-        """A file's content; InputError if it is missing or damaged."""
+        """Returns a file's content; raises InputError if it is missing or damaged."""
 
     def path(self, name: str) -> Path | None:
-        """The file to link to, None in an archive."""
+        """Returns the file to link to, None if there is none that stays."""
 
     def describe(self, name: str) -> str:
-        """The file as a user would look for it."""
+        """Returns what an error calls the file, so that a user finds it."""
 
 
 class File(NamedTuple):
@@ -37,9 +37,11 @@ class File(NamedTuple):
     name: str
 
     def read(self) -> bytes:
+        """Returns the content; raises InputError if the file is missing or damaged."""
         return self.source.read(self.name)
 
     def path(self) -> Path | None:
+        """Returns the file to link to, None if there is none that stays."""
         return self.source.path(self.name)
 
     def __str__(self) -> str:
@@ -48,16 +50,22 @@ class File(NamedTuple):
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder as a source; what was unpacked for a while is copied, not linked to."""
+    """A folder as a source.
+
+    Attributes:
+        stays: Whether its files may be linked to. The files of an archive that is unpacked for a while are copied.
+    """
 
     root: Path
     stays: bool = True
 
     def names(self, folder: str) -> list[str]:
-        found, seen = [], set()
+        """Returns all files below `folder`, sorted; links to folders are followed."""
+        found: list[str] = []
+        seen: set[str] = set()
         for place, folders, files in os.walk(self.root / folder, onerror=_say_unless_absent, followlinks=True):
             real = os.path.realpath(place)
-            if real in seen:  # by a link to a folder above it
+            if real in seen:  # by a link; one to a folder above itself would never end
                 folders.clear()
                 continue
             seen.add(real)
@@ -66,20 +74,23 @@ class Folder:
         return sorted(found)
 
     def read(self, name: str) -> bytes:
+        """Returns a file's content; raises InputError if it cannot be read."""
         try:
             return (self.root / name).read_bytes()
         except OSError as error:
             raise InputError(f"file not readable: {self.describe(name)}: {error.strerror}; replace it") from None
 
     def path(self, name: str) -> Path | None:
+        """Returns the file, None if it does not stay."""
         return self.root / name if self.stays else None
 
     def describe(self, name: str) -> str:
+        """Returns the file's path."""
         return str(self.root / name)
 
 
 def require_source(place: Path) -> None:
-    """InputError if there is nothing at `place`, or nothing that may be looked at."""
+    """Raises InputError if there is nothing at `place`, or if it must not be looked at."""
     try:
         place.stat()
         if place.is_dir():
@@ -91,10 +102,15 @@ def require_source(place: Path) -> None:
 
 
 def locate(place: Path, wanted: str, unpack: Unpack) -> Source | None:
-    """The source at or in `place` whose `wanted` (a file or folder, `ImageSets/Segmentation/train.txt`) exists.
+    """Finds the source at or in `place` that holds `wanted`.
 
-    `place` is an archive, or a folder that holds `wanted` at most three folders deep or has an archive with it. Nothing
-    wanted, "", is `place` itself.
+    Args:
+        place: An archive, or a folder that holds `wanted` at most three folders deep, or a folder that has an archive
+            in it which does.
+        wanted: A file or folder, such as `ImageSets/Segmentation/train.txt`; "" stands for `place` itself.
+
+    Returns:
+        The source from that folder on in which `wanted` lies, so that `wanted` is a name of it; None if there is none.
 
     Raises:
         InputError: `place` is missing, or an archive is damaged or holds a path outside of itself.
@@ -108,8 +124,15 @@ def locate(place: Path, wanted: str, unpack: Unpack) -> Source | None:
     return next((found for path in archives if (found := _within(_open(path, unpack), wanted))), None)
 
 
+def require(source: Source | None, place: Path, expected: str) -> Source:
+    """Returns what `locate` found in `place`; raises InputError, which names what was `expected`, if it is None."""
+    if source is None:
+        raise InputError(f"not found in {place}: expected {expected} in a folder or an archive; name the download")
+    return source
+
+
 def _within(source: Folder | Archive, wanted: str) -> Source | None:
-    """`source` from the folder on that holds `wanted`; of several the first that is least deep."""
+    """Returns `source` from that folder on in which `wanted` lies; of several, the first of the least deep ones."""
     if not wanted:
         return source
     if isinstance(source, Folder):

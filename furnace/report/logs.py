@@ -1,4 +1,4 @@
-"""Scores from the experiments' log_df.csv, and which run each row tells of."""
+"""Reads scores from the experiments' log_df.csv, and finds out which run each row belongs to."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,7 +9,10 @@ from furnace.report.runs import Run
 
 
 def log_tables(folders: Sequence[Path], runs: Sequence[Run]) -> list[Path]:
-    """The log_df.csv files of the experiments beside the folders (output_voc and exp.voc), and those that runs name."""
+    """Finds the tables log_df.csv of the experiments beside the folders, and those that the runs' scores name.
+
+    An experiment's folder, such as exp.voc, lies beside the folder that its runs are in, such as output_voc.
+    """
     beside = {folder.resolve().parent for folder in folders} | {run.path.parent.parent for run in runs}
     found = {table.resolve() for place in beside for table in place.glob("exp.*/*/log_df.csv")}
     named = {file.row.table for run in runs for file in run.score_files}
@@ -17,7 +20,7 @@ def log_tables(folders: Sequence[Path], runs: Sequence[Run]) -> list[Path]:
 
 
 def read_tables(tables: Iterable[Path]) -> tuple[list[Row], list[str]]:
-    """All rows, and what is wrong with the tables that cannot be read."""
+    """Returns all rows, and what is wrong with the tables that cannot be read."""
     rows, problems = [], []
     for table in tables:
         try:
@@ -28,16 +31,16 @@ def read_tables(tables: Iterable[Path]) -> tuple[list[Row], list[str]]:
 
 
 def hand_out(rows: Iterable[Row], runs: Sequence[Run]) -> list[Row]:
-    """Gives each row to the run that it tells of; returns the rows of no run that is there.
+    """Adds each row to the run that it belongs to, and returns the rows of runs that have no folder here.
 
-    A row that may be several runs' is left out if one of them has scores of its own, which it would repeat or mix up,
-    and nobody's otherwise; the runs say so.
+    Where several runs may own a row, none of them gets it, and the problems of these runs say so. The row is dropped if
+    one of these runs has scores of its own, because it would repeat them or mix them up; otherwise it is returned.
     """
     loose, had = [], [{row.identity for row in run.rows} for run in runs]
     for row in rows:
         may_have = [number for number, run in enumerate(runs) if run.may_have(row)]
         if any(row.identity in had[number] for number in may_have):
-            continue  # it stands in scores/ too
+            continue  # The row repeats one that the run's scores/ already gave.
         if len(may_have) == 1:
             runs[may_have[0]].rows.append(row)
             continue
@@ -51,7 +54,7 @@ def hand_out(rows: Iterable[Row], runs: Sequence[Run]) -> list[Row]:
 
 
 def lies_beside(row: Row, folders: Sequence[Path], runs: Sequence[Run]) -> bool:
-    """Whether the run of a row lies beside those that are shown, and is none of them: it was not asked for."""
+    """Returns whether a row's run has a folder beside those shown, but is not shown: the user did not ask for it."""
     if row.folder in {run.path.name for run in runs}:
         return False
     places = {folder.resolve().parent for folder in folders} | {run.path.parent for run in runs}

@@ -1,4 +1,4 @@
-"""The report as one HTML page that holds everything it shows."""
+"""Renders the report as one HTML page that holds everything it shows."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -9,21 +9,31 @@ from markupsafe import Markup
 
 from furnace.evaluation.gallery import DIFFERENT
 from furnace.report import figures
+from furnace.report.embedded import svg_picture
 from furnace.report.groups import Group, differing_settings, published_scores
 from furnace.report.runs import Run
 from furnace.report.summary import Statistic
-from furnace.report.view import hex_colour, svg_picture, view
+from furnace.report.view import hex_colour, view
 from furnace.semi.ensemble import PREDICTORS
 
 TEMPLATE = Path(__file__).with_name("template")
-MOST_IN_CHART = 40  # groups
+MOST_IN_CHART = 40  # With more groups, the chart of all runs' scores is left out.
+# Each predictor's code, and the networks that it is made of.
 MEANINGS = {code: " + ".join(name.replace("_", " ") for name in members) for code, members in PREDICTORS.items()}
 
 
 def render(
     runs: Iterable[Run], groups: Sequence[Group], problems: Sequence[str], folders: Sequence[Path], images: int
 ) -> str:
-    """The page. `images` is how many validation images are shown of each run at most."""
+    """Renders the page.
+
+    Args:
+        runs: the runs, each with a section of its own; drawing them takes most of the time.
+        groups: the lines of the tables across runs.
+        problems: what is wrong with tables of scores, a line each.
+        folders: the folders that the user named.
+        images: how many validation images are shown of each run at most.
+    """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE),
         autoescape=True,
@@ -48,29 +58,34 @@ def render(
         different_colours=[hex_colour(colour) for colour in DIFFERENT],
         way_text=way_text,
     )
-    return page.encode("utf-8", "replace").decode()  # names of files and classes may hold what is no text
+    # Names of files and classes may hold surrogates, which UTF-8 cannot; they become question marks.
+    return page.encode("utf-8", "replace").decode()
 
 
 def published(groups: Sequence[Group]) -> list[tuple[float, str] | None]:
-    """The published score of each group's headline predictor and its source; empty where there is none at all."""
+    """Returns the published score of each group's headline predictor, and its source.
+
+    The entry is None for a group without one; the list is empty if no group has one.
+    """
     scores = published_scores()
     found = [scores.get((*group.key[:3], group.headline)) for group in groups]
     return found if any(found) else []
 
 
 def way_text(way: tuple[str, str]) -> str:
-    """How was evaluated, in words."""
+    """Says in words how an evaluation was done, given scales and flip as log_df.csv writes them."""
     scales, flip = way
     several = "s" if " " in scales else ""
     return f"scale{several} {', '.join(scales.split()) or '?'}{' and mirrored' if flip == '1' else ''}"
 
 
 def percent(value: float | None) -> str:
+    """Writes a percentage, or a dash where there is none."""
     return "-" if value is None else f"{value:.1f}"
 
 
 def spread(statistic: Statistic) -> str:
-    """Mean ± deviation."""
+    """Writes mean ± deviation."""
     return f"{statistic.mean:.1f}" + ("" if statistic.deviation is None else f" ± {statistic.deviation:.1f}")
 
 

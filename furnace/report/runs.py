@@ -1,4 +1,4 @@
-"""What there is to know about each run, read from its folder; whatever cannot be read becomes a line of `problems`."""
+"""Reads what there is to know about each run from its folder; what cannot be read becomes a line of its `problems`."""
 
 import os
 import time
@@ -13,39 +13,43 @@ from furnace.config.record import read_record
 from furnace.errors import InputError
 from furnace.report.rows import Row, ScoreFile, newest, read_score_file
 
+# The setting `method` and its name for people, in the order in which tables list them.
 METHODS = {"supervised": "supervised", "org": "CPS", "ema": "Ensemble Teacher"}
-SIGNS = ("config.json", "metrics.csv")  # a folder with one of them is a run, as is one with scores
+SIGNS = ("config.json", "metrics.csv")  # A folder that holds one of them is a run; so is one that holds scores.
+# Folders within a run, which are not searched for runs.
 OWN_FOLDERS = frozenset(("snapshot", "ema_snapshot", "results", "results_color", "tb", "scores", "gallery"))
 SCORES = "scores/epoch*.json"
-LARGEST = 1e30  # of a number that a chart is drawn of
+LARGEST = 1e30  # Larger numbers count as missing, because no chart can be drawn of them.
 
 
 @dataclass
 class Run:
-    """A run's folder: settings, losses, scores."""
+    """What the folder of a run holds: settings, losses and scores."""
 
     path: Path
-    record: dict[str, Any] = field(default_factory=dict)  # config.json
-    metrics: pd.DataFrame | None = None  # metrics.csv: a row per epoch, numbers, NaN where there is none
-    score_files: list[ScoreFile] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    record: dict[str, Any] = field(default_factory=dict)  # the content of config.json
+    metrics: pd.DataFrame | None = None  # metrics.csv as read_metrics gives it
+    score_files: list[ScoreFile] = field(default_factory=list)  # the files in scores/
+    rows: list[Row] = field(default_factory=list)  # the newest rows of the score files, then those of log_df.csv
+    problems: list[str] = field(default_factory=list)  # what is missing, damaged or odd, a line each
 
     @property
     def name(self) -> str:
+        """The folder's name, which log_df.csv calls the run by."""
         return self.path.name
 
     @property
     def settings(self) -> dict[str, Any]:
+        """The settings in config.json, empty if it holds none."""
         return self.part("settings")
 
     def part(self, name: str) -> dict[str, Any]:
-        """An object within config.json, empty if there is none."""
+        """Returns an object within config.json, empty if there is none of this name."""
         value = self.record.get(name)
         return value if isinstance(value, dict) else {}
 
     def setting(self, name: str) -> str:
-        """A setting as log_df.csv writes it; what config.json lacks is taken from the scores."""
+        """Returns a setting as log_df.csv writes it; if config.json lacks it, the scores' value, or an empty text."""
         if name in self.settings:
             return str(self.settings[name])
         column = "ratio" if name == "labeled_ratio" else name
@@ -53,6 +57,7 @@ class Run:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """The names of the classes, from config.json or else from the scores; empty if neither tells them."""
         classes = self.record.get("classes")
         if isinstance(classes, list) and all(isinstance(name, str) for name in classes):
             return tuple(classes)
@@ -60,7 +65,7 @@ class Run:
 
     @property
     def data(self) -> str:
-        """The data set: its folder's name, because one kind of data set may lie in several folders."""
+        """The data set, by the name of its folder, because one kind of data set may lie in several folders."""
         path = self.settings.get("dataset_path")
         return Path(path).name if isinstance(path, str) and Path(path).name else str(self.record.get("dataset", ""))
 
@@ -71,20 +76,22 @@ class Run:
 
     @property
     def last_written(self) -> time.struct_time:
-        """When the last row of metrics.csv came."""
+        """When the last row of metrics.csv was written, in local time."""
         return time.localtime((self.path / "metrics.csv").stat().st_mtime)
 
     @property
     def epochs_done(self) -> int:
+        """The last epoch in metrics.csv, 0 if there is none."""
         return 0 if self.metrics is None else int(self.metrics["epoch"].max())
 
     @property
     def epochs_planned(self) -> int | None:
+        """The setting nepochs, None if it is not known."""
         planned = self.settings.get("nepochs")
         return planned if type(planned) is int else None
 
     def may_have(self, row: Row) -> bool:
-        """Whether a row of a log_df.csv tells of this run, as far as both say."""
+        """Returns whether a row of a log_df.csv may belong to this run: nothing that both of them tell differs."""
         if row.folder != self.name or self._other_table(row):
             return False
         if self.classes and row.by_class and not row.occurring <= set(self.classes) <= set(row.by_class):
@@ -93,16 +100,16 @@ class Run:
         return all(str(self.settings.get(name, value)) == value for name, value in said if value)
 
     def _other_table(self, row: Row) -> bool:
-        """Whether this run's own scores name other tables, which are there to be read."""
+        """Returns whether this run's scores name other tables than the row's, at least one of which still exists."""
         tables = {file.row.table for file in self.score_files}
         return bool(tables) and row.table not in tables and any(table.is_file() for table in tables)
 
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
-    """The runs in and below the folders, in the order of their names.
+    """Finds the runs in and below the folders, each once: folder after folder, and by name within each.
 
     Raises:
-        InputError: one of the folders is not there.
+        InputError: one of the folders does not exist.
     """
     found: dict[Path, None] = {}
     for folder in folders:
@@ -116,7 +123,7 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
 
 
 def read_run(path: Path) -> Run:
-    """Reads config.json, metrics.csv and scores."""
+    """Reads a run's config.json, metrics.csv and scores; what is missing or damaged is noted in its problems."""
     run = Run(path)
     try:
         run.record = read_record(path)
@@ -138,7 +145,13 @@ def read_run(path: Path) -> Run:
 
 
 def read_metrics(path: Path) -> pd.DataFrame | None:
-    """metrics.csv as numbers, one row per epoch; None before the first epoch is over. InputError if it is damaged."""
+    """Reads metrics.csv as floats, one row per epoch, ascending; None if there is no such file yet.
+
+    Cells that are no numbers, or too large to draw, become NaN. Of several rows of one epoch the last one counts.
+
+    Raises:
+        InputError: the file is damaged.
+    """
     try:
         table = pd.read_csv(path, dtype=str, encoding="utf-8", on_bad_lines="skip")
     except FileNotFoundError:
@@ -156,7 +169,7 @@ def read_metrics(path: Path) -> pd.DataFrame | None:
 
 
 def note_what_is_odd(run: Run) -> None:
-    """Adds to `problems` what only all parts together tell."""
+    """Adds to a run's problems what shows only once its rows are complete: scores beyond the end of metrics.csv."""
     last = max((row.epoch for row in run.rows), default=0)
     if run.metrics is not None and last > run.epochs_done:
         run.problems.append(
@@ -165,5 +178,5 @@ def note_what_is_odd(run: Run) -> None:
 
 
 def _without_folder(error: Exception, path: Path) -> str:
-    """The error in one line, without the run's own folder."""
+    """Returns the error in one line, with paths relative to the run's folder."""
     return " ".join(str(error).split()).replace(f"{path}{os.sep}", "")

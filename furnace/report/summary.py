@@ -1,4 +1,4 @@
-"""Scores of one run by predictor and epoch: last, best; and what several runs have in common."""
+"""Sums up scores: those of one run by predictor and epoch, and mean and deviation over several runs."""
 
 import statistics
 from collections.abc import Iterable, Sequence
@@ -7,26 +7,34 @@ from dataclasses import dataclass
 from furnace.report.rows import Row
 from furnace.semi.ensemble import PREDICTORS
 
-HEADLINES = ("v3", "v2", *PREDICTORS)  # the first that was evaluated stands for a run
+HEADLINES = ("v3", "v2", *PREDICTORS)  # The first of these that was evaluated stands for the run.
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One run, evaluated in one way: rows by predictor and epoch."""
+    """One run, evaluated in one way."""
 
-    way: tuple[str, str]
-    rows: dict[str, dict[int, Row]]  # epochs ascending
+    way: tuple[str, str]  # scales and flip, as they stand in log_df.csv
+    rows: dict[str, dict[int, Row]]  # by predictor, in the order of PREDICTORS, and by epoch, ascending; never empty
 
     def last(self, predictor: str) -> Row:
+        """Returns the row of a predictor's last evaluated epoch."""
         return list(self.rows[predictor].values())[-1]
 
     def best(self, predictor: str) -> Row:
-        """The epoch with the highest mean IoU, of equal ones the first."""
+        """Returns the row of the epoch with a predictor's highest mean IoU, of equal ones the first."""
         return max(self.rows[predictor].values(), key=lambda row: row.mean_iou)
 
     @property
     def epochs(self) -> list[int]:
+        """The epochs at which any predictor was evaluated, ascending."""
         return sorted({epoch for by_epoch in self.rows.values() for epoch in by_epoch})
+
+    @property
+    def seed(self) -> str:
+        """The run's seed, as its first row tells it."""
+        first = next(iter(self.rows.values()))
+        return next(iter(first.values())).seed
 
     @property
     def headline(self) -> str:
@@ -35,7 +43,11 @@ class Evaluated:
 
 
 def ways(rows: Iterable[Row]) -> list[Evaluated]:
-    """The ways one run was evaluated in; the one with most epochs first, of equal ones the plain one."""
+    """Parts the rows of one run by the way of evaluating it.
+
+    Returns:
+        One entry for each way. The way with the most epochs comes first; of equal ones, scale 1 without mirroring.
+    """
     found: dict[tuple[str, str], dict[str, dict[int, Row]]] = {}
     for row in sorted(rows, key=lambda row: (list(PREDICTORS).index(row.predictor), row.epoch)):
         found.setdefault(row.way, {}).setdefault(row.predictor, {})[row.epoch] = row
@@ -45,12 +57,13 @@ def ways(rows: Iterable[Row]) -> list[Evaluated]:
 
 @dataclass(frozen=True)
 class Statistic:
-    """Mean and sample deviation over runs; no deviation of a single one."""
+    """Mean and sample deviation over runs."""
 
     mean: float
-    deviation: float | None
-    count: int
+    deviation: float | None  # None for a single run
+    count: int  # the number of runs
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Statistic":
+        """Computes the statistic of the values, at least one."""
         return cls(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))

@@ -1,73 +1,58 @@
-"""What the page shows of one run: facts, charts as images, pictures as images."""
+"""Collects what the page shows of one run: facts, settings, charts and pictures, the last two as images."""
 
-import base64
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 
 from furnace.config.settings import FIELDS
 from furnace.report import figures
-from furnace.report.gallery import Shown, read_gallery
+from furnace.report.embedded import Picture, svg_picture
+from furnace.report.gallery import GalleryImage, read_gallery
 from furnace.report.rows import Row
 from furnace.report.runs import Run
 from furnace.report.summary import Evaluated, ways
 
-MIXED_UP = 5  # pairs of classes named
-KINDS = {".png": "image/png", ".jpg": "image/jpeg"}
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image within the page."""
-
-    source: str  # a data: address
-    text: str  # what it shows, for those who do not see it
-    width: int | None = None  # pixels; an SVG knows its own size
-    height: int | None = None
-
-
-@dataclass(frozen=True)
-class GalleryImage:
-    """One validation image with what was made of it, by caption."""
-
-    name: str
-    disagreement: float | None
-    pictures: list[tuple[str, Picture]]
+MIXED_UP = 5  # how many pairs of classes are named
 
 
 @dataclass(frozen=True)
 class RunView:
-    """A run as its section of the page shows it; what there is nothing of is None or empty."""
+    """A run as its section of the page shows it; whatever the run lacks is None or empty."""
 
-    anchor: str
+    anchor: str  # the section's id in the page
     run: Run
     status: str
-    facts: list[tuple[str, str]]
+    facts: list[tuple[str, str]]  # name and value
     settings: list[tuple[str, str, str]]  # name, value, meaning
     loss_chart: Picture | None
     validation_chart: Picture | None
     score_chart: Picture | None
     evaluated: list[Evaluated]
-    last: Row | None  # the headline predictor at its last epoch: whose classes are shown
+    last: Row | None  # the headline predictor at its last epoch, whose classes the two charts below show
     class_chart: Picture | None
     confusion: Picture | None
-    mixed_up: list[tuple[str, str, float]]
+    mixed_up: list[tuple[str, str, float]]  # the true class, the predicted class, percent of the true class's pixels
     legend: list[tuple[str, str]]  # class and colour
-    gallery_epoch: int
+    gallery_epoch: int  # 0 without a gallery
     gallery: list[GalleryImage]
 
 
 def view(run: Run, anchor: str, images: int) -> RunView:
-    """Draws everything; `images` is how many validation images are shown at most."""
+    """Collects and draws what the page shows of a run; pictures that cannot be read are added to its problems.
+
+    Args:
+        run: the run, with all its rows.
+        anchor: the section's id in the page.
+        images: how many validation images are shown at most.
+    """
     evaluated = ways(run.rows)
     main = evaluated[0] if evaluated else None
     last = main.last(main.headline) if main else None
     file = next((file for file in run.score_files if last and file.row.identity == last.identity), None)
-    epoch, shown = read_gallery(run)
+    gallery_epoch, gallery = read_gallery(run, images)
     return RunView(
         anchor=anchor,
         run=run,
@@ -77,27 +62,30 @@ def view(run: Run, anchor: str, images: int) -> RunView:
             (name, as_text(value), FIELDS[name].metadata["meaning"] if name in FIELDS else "")
             for name, value in run.settings.items()
         ],
-        loss_chart=None if run.metrics is None else svg_picture(figures.loss_chart(run.metrics), "losses by epoch"),
-        validation_chart=None
-        if run.metrics is None
-        else svg_picture(figures.validation_chart(run.metrics), "mean IoU found in training, by epoch"),
-        score_chart=main and svg_picture(figures.score_chart(main), "mean IoU by epoch, a line for each predictor"),
+        loss_chart=svg_picture(None if run.metrics is None else figures.loss_chart(run.metrics), "losses by epoch"),
+        validation_chart=svg_picture(
+            None if run.metrics is None else figures.validation_chart(run.metrics),
+            "mean IoU found in training, by epoch",
+        ),
+        score_chart=svg_picture(
+            figures.score_chart(main) if main else None, "mean IoU by epoch, a line for each predictor"
+        ),
         evaluated=evaluated,
         last=last,
-        class_chart=last and svg_picture(figures.class_chart(last.by_class), "IoU by class, the best first"),
-        confusion=file
-        and svg_picture(
-            figures.confusion_chart(file.confusion, file.classes), "confusion matrix, in percent of each true class"
+        class_chart=svg_picture(figures.class_chart(last.by_class) if last else None, "IoU by class, the best first"),
+        confusion=svg_picture(
+            figures.confusion_chart(file.confusion, file.classes) if file else None,
+            "confusion matrix, in percent of each true class",
         ),
         mixed_up=mixed_up(file.confusion, file.classes) if file else [],
         legend=legend(run),
-        gallery_epoch=epoch,
-        gallery=[GalleryImage(one.name, one.disagreement, list(_pictures(run, one))) for one in shown[:images]],
+        gallery_epoch=gallery_epoch,
+        gallery=gallery,
     )
 
 
 def status(run: Run) -> str:
-    """How far the run has come."""
+    """Says how far the run has come."""
     planned = run.epochs_planned
     if run.epochs_done == 0:
         return "no epoch known to be over"
@@ -108,7 +96,7 @@ def status(run: Run) -> str:
 
 
 def facts(run: Run) -> list[tuple[str, str]]:
-    """The few things that decide what a run's scores mean; what is not known is left out."""
+    """Returns the few things that decide what a run's scores mean, by name; what is not known is left out."""
     effective, versions = run.part("effective"), run.part("versions")
     width, ratio, resumed = run.settings.get("width"), run.setting("labeled_ratio"), run.record.get("resumed")
     factor = f" x {width:g}" if isinstance(width, int | float) and width != 1 else ""
@@ -130,7 +118,15 @@ def facts(run: Run) -> list[tuple[str, str]]:
 
 
 def mixed_up(confusion: np.ndarray, classes: Sequence[str]) -> list[tuple[str, str, float]]:
-    """The pairs of classes confused most: the true one, the predicted one, percent of the true one's pixels."""
+    """Finds the pairs of classes that are confused most.
+
+    Args:
+        confusion: numbers of pixels (N, N), rows are labels.
+        classes: the names of the N classes.
+
+    Returns:
+        The true class, the predicted class and the percentage of the true one's pixels, the largest first.
+    """
     part = figures.percent_of_rows(confusion)
     np.fill_diagonal(part, 0)
     order = np.argsort(-part, axis=None, kind="stable")[:MIXED_UP]
@@ -139,44 +135,21 @@ def mixed_up(confusion: np.ndarray, classes: Sequence[str]) -> list[tuple[str, s
 
 
 def legend(run: Run) -> list[tuple[str, str]]:
-    """The classes in labels or predictions of any of the run's scores, and their colours."""
+    """Returns the classes that occur in labels or predictions of any of the run's scores, and their colours."""
     if not run.score_files:
         return []
     first = run.score_files[0]
-    alike = [file.confusion for file in run.score_files if file.classes == first.classes]
-    return [(first.classes[index], hex_colour(first.palette[index])) for index in figures.occurring_classes(sum(alike))]
-
-
-def svg_picture(svg: str | None, text: str) -> Picture | None:
-    """A chart as an image of its own, so that nothing in it can act on the page."""
-    return None if svg is None else Picture(_address("image/svg+xml", svg.encode("utf-8", "replace")), text)
+    together = np.sum([file.confusion for file in run.score_files if file.classes == first.classes], axis=0)  # (N, N)
+    return [(first.classes[index], hex_colour(first.palette[index])) for index in figures.occurring_classes(together)]
 
 
 def hex_colour(colour: Sequence[int]) -> str:
+    """Writes an RGB colour as CSS does: `#rrggbb`."""
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
 def as_text(value: Any) -> str:
-    """A value of config.json for people."""
+    """Writes a value of config.json for people."""
     if isinstance(value, list):
         return ", ".join(map(as_text, value))
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _pictures(run: Run, shown: Shown) -> Iterator[tuple[str, Picture]]:
-    """The pictures of one validation image; those that cannot be read are noted."""
-    for caption, path in shown.cells:
-        try:
-            content = path.read_bytes()
-        except (OSError, ValueError):  # of a name that cannot be one
-            content = b""
-        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
-        if decoded is None or path.suffix not in KINDS:
-            run.problems.append(f"picture missing or damaged: {path.relative_to(run.path)}")
-            continue
-        height, width = decoded.shape[:2]
-        yield caption, Picture(_address(KINDS[path.suffix], content), f"{caption} of {shown.name}", width, height)
-
-
-def _address(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,138 @@
+"""What `python -m furnace prepare` does once its arguments are read: it makes a folder, draws lists or checks files.
+
+Each action takes the options that `command.py` declares, prints what it did and returns the exit status.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from furnace.engine.files import json_text, sha256, write_text
+from furnace.prepare.build import Building
+from furnace.prepare.check import check, dataset_of
+from furnace.prepare.lists import images_that_show_every_class, write_splits
+from furnace.prepare.official import plan_camvid, plan_city, plan_voc
+from furnace.prepare.own import OwnData, plan_folder
+from furnace.prepare.parallel import cores
+from furnace.prepare.plan import Plan
+from furnace.prepare.sources import Unpack
+
+EXIT_PROBLEMS = 1  # of a check that found something wrong
+NOT_REQUESTED = ("run", "workers", "folder")  # options that do not change what the folder will hold
+Step = TypeVar("Step")
+
+
+def make_folder(options: argparse.Namespace) -> int:
+    """Makes a data set's folder from a download or from own data."""
+    sources = [path.absolute() for path in (options.source, getattr(options, "sbd", None)) if path]
+    building = Building(options.folder.absolute(), sources, _request(options))
+    if building.is_complete():
+        print(f"nothing to do: {options.folder} is complete")
+        return 0
+    with building:
+        plan = _plan(options, sources[0], lambda tar: building.unpack(tar, _bytes_bar))
+        for warning in plan.warnings:
+            print(f"warning: {warning}", file=sys.stderr, flush=True)
+        lists = building.finish(
+            plan, options.files == "copy", options.ratios, options.seed, _processes(options), _images_bar
+        )
+    print(f"{options.folder}: {len(plan.train):,} training and {len(plan.val):,} validation images", end="")
+    print(f", {len(plan.extra):,} without masks" if plan.extra else "")
+    for name, entry in lists.items():
+        print(f"  {entry['entries']:>10,}  sha256 {entry['sha256'][:12]}  {name}")
+    print(f"look at it: python -m furnace prepare check {options.folder}")
+    return 0
+
+
+def draw_lists(options: argparse.Namespace) -> int:
+    """Draws labelled and unlabelled lists from a data set's training list."""
+    folder, lists = options.folder.absolute(), (options.lists or options.folder).absolute()
+    dataset = dataset_of(folder)
+    first: list[int] = []
+    if options.every_class:
+        first = images_that_show_every_class(dataset, folder, options.seed, _processes(options), _images_bar)
+    for path, count, digest in write_splits(
+        dataset, folder, lists, options.ratio, options.seed, first, options.replace
+    ):
+        print(f"  {count:>10,}  sha256 {digest[:12]}  {path}")
+    return 0
+
+
+def check_files(options: argparse.Namespace) -> int:
+    """Opens every file that a data set's lists name, and shows what was found as a table or as JSON."""
+    from furnace.prepare.check_report import as_json, as_text  # pandas takes long to import; only this action needs it
+
+    folder, lists = options.folder.absolute(), (options.lists or options.folder).absolute()
+    report = check(dataset_of(folder), folder, lists, _processes(options), _images_bar)
+    record = json_text(as_json(report))
+    if options.json == Path("-"):
+        sys.stdout.write(record)
+    else:
+        print(as_text(report))
+        if options.json:
+            write_text(options.json, record)
+    return EXIT_PROBLEMS if report.problems else 0
+
+
+def _plan(options: argparse.Namespace, source: Path, unpack: Unpack) -> Plan:
+    match options.kind:
+        case "voc":
+            return plan_voc(source, options.sbd, unpack)
+        case "city":
+            return plan_city(source, unpack)
+        case "camvid":
+            return plan_camvid(source, unpack)
+    own = OwnData(
+        images=options.images,
+        masks=options.masks,
+        classes=options.classes,
+        mask_ending=options.mask_ending,
+        ignored=options.ignore,
+        val=options.val,
+        seed=options.seed,
+    )
+    return plan_folder(source, options.folder.absolute().name, own, unpack)
+
+
+def _request(options: argparse.Namespace) -> dict[str, Any]:
+    """The options that decide what the folder will hold, as JSON holds them, with absolute paths.
+
+    The digest of the classes file is among them, because masks that were made by an earlier version of that file mean
+    something else.
+    """
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Path):
+            return str(value.absolute())
+        return list(value) if isinstance(value, tuple) else value
+
+    request = {name: plain(value) for name, value in vars(options).items() if name not in NOT_REQUESTED}
+    if "classes" in request:
+        with suppress(OSError):  # read_classes will say what is wrong with the file
+            request["classes_sha256"] = sha256(options.classes)
+    return request
+
+
+def _processes(options: argparse.Namespace) -> int:
+    return options.workers or cores()
+
+
+def _images_bar(steps: Iterable[Step], total: int) -> Iterable[Step]:
+    return tqdm(steps, total=total, unit="image", dynamic_ncols=True)
+
+
+@contextmanager
+def _bytes_bar(file: Path) -> Iterator[Callable[[int], None]]:
+    """Shows a bar for reading `file`; the function it gives takes how many bytes of the file are read."""
+    size = file.stat().st_size
+    with tqdm(total=size, desc=f"unpacking {file.name}", unit="B", unit_scale=True, dynamic_ncols=True) as bar:
+
+        def hear(place: int) -> None:
+            bar.update(place - bar.n)
+
+        yield hear

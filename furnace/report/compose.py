@@ -1,0 +1,53 @@
+"""Makes the report: reads the runs and the tables of scores, gives each run its rows, and writes the page.
+
+The report is made of config.json, metrics.csv, scores and gallery of every run, and of the experiments' log_df.csv. It
+needs nothing else and no network, so that it works on any machine: for runs that are over, that go on, or that are
+damaged.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from furnace.engine.files import write_text
+from furnace.errors import InputError
+from furnace.report.groups import groups
+from furnace.report.logs import hand_out, lies_beside, log_tables, read_tables
+from furnace.report.page import render
+from furnace.report.runs import find_runs, note_what_is_odd, read_run
+
+
+def write_report(folders: Sequence[Path], logs: Sequence[Path], out: Path, images: int) -> None:
+    """Writes the page about all runs in and below the folders, and prints its size and place.
+
+    Args:
+        folders: runs, or folders of runs.
+        logs: the tables log_df.csv to take further scores from. If there are none, they are those of the experiments
+            beside the folders, and those that the runs name.
+        out: the file to write.
+        images: how many validation images are shown of each run at most.
+
+    Raises:
+        InputError: a folder or a table is missing, there is nothing to report, or the page cannot be written.
+    """
+    runs = [read_run(path) for path in find_runs(folders)]
+    for path in logs:
+        if not path.is_file():
+            raise InputError(f"no file: {path}: expected a log_df.csv; name one, or leave --log out")
+    tables = [path.resolve() for path in logs] or log_tables(folders, runs)
+    rows, problems = read_tables(tables)
+    # Of a table that the user names, every row counts. A table that was found beside the folders also tells of runs
+    # that are here and that the user did not ask for.
+    loose = [row for row in hand_out(rows, runs) if logs or not lies_beside(row, folders, runs)]
+    for run in runs:
+        note_what_is_odd(run)
+    if not runs and not (logs and loose):
+        raise InputError(
+            f"nothing to report: expected runs, folders with config.json or metrics.csv, below "
+            f"{', '.join(map(str, folders))}, found none, and no scores in a log_df.csv; train first, or name "
+            "the folder that runs write into"
+        )
+    shown = tqdm(runs, desc="drawing", unit="run", dynamic_ncols=True, disable=None if len(runs) > 1 else True)
+    write_text(out, render(shown, groups(runs, loose), problems, folders, images))
+    print(f"{len(runs)} run{'s' * (len(runs) != 1)}, {out.stat().st_size / 1e6:.1f} MB: {out}")
