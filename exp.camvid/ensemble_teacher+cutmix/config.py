@@ -1,8 +1,8 @@
 """CamVid: 367 training and 101 validation street scenes of 480 x 360 pixels, 11 classes; trained from random weights.
 
-The worked example of a data set that is neither VOC nor Cityscapes: its declaration (furnace/data/datasets.py), lists
-drawn by `python -m furnace prepare camvid`, and this file. Every value is the default of an environment variable of the
-same name.
+This is the worked example of a data set that is neither VOC nor Cityscapes. It consists of a declaration in
+furnace/data/datasets.py, of lists that `python -m furnace prepare camvid` draws, and of this file. Every value below is
+the default of the environment variable of the same name.
 """
 
 from easydict import EasyDict
@@ -21,6 +21,6 @@ config = EasyDict(
     learning_rate=0.05,
     weight_decay=2e-4,
     cps_weight=1,
-    cps_ramp=(0.3, 0.6),  # from random weights the first pseudo-labels are noise
+    cps_ramp=(0.3, 0.6),  # starting from random weights, the first pseudo-labels are noise
     validate_epochs=10,
 )

@@ -2,4 +2,4 @@
 
 from furnace.network.deeplabv3plus import DeepLabV3Plus
 
-build_network = DeepLabV3Plus  # of (backbone, num_classes, width), with random weights
+build_network = DeepLabV3Plus  # called with (backbone, num_classes, width); its weights are random

@@ -9,7 +9,8 @@ from pathlib import Path
 from furnace.config.arguments import EXPERIMENT_HELP, take_any_order
 from furnace.errors import EXIT_FAILED, EXIT_RESUBMIT
 
-STOPPED = (EXIT_RESUBMIT, 130, -signal.SIGINT, -signal.SIGTERM, -signal.SIGUSR1)  # then the next does not begin
+# Statuses of a run that somebody asked to stop, by a signal or by Ctrl-C; the sweep then does not begin the next one.
+STOPPED = (EXIT_RESUBMIT, 130, -signal.SIGINT, -signal.SIGTERM, -signal.SIGUSR1)
 
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:

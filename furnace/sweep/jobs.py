@@ -27,11 +27,14 @@ class Job:
     """One run of a sweep."""
 
     title: str
-    pairs: tuple[str, ...]  # its settings, as NAME=VALUE
-    experiment: Experiment  # with these settings
+    pairs: tuple[str, ...]  # the settings that are given to it, as NAME=VALUE
+    experiment: Experiment  # the same settings, read
 
     def scores(self) -> dict[str, float]:
-        """Mean IoU of the last epoch by predictor, as log_df.csv has it for this run's way of evaluating."""
+        """Reads the mean IoU of the last epoch, in percent by predictor, from log_df.csv.
+
+        Only rows of this run count that were evaluated with its scales and mirroring; without any the result is empty.
+        """
         settings, table = self.experiment.settings, self.experiment.log_table
         if not table.is_file():
             return {}
@@ -49,7 +52,7 @@ class Job:
         return dict(zip(rows["Ensemble"], rows["mean_IU"].astype(float), strict=True))
 
     def is_done(self) -> bool:
-        """Whether the last epoch has a snapshot, and all that it is evaluated with stands in log_df.csv.
+        """Whether the last epoch has a snapshot, and log_df.csv its scores for every predictor that is asked for.
 
         Raises:
             InputError: the folder holds a run with other settings.
@@ -57,7 +60,9 @@ class Job:
         settings = self.experiment.settings
         trained = read_record(settings.OUTPUT_PATH).get("settings", {})
         asked = self.experiment.result_settings()
-        comparable = {name: asked[name] for name in asked if name in trained and name != "pretrained_model"}  # may move
+        comparable = {
+            name: asked[name] for name in asked if name in trained and name != "pretrained_model"
+        }  # a file may move
         if changed := changes(trained, comparable):
             raise InputError(
                 f"{self.title}: {settings.OUTPUT_PATH} holds a run with other settings: {changed}; "
@@ -70,7 +75,11 @@ class Job:
         return set(self.scores()).issuperset(chosen_predictors(settings.ensemble, has_teachers, snapshots.folder))
 
     def run(self) -> int:
-        """Trains and evaluates, each in a process of its own; the status of the first that failed, else 0."""
+        """Trains and evaluates, each in a process of its own.
+
+        Returns:
+            The exit status of the first process that failed, or 0.
+        """
         for command in ("train", "eval"):
             arguments = [command, str(self.experiment.folder), *self.pairs]
             status = _status_of([sys.executable, "-m", "furnace", *arguments])
@@ -80,7 +89,10 @@ class Job:
 
 
 def _status_of(command: Sequence[str]) -> int:
-    """Runs a command in a group of its own and passes every signal on, so that it can save what it has."""
+    """Runs a command and passes signals on to it, so that it can save what it has; returns its exit status.
+
+    The command has a process group of its own, so that Ctrl-C does not reach it twice.
+    """
     with subprocess.Popen(command, process_group=0) as child:
         before = {number: signal.signal(number, lambda got, _: child.send_signal(got)) for number in ASKING}
         try:
@@ -91,7 +103,16 @@ def _status_of(command: Sequence[str]) -> int:
 
 
 def planned_jobs(experiment_folder: str, pairs: Sequence[str], lists: Mapping[str, str]) -> Iterator[Job]:
-    """All combinations; a seed other than 0 stands in the folder's name. InputError if the settings of one are bad."""
+    """Yields a job for every combination of method, ratio and seed; a seed other than 0 stands in its folder's name.
+
+    Args:
+        experiment_folder: holds config.py and network.py.
+        pairs: settings of all runs, as NAME=VALUE.
+        lists: values with commas between them, by the options in `VARIED`.
+
+    Raises:
+        InputError: a list or the settings of a run are bad, or two runs would write into one folder.
+    """
     values = {option: _values(option, text) for option, text in lists.items()}
     texts = {name: text for name, text in texts_of(pairs).items() if text}
     for pair in pairs:
@@ -118,7 +139,7 @@ def planned_jobs(experiment_folder: str, pairs: Sequence[str], lists: Mapping[st
 
 
 def _values(option: str, text: str) -> list[str]:
-    """The values of an option that are told apart by commas; InputError if one is none of its setting's."""
+    """Splits an option's values at commas; raises InputError if one is empty, comes twice or cannot be read."""
     values = [value.strip() for value in text.split(",")]
     if not all(values) or len(set(values)) < len(values):
         raise InputError(f"--{option}: expected different values with commas between them, found {text!r}; mend it")

@@ -11,7 +11,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def write_slurm(path: Path, jobs: Sequence[Job]) -> None:
-    """A script that submits a job for each run; they put themselves into the queue again until they are finished."""
+    """Writes a script that submits one job for each run and prints how to start it.
+
+    A job that reaches its time limit puts itself into the queue again, until its run is finished.
+    """
     lines = [
         "#!/usr/bin/env bash",
         "# Submits what is missing: bash this file; options of sbatch go behind it.",

@@ -1,4 +1,6 @@
-"""What a run says when it starts: the few things that decide its result on the screen, everything in config.json."""
+"""What a run says when it starts: what decides its result goes to the screen, everything goes to config.json."""
+
+from typing import Any
 
 from furnace.config.experiment import Experiment
 from furnace.config.record import settings_record, software_record, write_record
@@ -6,9 +8,8 @@ from furnace.training.learner import Learner
 
 
 def announce(experiment: Experiment, learner: Learner, iterations_per_epoch: int, start: int) -> None:
-    """Prints and writes it; `start` is the iteration that the run begins with, or goes on from."""
-    settings, world, split = experiment.settings, learner.world, experiment.split
-    labeled, unlabeled = split("labeled").files, split("unlabeled").files
+    """Writes config.json and prints a summary; `start` is the iteration that the run begins with or goes on from."""
+    settings, world = experiment.settings, learner.world
     effective = {
         "learning_rate": learner.base_rate,
         "weight_decay": settings.weight_decay,
@@ -19,10 +20,6 @@ def announce(experiment: Experiment, learner: Learner, iterations_per_epoch: int
         "precision": str(learner.dtype).removeprefix("torch."),
         "device": str(world.device),
     }
-    named = [labeled, unlabeled]
-    if experiment.needs_validation_images:
-        named.append(split("val").files)
-    lists = {str(files.path): {"entries": len(files), "sha256": files.sha256()} for files in named}
     record = {
         "experiment": experiment.folder.name,
         "dataset": experiment.dataset.name,
@@ -32,26 +29,34 @@ def announce(experiment: Experiment, learner: Learner, iterations_per_epoch: int
         "weights": learner.weights,
         "iteration": start,
         "effective": effective,
-        "lists": lists,
+        "lists": _lists(experiment),
     }
     write_record(settings.OUTPUT_PATH, record, goes_on=start > 0)
+    labeled, unlabeled = len(experiment.split("labeled").files), len(experiment.split("unlabeled").files)
     method = experiment.method
     print(
         f"{settings.method}: labellers {method.labellers}, view {method.view}, "
         f"{settings.backbone} width {settings.width:g}\n"
         f"weights: {learner.weights}\n"
-        f"1/{settings.labeled_ratio}: {len(labeled)} labelled, {len(unlabeled)} unlabelled images"
-        f"{_ratio_note(settings.labeled_ratio, len(labeled), len(unlabeled))}\n"
+        f"1/{settings.labeled_ratio}: {labeled} labelled, {unlabeled} unlabelled images"
+        f"{_ratio_note(settings.labeled_ratio, labeled, unlabeled)}\n"
         f"batch {settings.batch_size} = {world.size} x {effective['batch_size_per_process']}, "
         f"effective learning rate {learner.base_rate:g}, weight decay {settings.weight_decay:g}\n"
         f"{effective['precision']} on {world.device}\n"
-        f"{settings.nepochs} epochs of {iterations_per_epoch} iterations, from iteration {start}\n"
+        f"{experiment.epochs} epochs of {iterations_per_epoch} iterations, from iteration {start}\n"
         f"writing to {settings.OUTPUT_PATH}",
         flush=True,
     )
 
 
+def _lists(experiment: Experiment) -> dict[str, Any]:
+    """The lists that the run uses, by path, with what tells whether another run had the same."""
+    names = ["labeled", "unlabeled", *(["val"] if experiment.needs_validation_images else [])]
+    lists = [experiment.split(name).files for name in names]
+    return {str(files.path): {"entries": len(files), "sha256": files.sha256()} for files in lists}
+
+
 def _ratio_note(ratio: int, labeled: int, unlabeled: int) -> str:
-    """What to say where the lists' lengths are not those that the ratio promises."""
+    """What to say where the lists' lengths do not have the ratio that was asked for; nothing where they do."""
     found = (labeled + unlabeled) / labeled
     return "" if 0.9 * ratio <= found <= 1.1 * ratio else f" (note: 1/{found:.1f}, not 1/{ratio}, of them is labelled)"

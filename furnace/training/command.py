@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from furnace.config.arguments import add_run_command, texts_of
 from furnace.errors import EXIT_RESUBMIT
 
-if TYPE_CHECKING:  # torch is not needed to show help
+if TYPE_CHECKING:  # showing help must not import torch
     from furnace.engine.distributed import World
 
 
@@ -26,6 +26,7 @@ def _train(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     settings = experiment.settings
 
     def work(world: "World") -> int:
+        # A process that only starts others, one for each GPU, never gets here and does not pay for this import.
         from furnace.training.trainer import Trainer
 
         return 0 if Trainer(experiment, world).run() else EXIT_RESUBMIT

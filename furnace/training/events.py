@@ -1,4 +1,4 @@
-"""TensorBoard's events: something to look at, whose failures never end a run."""
+"""TensorBoard's event files: a run does without them, so a failure to write them never ends it."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class Events:
-    """Writes scalars and pictures below one folder. After a failure it says so once and writes no more.
+    """Writes scalars and pictures into files below one folder. After a failure it says so once and writes no more.
 
     Args:
-        first_step: what an earlier process wrote from there on is hidden.
+        first_step: TensorBoard hides what an earlier process wrote for this step and later ones.
     """
 
     def __init__(self, folder: Path, first_step: int) -> None:
@@ -26,14 +26,14 @@ class Events:
 
     @cached_property
     def _writer(self) -> "SummaryWriter":
-        """Made when it is first used, because its import takes a second."""
+        """The writer, which is made when it is first used, because its import takes a second."""
         from torch.utils.tensorboard import SummaryWriter
 
         threading.excepthook = _silent_for_tensorboard(threading.excepthook)
         return SummaryWriter(self.folder, purge_step=self.first_step)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Adds numbers by name."""
+        """Adds numbers by name, and makes them visible at once."""
 
         def write(writer: "SummaryWriter") -> None:
             for name, value in values.items():
@@ -47,7 +47,7 @@ class Events:
         self._attempt(lambda writer: writer.add_image(name, pixels, step, dataformats="HWC"))
 
     def close(self) -> None:
-        """Writes what is left."""
+        """Writes what is left and ends the thread that writes."""
         if "_writer" in vars(self):
             self._attempt(lambda writer: writer.close())
 
@@ -62,7 +62,10 @@ class Events:
 
 
 def _silent_for_tensorboard(hook: Callable) -> Callable:
-    """Errors of its writing thread are raised again where something is to be written; there they are said."""
+    """Returns a hook for uncaught errors in threads that prints none from TensorBoard's writing thread.
+
+    TensorBoard raises such an error again at the next call that writes, and `Events` reports it there.
+    """
 
     def silent(arguments: threading.ExceptHookArgs) -> None:
         if not type(arguments.thread).__module__.startswith("tensorboard."):

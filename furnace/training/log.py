@@ -1,4 +1,4 @@
-"""What a training run tells: a row per epoch in metrics.csv, TensorBoard, a line."""
+"""What a training run tells of each epoch: a row in metrics.csv, scalars in TensorBoard, a line on the screen."""
 
 import csv
 import io
@@ -13,14 +13,18 @@ from furnace.errors import InputError
 from furnace.evaluation.metrics import MEAN_IOU
 from furnace.training.events import Events
 
-LONG_WAIT = 1 / 3  # of an epoch's time: waiting so much for data is worth a word
+LONG_WAIT = 1 / 3  # of an epoch's time: a run that waits longer than this for data says so
 
 
 class EpochTable:
-    """`metrics.csv`: one row per epoch, whole at any moment.
+    """`metrics.csv`: one row per epoch. The file is whole at any moment.
 
     Args:
-        path: the file; rows of epochs after `last_epoch` are dropped, for a run that goes on from there.
+        path: the file.
+        last_epoch: the epoch that a run goes on from; rows of later epochs are dropped. At 0 the table begins anew.
+
+    Raises:
+        InputError: the file is there but is no such table.
     """
 
     def __init__(self, path: Path, last_epoch: int) -> None:
@@ -37,17 +41,19 @@ class EpochTable:
                 raise InputError(f"not a table of epochs: {path}: {error}; mend it or move it away") from None
 
     def append(self, row: dict[str, float | int | str]) -> None:
+        """Adds a row, by column, and writes the file."""
         self.rows.append({name: _cell(value) for name, value in row.items()})
         self._write()
 
     def fill_in(self, values: dict[str, float]) -> None:
-        """Writes into cells of the last row."""
+        """Changes cells of the last row and writes the file."""
         self.rows[-1] |= {name: _cell(value) for name, value in values.items()}
         self._write()
 
     def _write(self) -> None:
         text = io.StringIO()
-        columns = dict.fromkeys(name for row in reversed(self.rows) for name in row)  # those of an earlier start, too
+        # An earlier start of the run may have had other columns; those of the newest row come first.
+        columns = dict.fromkeys(name for row in reversed(self.rows) for name in row)
         table = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n", restval="")
         table.writeheader()
         table.writerows(self.rows)
@@ -59,10 +65,10 @@ def _cell(value: float | int | str) -> str:
 
 
 class RunLogs:
-    """The main process's logs: metrics.csv, TensorBoard, a line per epoch.
+    """The logs of a run, which its main process alone writes: metrics.csv, TensorBoard, a line per epoch.
 
     Args:
-        workers: how many load data, to say what to change where the networks wait for them.
+        workers: how many workers load data in this process; the advice for slow loading depends on it.
     """
 
     def __init__(self, output: Path, nepochs: int, epochs_done: int, iterations_done: int, workers: int) -> None:
@@ -72,10 +78,10 @@ class RunLogs:
         self.advice = waiting_advice(workers)
 
     def add(self, row: dict[str, float | int], predictors: Sequence[str] = ()) -> None:
-        """An epoch's row, with empty cells for the scores of these predictors."""
+        """Adds an epoch's row; the cells for the scores of these predictors are left empty until `add_scores`."""
         self.table.append({**row, **{MEAN_IOU + code: "" for code in predictors}})
         scalars = {name: value for name, value in row.items() if name not in ("epoch", "iteration")}
-        self.events.scalars(scalars, row["iteration"])
+        self.events.scalars(scalars, int(row["iteration"]))
         tqdm.write(
             f"epoch {row['epoch']}/{self.nepochs}  loss {row['loss']:.4f}  supervised "
             f"{row['loss_sup_1']:.4f} {row['loss_sup_2']:.4f}  "
@@ -89,23 +95,24 @@ class RunLogs:
             self.advice = ""  # once is enough
 
     def lack_scores(self, epoch: int) -> bool:
-        """Whether the last row is this epoch's, and has cells for scores that are empty."""
+        """Whether the last row is this epoch's and has empty cells for scores."""
         last = self.table.rows[-1] if self.table.rows else {"epoch": ""}
         return last["epoch"] == str(epoch) and "" in (cell for name, cell in last.items() if name.startswith(MEAN_IOU))
 
     def add_scores(self, epoch: int, iteration: int, scores: dict[str, float]) -> None:
-        """Mean IoU in percent by predictor."""
+        """Fills in the last row's mean IoU, in percent by predictor."""
         self.table.fill_in({MEAN_IOU + code: score for code, score in scores.items()})
         self.events.scalars({f"mIoU/{code}": score for code, score in scores.items()}, iteration)
         found = "  ".join(f"{code} {score:.2f}" for code, score in scores.items())
         tqdm.write(f"epoch {epoch}/{self.nepochs}  mean IoU: {found}")
 
     def close(self) -> None:
+        """Writes the events that are left."""
         self.events.close()
 
 
 def waiting_advice(workers: int) -> str:
-    """Which setting to change where the networks wait for `workers` of this process."""
+    """Says which setting to change where the networks wait for the `workers` of this process."""
     cores = len(os.sched_getaffinity(0))
     if workers < cores:
         return f"set num_workers={min(cores, max(2, 2 * workers))} (it is {workers})"

@@ -1,4 +1,4 @@
-"""What is measured while a run trains: losses, kept on the device until they are read together, and time."""
+"""What is measured while a run trains: time, and losses, which stay on the device until they are read together."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ READ_BACK_EVERY = 20  # iterations between two readings of the losses from the d
 
 @dataclass(frozen=True)
 class NotFinite:
-    """A step with a term that is not finite: the first of them, and its value."""
+    """A step with a term that is not finite; `term` is the first such term and `value` its value."""
 
     iteration: int
     term: str
@@ -25,9 +25,9 @@ class NotFinite:
 
 
 class LossMeter:
-    """Collects what steps tell on the device and reads it back together, so that the loop never waits for one number.
+    """Means of the losses, read from the device for many steps at once, so that the loop never waits for one number.
 
-    Steps with a term that is not finite are counted, and left out of the means.
+    Steps with a term that is not finite are counted and left out of the means.
     """
 
     def __init__(self) -> None:
@@ -35,14 +35,19 @@ class LossMeter:
         self.reset()
 
     def add(self, iteration: int, terms: dict[str, Tensor]) -> None:
-        """Takes one iteration's terms, scalars by name; `loss` is the sum of others."""
+        """Takes one iteration's terms: scalars on the device, by name; `loss` is the sum of others."""
         self._pending.append((iteration, terms))
 
     def due(self) -> bool:
+        """Whether so many steps are waiting that it is time to `read_back`."""
         return len(self._pending) >= READ_BACK_EVERY
 
     def read_back(self) -> list[NotFinite]:
-        """Waits for what was added; returns the steps that are not finite."""
+        """Waits for the device and takes in what was added since the last call.
+
+        Returns:
+            The steps that are not finite.
+        """
         if not self._pending:
             return []
         names = list(self._pending[0][1])
@@ -61,48 +66,53 @@ class LossMeter:
         return bad
 
     def means(self) -> dict[str, float]:
-        """Of the steps read back since the last `reset` that are finite, nan without any; and how many are not."""
+        """Returns the means since the last `reset`, and how many steps were left out of them as `skipped_steps`.
+
+        Steps count once they are read back; without a finite one the means are nan.
+        """
         means = {name: total / self._steps if self._steps else nan for name, total in self._sums.items()}
         return {**means, "skipped_steps": float(self._skipped)}
 
     def reset(self) -> None:
+        """Begins new means; steps that are not read back yet will belong to them."""
         self._sums: dict[str, float] = {}
         self._steps = self._skipped = 0
 
     def state(self) -> dict[str, float]:
-        """What `restore` takes to go on from what was read back since the last `reset`."""
+        """Returns what `restore` needs to go on with the means begun at the last `reset`."""
         return {**self._sums, "steps": float(self._steps), "skipped_steps": float(self._skipped)}
 
     def restore(self, state: dict[str, float]) -> None:
+        """Goes on from the `state()` of an earlier process."""
         self._sums = dict(state)
         self._steps, self._skipped = int(self._sums.pop("steps")), int(self._sums.pop("skipped_steps"))
 
 
 class Stopwatch:
-    """Tells apart the time spent waiting for data and the rest."""
+    """Measures the time since it was reset, and how much of it was spent waiting for data."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self, seconds: float = 0.0, data_seconds: float = 0.0, batches: int = 0) -> None:
-        """Begins anew, or goes on from what an earlier process had measured."""
+        """Begins at zero, or goes on from what an earlier process had measured."""
         self.data_seconds = data_seconds
         self.batches = batches
         self._start = time.perf_counter() - seconds
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """What is done inside takes none of the time."""
+        """A context whose duration is not counted."""
         begun = time.perf_counter()
         yield
         self._start += time.perf_counter() - begun
 
     def state(self) -> dict[str, float]:
-        """What `reset` takes to go on from here."""
+        """Returns what `reset` needs to go on from here."""
         return {"seconds": self.seconds, "data_seconds": self.data_seconds, "batches": self.batches}
 
     def waiting(self, batches: Iterable[T]) -> Iterator[T]:
-        """The same batches; the time until each is there counts as data time."""
+        """Yields the same batches, and counts the time until each is there as spent waiting for data."""
         iterator = iter(batches)
         while True:
             asked = time.perf_counter()
@@ -115,9 +125,10 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
+        """The time since the reset, waiting for data included."""
         return time.perf_counter() - self._start
 
     @property
     def step_seconds(self) -> float:
-        """The mean of a step, waiting for data left out."""
+        """The mean time of a step, without the waiting for data."""
         return (self.seconds - self.data_seconds) / max(1, self.batches)

@@ -1,6 +1,6 @@
-"""What a run shows while it trains: what goes into a step and comes out of it, and how far the networks agree.
+"""What a run shows while it trains: what goes into a step, what comes out of it, and how far the networks agree.
 
-B images of a process, S the side of the crop; pictures are uint8 RGB.
+B images of a process, S the side of the crop, N classes; pictures are uint8 RGB.
 """
 
 from collections.abc import Sequence
@@ -18,20 +18,20 @@ from furnace.semi.cutmix import mix
 from furnace.training.events import Events
 from furnace.training.learner import Learner, Step
 
-LONGEST_SIDE = 256  # pixels of each picture
+LONGEST_SIDE = 256  # of a picture, in pixels; larger ones are shrunk
 WHITE = np.uint8(255)
 
 
 class TrainingPictures:
-    """Looks at single steps of this process, for TensorBoard."""
+    """Looks at single steps of this process and shows them in TensorBoard. Looking changes nothing of the run."""
 
     def __init__(self, dataset: Dataset, learner: Learner, events: Events) -> None:
         self.dataset, self.learner, self.events = dataset, learner, events
 
     def look(self, raw: RawBatch, batch: Batch, step: Step, iterations_done: int) -> None:
-        """Draws the first sample of a batch and of its pairs, and adds what can be counted of all of them.
+        """Draws the first sample of the batch and of its pairs, and adds numbers that are counted over all of them.
 
-        Predictions are those of the first student after the step, by its running statistics.
+        Predictions are those of student 1 after the step, in eval mode.
         """
         image = raw.image[0].numpy()
         labelled = [image, self._colours(raw.label[0]), self._colours(self._predict(batch.image))]
@@ -46,7 +46,9 @@ class TrainingPictures:
 
     def _show_pair(self, raw: RawBatch, batch: Batch, first: Tensor, second: Tensor, iterations_done: int) -> None:
         view = self.learner.method.view
-        mixed = mix(*(batch.weak if view == "weak" else batch.strong), batch.mask)
+        pair = batch.weak if view == "weak" else batch.strong
+        assert pair is not None and batch.mask is not None  # a step with pseudo-labels had pairs
+        mixed = mix(*pair, batch.mask)
         u0, u1 = raw.pair_weak if view == "weak" else raw.pair_strong  # each (B, S, S, 3)
         mask = raw.mask[0][0, 0].numpy()  # (S, S)
         unlabelled = {
@@ -69,7 +71,7 @@ class TrainingPictures:
         return colourize(label.cpu().numpy(), self.dataset.palette)
 
     def _predict(self, images: Tensor) -> Tensor:
-        """The classes (S, S) that student 1 sees in the first of (B, 3, S, S); its statistics stay."""
+        """The classes (S, S) uint8 that student 1 sees in the first of (B, 3, S, S); its running statistics stay."""
         student = self.learner.ensemble.students[0]
         student.eval()
         with torch.no_grad(), autocast(images.device, self.learner.dtype):
@@ -78,19 +80,21 @@ class TrainingPictures:
         return scores.argmax(dim=0).to(torch.uint8)
 
     def _distances(self) -> list[float]:
-        """How far each teacher is from its student, as a part of the student's own length."""
+        """How far each teacher is from its student; no numbers where there are no teachers."""
         ensemble = self.learner.ensemble
         return [_distance(*pair) for pair in zip(ensemble.teachers, ensemble.students, strict=False)]
 
     def _shares(self, pseudo_labels: Sequence[Tensor]) -> dict[str, float]:
-        """Which part of all pseudo-labels each class has."""
+        """Which share of all pseudo-labelled pixels each class has, from 0 to 1."""
         counts = torch.bincount(torch.cat([label.flatten() for label in pseudo_labels]), minlength=256).double()
         shares = (counts / counts.sum()).tolist()
         return {f"pseudo_label_share/{name}": shares[number] for number, name in enumerate(self.dataset.classes)}
 
 
 def _distance(teacher: nn.Module, student: nn.Module) -> float:
-    ours, theirs = list(teacher.parameters()), list(student.parameters())
+    """The Euclidean distance between the weights, as a part of the length of the student's."""
+    ours: list[Tensor] = list(teacher.parameters())
+    theirs: list[Tensor] = list(student.parameters())
     with torch.no_grad():
         difference = torch._foreach_norm(torch._foreach_sub(ours, theirs))
         length = torch._foreach_norm(theirs)

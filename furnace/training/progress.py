@@ -1,18 +1,20 @@
 """How far a run has come: what is counted since an epoch began, when it is saved, and how it goes on from there."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from furnace.config.experiment import Experiment
 from furnace.config.record import changes
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.distributed import World
 from furnace.engine.files import claim, remove_leftovers
-from furnace.errors import CommonInputError
+from furnace.errors import CommonInputError, InputError
 from furnace.training.learner import Learner
-from furnace.training.meters import LossMeter, Stopwatch
+from furnace.training.meters import LossMeter, NotFinite, Stopwatch
 
 
 class Progress:
@@ -21,7 +23,8 @@ class Progress:
     While it lives, no other process trains into the folder.
 
     Raises:
-        InputError: one does, or what is saved there cannot be gone on from, or not with these settings.
+        InputError: another process trains into the folder, what is saved there cannot be gone on from, or it was saved
+            with other settings.
     """
 
     def __init__(self, experiment: Experiment, world: World, learner: Learner, iterations_per_epoch: int) -> None:
@@ -32,30 +35,48 @@ class Progress:
         self.snapshots = Snapshots(self.settings.snapshot_dir)
         self._identity = {
             **experiment.result_settings(),
-            "pretrained_model": Path(self.settings.pretrained_model).name,  # a checkout may move
+            "pretrained_model": Path(self.settings.pretrained_model).name,  # without its folder: a checkout may move
             "precision": str(learner.dtype),
             "labelled list": experiment.split("labeled").files.sha256(),
             "unlabelled list": experiment.split("unlabeled").files.sha256(),
         }
-        world.share_error(self._claim_folder)
+        world.share_error(self._claim_folders)
         self.start = self._saved = self._resume()  # `_saved`: the iteration that the newest resume file goes on from
         self._saved_at = time.monotonic()
         world.require_same(self.start, "the iteration to start from: snapshot_dir must be one folder for all machines")
 
+    def leave_out(self, step: NotFinite, files: Sequence[str]) -> None:
+        """Counts a step that is not finite, and says which `files` its batch was made of.
+
+        Raises:
+            InputError: it is one more than `skip_nonfinite` allows.
+        """
+        self.skipped += 1
+        allowed, epoch = self.settings.skip_nonfinite, step.iteration // self.iterations_per_epoch + 1
+        found, named = f"{step.term} is {step.value} at iteration {step.iteration}, epoch {epoch}", ", ".join(files)
+        if self.skipped > allowed:
+            raise InputError(
+                f"{found}; the last snapshot is kept; lower learning_rate, look at the files of that batch, "
+                f"or set skip_nonfinite={allowed + 1} or more to leave such steps out: {named}"
+            )
+        if self.world.is_main:
+            tqdm.write(f"note: {found}: step left out, {self.skipped} of {allowed} allowed; files: {named}")
+
     def save_is_due(self) -> bool:
-        """Whether the last save is `snapshot_minutes` ago."""
+        """Whether the last save is more than `snapshot_minutes` ago; it never is where they are 0."""
         return 0 < self.settings.snapshot_minutes < (time.monotonic() - self._saved_at) / 60
 
     def save_epoch(self, epoch: int) -> None:
-        """A snapshot to evaluate and to go on from."""
-        state = self._state(epoch * self.iterations_per_epoch)
+        """Saves a snapshot to evaluate and to go on from. All processes call it together."""
+        done = epoch * self.iterations_per_epoch
+        state = self._state(done)
         if self.world.is_main:
             keep = None if self.settings.keep_snapshots == "all" else self.settings.keep_snapshots
             self.snapshots.save(epoch, self.learner.ensemble.networks(), state, keep)
-        self._saved, self._saved_at = state["iteration"], time.monotonic()
+        self._saved, self._saved_at = done, time.monotonic()
 
     def save_within(self, done: int) -> None:
-        """All that going on from the middle of an epoch needs, unless it is there already."""
+        """Saves what going on after `done` iterations needs, unless it is saved already. All processes call it."""
         if done == self._saved:
             return
         state = self._state(done)
@@ -64,7 +85,7 @@ class Progress:
         self._saved, self._saved_at = done, time.monotonic()
 
     def shared(self, values: dict[str, float]) -> dict[str, float]:
-        """Their means over all processes."""
+        """Returns the means of these numbers over all processes, which call it together."""
         means = self.world.mean(torch.tensor(list(values.values()), dtype=torch.float64, device=self.world.device))
         return dict(zip(values, means.tolist(), strict=True))
 
@@ -82,31 +103,40 @@ class Progress:
             },
         }
 
-    def _claim_folder(self) -> None:
-        """Two runs in one folder would overwrite each other's files."""
+    def _claim_folders(self) -> None:
+        """Locks the folders for as long as this object lives: two runs in one would overwrite each other's files."""
         folders = {self.settings.OUTPUT_PATH, self.settings.snapshot_dir}
         self._locks = [claim(folder / ".training") for folder in sorted(folders)]
 
     def _resume(self) -> int:
-        """The first iteration to run: 0, or where the newest snapshot ended, with everything put back."""
-        settings = self.settings
+        """Returns the first iteration to run: 0, or where the newest snapshot ended, with everything put back."""
         if self.world.is_main:
             self.snapshots.remove_leftovers()
             for name in ("metrics.csv", "config.json"):
-                remove_leftovers(settings.OUTPUT_PATH, name)
-        state = None if settings.resume == "never" else self.snapshots.newest()
-        if state is None and self.snapshots.of_another_run():
+                remove_leftovers(self.settings.OUTPUT_PATH, name)
+        state = None if self.settings.resume == "never" else self.snapshots.newest()
+        if state is None:
+            self._begin()
+            return 0
+        self._restore(state)
+        return state["iteration"]
+
+    def _begin(self) -> None:
+        """Marks the folder as this run's, unless another run has snapshots in it."""
+        settings = self.settings
+        if self.snapshots.of_another_run():
             remedy = "" if settings.resume != "never" else ", or set resume=auto to go on"
             raise CommonInputError(
                 f"snapshot_dir holds the snapshots of another run: {settings.snapshot_dir}; "
                 f"choose another OUTPUT_PATH or remove them{remedy}"
             )
-        if state is None and self.world.is_main:
+        if self.world.is_main:
             self.snapshots.begin()
-        if state is None:
-            return 0
+
+    def _restore(self, state: dict) -> None:
+        """Puts back what `_state` returned when it was saved, and the networks; refuses other settings."""
         changed = changes(state["settings"], self._identity)
-        if changed and settings.resume != "force":
+        if changed and self.settings.resume != "force":
             raise CommonInputError(
                 f"cannot resume with other settings: {changed}; "
                 "set them back, choose another OUTPUT_PATH, or set resume=force"
@@ -117,4 +147,3 @@ class Progress:
         self.meter.restore(counters["losses"])
         self.stopwatch.reset(**counters["times"])
         self.skipped = counters["skipped"]
-        return state["iteration"]

@@ -1,5 +1,7 @@
 """Batches on their way from the loaders to the device that the networks are on."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,19 +11,23 @@ from furnace.semi.batch import Batch
 
 
 def to_device(raw: RawBatch, device: torch.device, mean: Tensor, std: Tensor, channels_last: bool) -> Batch:
-    """Sends uint8 images over and normalises them there."""
+    """Sends uint8 images to the device and normalises them there, with `mean` and `std` (3,) that are there already."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
 
     def ready(image: Tensor, box: Tensor) -> Tensor:
         image, box = image.to(device, non_blocking=True), box.to(device, non_blocking=True)
-        return normalize(image, mean, std, box).contiguous(memory_format=layout)
+        return normalize(image, mean, std, box).contiguous(memory_format=layout)  # (B, 3, S, S)
 
-    weak = tuple(map(ready, raw.pair_weak, raw.pair_box))
-    strong = tuple(map(ready, raw.pair_strong, raw.pair_box))
+    def pair(images: Sequence[Tensor]) -> tuple[Tensor, Tensor] | None:
+        if not images:
+            return None
+        first, second = map(ready, images, raw.pair_box)
+        return first, second
+
     return Batch(
+        weak=pair(raw.pair_weak),
+        strong=pair(raw.pair_strong),
         image=ready(raw.image, raw.box),
         label=raw.label.to(device, non_blocking=True),
-        weak=weak or None,
-        strong=strong or None,
         mask=raw.mask[0].to(device, non_blocking=True) if raw.mask else None,
     )
