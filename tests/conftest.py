@@ -1,14 +1,17 @@
 """Fixtures shared by the tests, and how they share out over processes."""
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
-from repository import REPOSITORY
+from runs import make_experiment, tiny_settings
+
+from furnace.__main__ import main
+from furnace.synthetic.layout import write_voc_layout
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # every test runs on the CPU
 for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
@@ -42,44 +45,42 @@ def seeded() -> None:
 
 @pytest.fixture(scope="session")
 def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small data set in the VOC layout: 32 training images, 8 to validate."""
-    from furnace.synthetic.layout import write_voc_layout
-
+    """A small data set in the VOC layout: 32 training images, 8 to validate; a crop of 32 sees each in six windows."""
     folder = tmp_path_factory.mktemp("data") / "demo"
     write_voc_layout(folder, images=40, seed=0)
+    for path in folder.rglob("*.*g"):
+        cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[:54, :60])
     return folder
 
 
 @pytest.fixture
 def experiment(tmp_path: Path) -> Path:
     """A copy of exp.voc's experiment, so that its log_df.csv lies here."""
-    folder = tmp_path / "exp with space+plus"
-    folder.mkdir()
-    for name in ("config.py", "network.py"):
-        shutil.copy(REPOSITORY / "exp.voc/ensemble_teacher+cutmix" / name, folder)
-    return folder
+    return make_experiment(tmp_path)
 
 
 @pytest.fixture
 def tiny(demo_data: Path, tmp_path: Path) -> list[str]:
     """Settings of a network and a run that are over in a second."""
-    return [
-        f"dataset_path={demo_data}",
-        "pretrained_model=none",
-        "backbone=resnet18_v1c",
-        "width=0.0625",
-        "image_size=32",
-        "nepochs=3",
-        "batch_size=4",
-        "learning_rate=0.02",
-        "NGPUS=0",
-        f"OUTPUT_PATH={tmp_path / 'run'}",
-    ]
+    return tiny_settings(demo_data, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def straight(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Trains tiny runs that nobody disturbs, each once; returns their folders."""
+    root = tmp_path_factory.mktemp("straight")
+    experiment, done = make_experiment(root), {}
+
+    def train(*settings: str) -> Path:
+        if settings not in done:
+            done[settings] = root / str(len(done))
+            assert main(["train", str(experiment), *tiny_settings(demo_data, done[settings]), *settings]) == 0
+        return done[settings]
+
+    return train
 
 
 @pytest.fixture
 def run(experiment: Path, tiny: list[str]) -> Callable[..., int]:
     """Runs a command on a tiny network; returns its exit status."""
-    from furnace.__main__ import main
-
     return lambda command, *settings: main([command, str(experiment), *tiny, *settings])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from repository import REPOSITORY
 
-LAUNCH = "import sys; from furnace.engine.launch import launch; sys.exit(launch(sys.argv[1:], 2, timeout_minutes=10))"
+LAUNCH = "import sys; from furnace.engine.torchrun import launch; sys.exit(launch(sys.argv[1:], 2, timeout_minutes=10))"
 IN_TWO_PROCESSES = (sys.executable, "-c", LAUNCH)  # before a command and its arguments
 
 

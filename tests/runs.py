@@ -18,6 +18,31 @@ from furnace.training.learner import Learner
 ORIGINAL = REPOSITORY / "exp.voc/ensemble_teacher+cutmix"
 
 
+def make_experiment(root: Path, *more: str) -> Path:
+    """A copy of exp.voc's experiment below `root`, with further files of it."""
+    folder = root / "exp with space+plus"
+    folder.mkdir(parents=True)
+    for name in ("config.py", "network.py", *more):
+        shutil.copy(ORIGINAL / name, folder)
+    return folder
+
+
+def tiny_settings(data: Path, output: Path) -> list[str]:
+    """Settings of a network and a run that are over in a second."""
+    return [
+        f"dataset_path={data}",
+        "pretrained_model=none",
+        "backbone=resnet18_v1c",
+        "width=0.0625",
+        "image_size=32",
+        "nepochs=3",
+        "batch_size=4",
+        "learning_rate=0.02",
+        "NGPUS=0",
+        f"OUTPUT_PATH={output}",
+    ]
+
+
 class TrainedRun(NamedTuple):
     experiment: Path
     run: Path
@@ -25,13 +50,8 @@ class TrainedRun(NamedTuple):
 
 def train(root: Path, demo_data: Path, *settings: str) -> TrainedRun:
     """Trains in `root` until the network's maps are not all of one class."""
-    experiment, run = root / "exp with space+plus", root / "my run+1"
-    experiment.mkdir()
-    for name in ("config.py", "network.py", "predict.sh"):
-        shutil.copy(ORIGINAL / name, experiment)
-    common = [f"dataset_path={demo_data}", "pretrained_model=none", "backbone=resnet18_v1c", "width=0.0625"]
-    common += ["image_size=32", "nepochs=3", "batch_size=4", "learning_rate=0.02", "NGPUS=0", f"OUTPUT_PATH={run}"]
-    assert main(["train", str(experiment), *common, *settings]) == 0
+    experiment, run = make_experiment(root, "predict.sh"), root / "my run+1"
+    assert main(["train", str(experiment), *tiny_settings(demo_data, run), *settings]) == 0
     return TrainedRun(experiment, run)
 
 

@@ -109,7 +109,7 @@ def test_one_folder_knows_processes() -> None:
         for path in FILES
         if any(f"{name}.".startswith("torch.distributed.") for name in imports(path))
     }
-    assert knowing == {"engine/distributed.py", "engine/launch.py", "engine/sync_batch_norm.py"}
+    assert knowing == {f"engine/{name}.py" for name in ("distributed", "join", "sync_batch_norm", "torchrun")}
 
 
 def test_help_imports_nothing_heavy() -> None:

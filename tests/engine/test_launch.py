@@ -2,7 +2,7 @@
 
 import pytest
 
-from furnace.engine import launch
+from furnace.engine import torchrun
 
 
 @pytest.mark.parametrize(
@@ -17,5 +17,5 @@ from furnace.engine import launch
     ],
 )
 def test_one_status_for_all_processes(ends: list, status: int, capsys: pytest.CaptureFixture) -> None:
-    assert launch._status(ends) == status
+    assert torchrun._status(ends) == status
     assert ("was ended by SIG" in capsys.readouterr().err) == (status in (137, 139))

@@ -30,7 +30,7 @@ if str(REPOSITORY) not in sys.path:
 
 import torch  # noqa: E402
 
-from furnace.network.pretrained import read_tensors  # noqa: E402
+from furnace.network.tensors import read_tensors  # noqa: E402
 from furnace.synthetic.layout import write_voc_layout  # noqa: E402
 
 EXPERIMENT = REPOSITORY / "exp.voc/ensemble_teacher+cutmix"

@@ -159,6 +159,14 @@ def test_masks_beside_their_images(tmp_path: Path, source: Path, place: str, opt
     assert len(pairs_of(tmp_path / "out")) == COUNT and not (tmp_path / "out/unlabeled.txt").exists()
 
 
+def test_a_mask_named_by_the_ending_alone_belongs_to_no_image(source: Path, tmp_path: Path) -> None:
+    for path in (source / "masks").iterdir():
+        path.rename(path.with_name(f"{path.stem}_mask.png"))
+    write_mask(source / "masks/_mask.png", mask(9, 2))
+    assert prepare(*request(source, "--mask-ending", "_mask")) == 0
+    assert len(pairs_of(tmp_path / "out")) == COUNT
+
+
 def test_folders_train_and_val_part_the_images(source: Path) -> None:
     for part, numbers in (("train", range(4)), ("val", range(4, COUNT))):
         for number in numbers:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from furnace.errors import InputError
-from furnace.synthetic.drawing import IGNORE_LABEL
+from furnace.labels import IGNORE
 from furnace.synthetic.layout import (
     CITY_LAYOUT,
     VOC_LAYOUT,
@@ -83,7 +83,7 @@ def test_other_seed_other_scenes_and_other_labelled_images(demo: Demo, tmp_path:
 def test_an_image_does_not_depend_on_how_many_there_are(demo: Demo, tmp_path: Path) -> None:
     demo.write(tmp_path, images=10, seed=5)
     few, many = digests(tmp_path), digests(demo.folder)
-    shared = [path[1:] for number in range(8) for path in demo.layout.pair(demo.layout.training, number)]
+    shared = [path[1:] for number in range(8) for path in demo.layout.pair(demo.layout.dataset.train_folder, number)]
     assert len(shared) == 16
     assert {name: few[name] for name in shared} == {name: many[name] for name in shared}
 
@@ -92,8 +92,8 @@ def test_scene_types_and_label_values(scenes: list[tuple[np.ndarray, np.ndarray]
     for image, label in scenes:
         assert image.dtype == label.dtype == np.uint8
         assert image.shape == (96, 120, 3) and label.shape == (96, 120)
-        assert set(np.unique(label).tolist()) <= {0, IGNORE_LABEL} | OBJECT_CLASSES
-        assert set(np.unique(label).tolist()) >= {0, IGNORE_LABEL}
+        assert set(np.unique(label).tolist()) <= {0, IGNORE} | OBJECT_CLASSES
+        assert set(np.unique(label).tolist()) >= {0, IGNORE}
     images_with = {index: sum((label == index).any() for _, label in scenes) for index in OBJECT_CLASSES}
     assert min(images_with.values()) > len(scenes) / 4  # three objects of five classes: half the images, give or take
 
@@ -101,15 +101,15 @@ def test_scene_types_and_label_values(scenes: list[tuple[np.ndarray, np.ndarray]
 def test_a_border_lies_between_any_two_classes(scenes: list[tuple[np.ndarray, np.ndarray]]) -> None:
     for _, label in scenes:
         for here, there in ((label[1:], label[:-1]), (label[:, 1:], label[:, :-1])):
-            touching = (here != there) & (here != IGNORE_LABEL) & (there != IGNORE_LABEL)
+            touching = (here != there) & (here != IGNORE) & (there != IGNORE)
             assert not touching.any()
-        assert (label == IGNORE_LABEL).mean() < 0.2
+        assert (label == IGNORE).mean() < 0.2
 
 
 def test_colour_tells_no_class_from_another(scenes: list[tuple[np.ndarray, np.ndarray]]) -> None:
     means: dict[int, list[np.ndarray]] = {index: [] for index in range(NUM_CLASSES_DRAWN)}
     for image, label in scenes:
-        for index in np.unique(label[label != IGNORE_LABEL]):
+        for index in np.unique(label[label != IGNORE]):
             means[int(index)].append(image[label == index].mean(axis=0))
     pooled = np.array([np.mean(means[index], axis=0) for index in means])  # (6, 3)
     # A region's mean colour has a deviation of about 40, so a mean over 80 and more regions has one of about 4.
@@ -124,16 +124,16 @@ def test_texture_does_tell_objects_from_the_ground(scenes: list[tuple[np.ndarray
     contrast: dict[bool, list[float]] = {False: [], True: []}
     for image, label in scenes:
         gray = image.mean(axis=2)
-        for index in np.unique(label[label != IGNORE_LABEL]):
+        for index in np.unique(label[label != IGNORE]):
             contrast[index > 0].append(gray[label == index].std())
     assert np.median(contrast[True]) > 1.5 * np.median(contrast[False])
 
 
 def test_layout_and_sizes(demo: Demo) -> None:
     layout, dataset = demo.layout, demo.layout.dataset
-    training, validation = demo.read_list(layout.train_list), demo.read_list(dataset.val_list)
+    training, validation = demo.read_list(dataset.train_list), demo.read_list(dataset.val_list)
     assert (len(training), len(validation)) == (IMAGES * 4 // 5, IMAGES // 5)
-    pairs = ["\t".join(layout.pair(layout.training, number)) for number in range(IMAGES * 4 // 5)]
+    pairs = ["\t".join(layout.pair(layout.dataset.train_folder, number)) for number in range(IMAGES * 4 // 5)]
     assert training == pairs
     files = {path.relative_to(demo.folder).as_posix() for path in demo.folder.rglob("*.[jp][pn]g")}
     assert files == {path[1:] for line in training + validation for path in line.split("\t")}
@@ -155,7 +155,7 @@ def test_the_published_file_names() -> None:
 
 def test_written_image_is_the_scene_in_rgb_order(demo: Demo) -> None:
     image, label = demo.layout.draw(np.random.default_rng([5, 0]))
-    image_path, label_path = demo.layout.pair(demo.layout.training, 0)
+    image_path, label_path = demo.layout.pair(demo.layout.dataset.train_folder, 0)
     written = cv2.cvtColor(cv2.imread(str(demo.folder / image_path[1:])), cv2.COLOR_BGR2RGB)
     lost = 12 if image_path.endswith(".jpg") else 0  # what JPEG loses of the noise and of the colours
     assert np.abs(written.astype(int) - image).mean() <= lost
@@ -163,7 +163,7 @@ def test_written_image_is_the_scene_in_rgb_order(demo: Demo) -> None:
 
 
 def test_lists_are_disjoint_nested_and_complete(demo: Demo) -> None:
-    training = {line.split("\t")[0] for line in demo.read_list(demo.layout.train_list)}
+    training = {line.split("\t")[0] for line in demo.read_list(demo.layout.dataset.train_list)}
     smaller: set[str] = set()
     for ratio in (16, 8, 4, 2):
         labeled = [line.split("\t")[0] for line in demo.read_list(demo.list_file("labeled", ratio))]
@@ -179,7 +179,7 @@ def test_smallest_labelled_list_shows_every_class(demo: Demo) -> None:
     lines = demo.read_list(demo.list_file("labeled", 16))
     assert len(lines) == 4  # so few that a random choice often misses a class
     shown = set().union(*(np.unique(read_label(demo.folder, line)).tolist() for line in lines))
-    assert shown == demo.classes | {IGNORE_LABEL}
+    assert shown == demo.classes | {IGNORE}
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -8,7 +8,7 @@ import pytest
 
 from furnace.__main__ import main
 from furnace.data.datasets import CITYSCAPES
-from furnace.synthetic.drawing import IGNORE_LABEL
+from furnace.labels import IGNORE
 from furnace.synthetic.street import KINDS, draw_street
 
 CLASSES = set(range(CITYSCAPES.num_classes))
@@ -23,15 +23,15 @@ def test_a_street_is_twice_as_wide_as_high(streets: list[tuple[np.ndarray, np.nd
     for image, label in streets:
         assert image.dtype == label.dtype == np.uint8
         assert image.shape == (96, 192, 3) and label.shape == (96, 192)
-        assert set(np.unique(label).tolist()) <= CLASSES | {IGNORE_LABEL}
-        assert (label == IGNORE_LABEL).mean() < 0.25
+        assert set(np.unique(label).tolist()) <= CLASSES | {IGNORE}
+        assert (label == IGNORE).mean() < 0.25
 
 
 def test_every_class_is_drawn_often(streets: list[tuple[np.ndarray, np.ndarray]]) -> None:
     assert set(KINDS) == set(CITYSCAPES.classes)
     images_with = {name: 0 for name in CITYSCAPES.classes}
     for _, label in streets:
-        for index in np.flatnonzero(np.bincount(label[label != IGNORE_LABEL], minlength=19) > 20):
+        for index in np.flatnonzero(np.bincount(label[label != IGNORE], minlength=19) > 20):
             images_with[CITYSCAPES.classes[index]] += 1
     assert min(images_with.values()) > len(streets) / 5, images_with
 
@@ -39,7 +39,7 @@ def test_every_class_is_drawn_often(streets: list[tuple[np.ndarray, np.ndarray]]
 def test_colour_tells_no_class_from_another(streets: list[tuple[np.ndarray, np.ndarray]]) -> None:
     means: dict[int, list[np.ndarray]] = {index: [] for index in CLASSES}
     for image, label in streets:
-        for index in np.unique(label[label != IGNORE_LABEL]):
+        for index in np.unique(label[label != IGNORE]):
             means[int(index)].append(image[label == index].mean(axis=0))
     for index, colours in means.items():
         # The regions of every class have the one distribution: a mean of 127.5, and about the same deviation.
@@ -76,7 +76,7 @@ def test_the_command_writes_streets(tmp_path: Path, capsys: pytest.CaptureFixtur
         label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         assert label.shape[1] == 2 * label.shape[0] and 96 <= label.shape[0] <= 128
         shown |= set(np.unique(label).tolist())
-    assert shown == CLASSES | {IGNORE_LABEL}
+    assert shown == CLASSES | {IGNORE}
     assert sum(path.stat().st_size for path in (tmp_path / "demo").rglob("*.png")) < 30 * 80_000
     with pytest.raises(SystemExit, match="2"):
         main(["demo-data", str(tmp_path / "other"), "--layout", "town"])

@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 from faults import campaign
 
 
@@ -12,6 +13,7 @@ def test_killed_runs_end_as_if_undisturbed() -> None:
     assert tally.faults == []
 
 
+@pytest.mark.xdist_group("several processes")
 def test_when_one_of_two_is_killed_both_begin_anew_and_go_on() -> None:
     with campaign.workplace() as folder:
         tally = campaign.kill_one_of_two(folder, 1, random.Random(1), campaign.Plan(epochs=3, life=(2.0, 6.0)))

@@ -15,14 +15,16 @@ import torch.multiprocessing as multiprocessing
 from repository import REPOSITORY
 
 from furnace.__main__ import main
-from furnace.engine.distributed import World, join_world, leave_world
-from furnace.engine.launch import launch
+from furnace.engine.distributed import World
+from furnace.engine.join import join_world, leave_world
+from furnace.engine.torchrun import launch
 from furnace.network.deeplabv3plus import DeepLabV3Plus
 from furnace.semi.batch import Batch
 from furnace.semi.cross_supervision import METHODS, CrossSupervision
 from furnace.semi.ensemble import Ensemble
 from furnace.training.optimizer import build_optimizer
 
+pytestmark = pytest.mark.xdist_group("several processes")
 STEPS, BATCH, CLASSES, SIZE = 3, 4, 5, 33
 
 
@@ -148,7 +150,7 @@ def test_bad_input_in_a_process_ends_all_with_status_2(launched, tmp_path: Path,
 def test_who_does_not_find_the_others_ends_in_time(tmp_path: Path) -> None:
     """Whatever waits, a library without a time-out of its own included."""
     code = (
-        "import time; from datetime import timedelta; from furnace.engine.distributed import _deadline\n"
+        "import time; from datetime import timedelta; from furnace.engine.join import _deadline\n"
         "with _deadline(timedelta(seconds=60), 'not these'): pass\n"
         "with _deadline(timedelta(seconds=0.3), 'process 1 of 2 has not found all others'): time.sleep(60)"
     )

@@ -13,6 +13,7 @@ import pytest
 import running
 from repository import REPOSITORY, copy_experiment
 
+pytestmark = pytest.mark.xdist_group("several processes")
 ADDRESSES = ("10.213.74.1", "10.213.74.2")
 Start = Callable[..., subprocess.Popen]
 

@@ -26,7 +26,7 @@ from furnace.data.file_list import FileList
 from furnace.data.images import read_image, read_label
 from furnace.errors import InputError
 from furnace.evaluation.log_table import PUBLISHED_COLUMNS, read_table
-from furnace.network.pretrained import read_tensors
+from furnace.network.tensors import read_tensors
 from furnace.training.log import EpochTable
 
 settings.register_profile("short", max_examples=100)

@@ -18,21 +18,10 @@ from runs import KilledError, assert_same_run, before_step
 from furnace.engine.signals import StopRequest
 from furnace.errors import InputError
 from furnace.evaluation import validation
-from furnace.network.pretrained import read_tensors
+from furnace.network.tensors import read_tensors
 
 STOPPED = 75
 ITERATIONS = 21  # three epochs of seven
-
-
-@pytest.fixture
-def straight(run: Callable, tmp_path: Path) -> Callable[..., Path]:
-    """A run of these settings that nobody disturbs."""
-
-    def train(*settings: str) -> Path:
-        assert run("train", *settings, f"OUTPUT_PATH={tmp_path / 'straight'}") == 0
-        return tmp_path / "straight"
-
-    return train
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
@@ -174,6 +163,7 @@ def test_the_script_waits_for_what_the_signal_asked_for(tiny: list[str], tmp_pat
     assert not (folder / "log_df.csv").exists()
 
 
+@pytest.mark.xdist_group("several processes")
 def test_two_processes_stop_together_and_go_on_as_if_nothing_had_been(tiny: list[str], tmp_path: Path) -> None:
     """The signal reaches torchrun's process alone, which passes it on, as SIGTERM."""
     outputs = tmp_path / "stopped", tmp_path / "straight"
@@ -227,6 +217,7 @@ def test_a_second_run_in_the_same_folder_is_refused(
     assert process.returncode == STOPPED and "Traceback" not in output, output
 
 
+@pytest.mark.xdist_group("several processes")
 def test_when_torchrun_is_killed_its_processes_stop_and_save(tiny: list[str], tmp_path: Path) -> None:
     """They would go on without anybody who could end them, and into the folder of the run that is started again."""
     settings = [*tiny[:-1], f"OUTPUT_PATH={tmp_path / 'run'}", "nepochs=1000", "snapshot_minutes=0.01"]

@@ -16,6 +16,9 @@ from repository import REPOSITORY
 from running import start
 
 from furnace.__main__ import main
+from furnace.sweep import jobs
+
+status_of = jobs._status_of
 
 
 @pytest.fixture
@@ -30,13 +33,21 @@ def sweep(experiment: Path, tiny: list[str], tmp_path: Path, monkeypatch: pytest
     return lambda *more: main([*arguments, *settings, *more])
 
 
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Lets a sweep's commands run in this process, which spares them the import of torch, until it is undone."""
+    monkeypatch.setattr(jobs, "_status_of", lambda command: main(command[3:]))  # behind `python -m furnace`
+    return monkeypatch
+
+
 def folders(tmp_path: Path) -> list[str]:
     return sorted(path.name for path in (tmp_path / "runs").iterdir())
 
 
 def test_what_is_missing_is_run_and_the_rest_skipped(
-    sweep: Callable, experiment: Path, tmp_path: Path, capfd: pytest.CaptureFixture
+    sweep: Callable, here: pytest.MonkeyPatch, experiment: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
+    """The first sweep runs here, the second in processes of its own."""
     assert sweep("--dry-run") == 0
     assert capfd.readouterr().out.count("  missing  ") == 4 and not (tmp_path / "runs").exists()
     assert sweep() == 0
@@ -54,12 +65,15 @@ def test_what_is_missing_is_run_and_the_rest_skipped(
     assert sweep("--dry-run") == 0
     said = capfd.readouterr().out
     assert re.findall(r"missing  (.*?)  ", said) == ["org 1/8 seed 1", "ema 1/8 seed 0"]
-    assert sweep() == 0
+    with here.context() as patch:
+        patch.setattr(jobs, "_status_of", status_of)
+        assert sweep() == 0
     out = capfd.readouterr().out
     assert "4 runs, 2 of them done" in out and out.count("nothing to do") == 1  # trained, and only evaluated again
     assert len(pd.read_csv(experiment / "log_df.csv")) == 2 * 3 + 2 * 7
 
 
+@pytest.mark.usefixtures("here")
 def test_other_settings_are_another_run(sweep: Callable, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     """Its scores are not those that were asked for."""
     only = ["--methods", "org", "--seeds", "0"]
@@ -71,6 +85,7 @@ def test_other_settings_are_another_run(sweep: Callable, tmp_path: Path, capfd: 
     assert "missing  org 1/8 seed 0" in capfd.readouterr().out  # to be evaluated in that way, too
 
 
+@pytest.mark.usefixtures("here")
 def test_after_a_failure_the_next_begins(sweep: Callable, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     (tmp_path / "runs/CPS8/snapshot").mkdir(parents=True)
     (tmp_path / "runs/CPS8/snapshot/model_epoch7.pth").write_bytes(b"of another run")

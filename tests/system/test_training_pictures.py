@@ -91,7 +91,7 @@ def test_some_images_of_the_list_are_enough(run: Callable, tmp_path: Path, monke
 
 
 def test_scores_that_a_kill_prevented_are_made_up_for(
-    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable, straight: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = ["validate_epochs=1", "picture_iter=0"]
     validate = trainer.validate
@@ -107,8 +107,7 @@ def test_scores_that_a_kill_prevented_are_made_up_for(
     assert [row["mIoU_v3"] == "" for row in rows(tmp_path / "run")] == [False, True]
     monkeypatch.setattr(trainer, "validate", validate)
     assert run("train", *settings) == 0
-    assert run("train", *settings, f"OUTPUT_PATH={tmp_path / 'straight'}") == 0
-    assert_same_run(tmp_path / "run", tmp_path / "straight")
+    assert_same_run(tmp_path / "run", straight(*settings))
 
 
 def test_scores_of_the_last_epoch_are_made_up_for_and_stay_when_no_more_are_asked_for(
@@ -131,7 +130,9 @@ def test_scores_of_the_last_epoch_are_made_up_for_and_stay_when_no_more_are_aske
     assert [row["mIoU_v4"] for row in rows(tmp_path / "run")] == [only["mIoU_v4"], ""]
 
 
-def test_a_signal_comes_before_a_validation(run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_comes_before_a_validation(
+    run: Callable, straight: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Which may take longer than a scheduler waits; the next start makes up for it."""
     before_step(monkeypatch, {6: lambda: os.kill(os.getpid(), signal.SIGTERM)})
     settings = ["validate_epochs=1", "snapshot_iter=3", "picture_iter=0"]
@@ -139,8 +140,7 @@ def test_a_signal_comes_before_a_validation(run: Callable, tmp_path: Path, monke
     assert rows(tmp_path / "run")[0]["mIoU_v3"] == ""
     assert torch.load(tmp_path / "run/resume.pth", weights_only=True)["iteration"] == 7
     assert run("train", *settings) == 0
-    assert run("train", *settings, f"OUTPUT_PATH={tmp_path / 'straight'}") == 0
-    assert_same_run(tmp_path / "run", tmp_path / "straight")
+    assert_same_run(tmp_path / "run", straight(*settings))
 
 
 def test_a_panel_shows_what_the_step_was_made_of(

@@ -116,6 +116,23 @@ def test_a_step_that_is_not_finite_changes_nothing_where_it_may_be_skipped(
     assert not torch.equal(weight, expected.students[1].classifier.weight)
 
 
+@pytest.mark.parametrize("learner", [{"skip_nonfinite": "1"}], indirect=True)
+def test_networks_without_statistics_are_spared_bad_steps_too(learner: Learner) -> None:
+    """Layer norms and group norms have no buffers that would have to be put back."""
+    for network in learner.ensemble.networks().values():
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.track_running_stats = False
+                module.running_mean = module.running_var = module.num_batches_tracked = None
+    assert not list(learner.ensemble.students[0].buffers())
+    before = copy.deepcopy(learner.ensemble.students)
+    batch = random_batch(size=33)
+    batch.image[0, 0, 3, 3] = float("nan")
+    learner.step(batch, 0)
+    for ours, theirs in zip(learner.ensemble.students, before, strict=True):
+        assert all(map(torch.equal, ours.parameters(), theirs.parameters()))
+
+
 class ReadBacks(TorchDispatchMode):
     """Counts what would make a GPU's host wait: values that become Python numbers, sizes that depend on values."""
 
