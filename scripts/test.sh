@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Style, types and all tests, in as many processes as there are cores: bash scripts/test.sh [quick] [pytest arguments]
-#   quick    leaves out tests/system: whole runs, scripts and several processes
+#   quick    leaves out tests/system (whole runs, scripts, several processes) and what is marked as slow
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/environment.sh
@@ -8,7 +8,7 @@ source scripts/environment.sh --requirement tests/requirements.txt
 
 left_out=()
 if [ "${1:-}" = quick ]; then
-    left_out=(--ignore tests/system)
+    left_out=(--ignore tests/system -m "not slow")
     shift
 fi
 ruff check .

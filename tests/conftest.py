@@ -20,9 +20,10 @@ for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
 torch.set_num_threads(1)  # networks here are tiny: threads would only wait for each other
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Lets pytest-xdist give a file's tests to one worker, which makes their fixtures once; whole runs come first."""
-    items.sort(key=lambda item: "system" not in item.path.parts)
+    """Lets pytest-xdist give each file to one worker, which makes its fixtures once; what takes long comes first."""
+    items.sort(key=lambda item: (item.path.parent.name != "system", item.path.name != "test_parity.py"))
     for item in items:
         if not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.path.as_posix()))

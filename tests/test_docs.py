@@ -47,6 +47,19 @@ def test_the_page_shows_every_room() -> None:
     assert drawn == rooms | {"__main__", "pictures", "errors", "labels"}
 
 
+def test_the_page_names_every_file() -> None:
+    table = PAGE.partition("## Every file")[2].partition("## The way")[0]
+    for room, text in re.findall(r"^\| (\w+) \| (.*) \|$", table, re.MULTILINE):
+        if room != "room":
+            shared = {"command"} | ({"pictures", "gallery"} if room in ("report", "evaluation", "training") else set())
+            there = {path.stem for path in (REPOSITORY / "furnace" / room).glob("*.py")} - {"__init__"}
+            named = set(re.findall(r"`(\w+)`", text))
+            assert named <= there and there - named <= shared, room
+    assert len(re.findall(r"^\| \w+ \| ", table, re.MULTILINE)) == 1 + len(
+        list((REPOSITORY / "furnace").glob("*/__init__.py"))
+    )
+
+
 def test_the_table_answers_many_wishes() -> None:
     table = PAGE.partition("## I want to change")[2].partition("## Tests")[0]
     assert len(re.findall(r"^\| .* \| .* \|$", table, re.MULTILINE)) - 2 >= 20

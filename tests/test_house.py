@@ -52,7 +52,7 @@ def rooms_imported(path: Path) -> set[str]:
     return {part[1] for part in parts} - {"__version__"}
 
 
-@pytest.mark.parametrize("room", FLOOR_OF)
+@pytest.mark.parametrize("room", sorted(FLOOR_OF))
 def test_imports_run_downward(room: str) -> None:
     for path in (path for path in FILES if room_of(path) == room):
         for other in rooms_imported(path) - {room}:

@@ -750,7 +750,9 @@ def without_precision(name: str) -> str:
 GRADIENT_NORMS = "grad_norm relative: median, max, name of max"  # the name of a statement about float32
 
 
-@pytest.fixture(scope="module", params=names_of_files("train_step_*"))
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=pytest.mark.slow) for name in names_of_files("train_step_*")]
+)
 def run(request) -> Run:
     info, arrays = load_json(request.param), load_arrays(request.param)
     whole_entries = {without_precision(name) for name in arrays if name.count("/") == 3}  # step/network/kind/entry

@@ -66,6 +66,7 @@ def evaluate(path: Path, evaluation: int) -> None:
         append_rows(path, [{**row(evaluation, code), "scales": str(repetition)} for code in PREDICTORS])
 
 
+@pytest.mark.slow
 def test_eight_evaluations_at_once_lose_no_row_and_readers_see_whole_tables(tmp_path: Path) -> None:
     path = tmp_path / "log_df.csv"
     append_rows(path, [row(99)])

@@ -484,6 +484,7 @@ def experiment_in(folder: Path) -> Path:
     return copy
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_openmmlabs_file_and_another_from_its_snapshot(
     run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -8,8 +8,8 @@ from faults import campaign
 
 def test_killed_runs_end_as_if_undisturbed() -> None:
     with campaign.workplace() as folder:
-        tally = campaign.kill_one_process(folder, 3, random.Random(1), campaign.Plan(epochs=12, life=(2.0, 6.0)))
-    assert tally.kills == 3 and tally.runs >= 1
+        tally = campaign.kill_one_process(folder, 2, random.Random(1), campaign.Plan(epochs=8, life=(4.0, 7.0)))
+    assert tally.kills == 2 and tally.runs >= 1
     assert tally.faults == []
 
 

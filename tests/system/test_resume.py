@@ -24,8 +24,14 @@ STOPPED = 75
 ITERATIONS = 21  # three epochs of seven
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
-@pytest.mark.parametrize("settings", [["method=ema"], ["method=org", "snapshot_iter=2", "num_workers=1"]])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("SIGTERM", ["method=ema"]),
+        ("SIGINT", ["method=ema"]),
+        ("SIGUSR1", ["method=org", "snapshot_iter=2", "num_workers=1"]),
+    ],
+)
 def test_a_signal_ends_it_after_the_iteration_and_it_goes_on(
     run: Callable,
     straight: Callable,
