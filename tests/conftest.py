@@ -8,7 +8,8 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
-from runs import make_experiment, tiny_settings
+from running import IN_TWO_PROCESSES, start
+from runs import ORIGINAL, make_experiment, tiny_settings
 
 from furnace.__main__ import main
 from furnace.synthetic.layout import write_voc_layout
@@ -79,6 +80,20 @@ def straight(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
         return done[settings]
 
     return train
+
+
+@pytest.fixture(scope="session")
+def straight_in_two(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny run in two processes that nobody disturbs.
+
+    Its rate is small: in fp32, rounding grows from step to step, as it does with another number of threads.
+    """
+    output = tmp_path_factory.mktemp("two") / "run"
+    settings = [*tiny_settings(demo_data, output), "learning_rate=0.00001"]
+    process = start(*IN_TWO_PROCESSES, "train", str(ORIGINAL), *settings)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    return output
 
 
 @pytest.fixture

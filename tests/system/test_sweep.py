@@ -124,9 +124,8 @@ def test_slurm_jobs_have_the_settings_of_their_runs(
         subprocess.run(["shellcheck", "my jobs.sh"], check=True)
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_lets_the_run_save_and_the_sweep_end(
-    name: str, experiment: Path, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    experiment: Path, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = [*tiny[:-1], f"OUTPUT_PATH={tmp_path}/runs/{{method}}", "nepochs=1000", "snapshot_minutes=1e-9"]
     command = [sys.executable, "-m", "furnace", "sweep", str(experiment), "--ratios", "8", "--seeds", "0", *settings]
@@ -134,8 +133,8 @@ def test_a_signal_lets_the_run_save_and_the_sweep_end(
     limit = time.monotonic() + 120
     while not list(tmp_path.glob("runs/*/resume.pth")) and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.02)
-    os.kill(process.pid, getattr(signal, name))
+    os.kill(process.pid, signal.SIGINT)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 75, said
-    assert f"asked to stop ({name})" in said and "stopped in supervised 1/8 seed 0; start again to go on" in said
+    assert "asked to stop (SIGINT)" in said and "stopped in supervised 1/8 seed 0; start again to go on" in said
     assert len(list((tmp_path / "runs").iterdir())) == 1
