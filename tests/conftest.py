@@ -83,17 +83,18 @@ def straight(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
 
 
 @pytest.fixture(scope="session")
-def straight_in_two(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny run in two processes that nobody disturbs.
+def two_at_once(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The same tiny run twice at the same time, each in two processes; nobody disturbs them.
 
-    Its rate is small: in fp32, rounding grows from step to step, as it does with another number of threads.
+    The rate is small: in fp32, rounding grows from step to step, as it does with another number of threads.
     """
-    output = tmp_path_factory.mktemp("two") / "run"
-    settings = [*tiny_settings(demo_data, output), "learning_rate=0.00001"]
-    process = start(*IN_TWO_PROCESSES, "train", str(ORIGINAL), *settings)
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
-    return output
+    outputs = [tmp_path_factory.mktemp("two") / "run" for _ in range(2)]
+    settings = [[*tiny_settings(demo_data, output), "learning_rate=0.00001"] for output in outputs]
+    processes = [start(*IN_TWO_PROCESSES, "train", str(ORIGINAL), *pairs) for pairs in settings]
+    for process in processes:
+        said, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+    return outputs
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.multiprocessing as multiprocessing
 from repository import REPOSITORY
+from runs import assert_same_run
 
 from furnace.__main__ import main
 from furnace.engine.distributed import World
@@ -127,15 +128,20 @@ def launched(demo_data: Path, monkeypatch: pytest.MonkeyPatch):
     return call
 
 
-def test_the_program_in_two_processes_follows_one(straight_in_two: Path, straight: Callable[..., Path]) -> None:
+def test_the_program_in_two_processes_follows_one(two_at_once: list[Path], straight: Callable[..., Path]) -> None:
     one, two = (
         list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
-        for folder in (straight("learning_rate=0.00001"), straight_in_two)
+        for folder in (straight("learning_rate=0.00001"), two_at_once[0])
     )
     assert len(one) == len(two) == 3
     for ours, theirs in zip(one, two, strict=True):
         for name in ("loss", "loss_sup_1", "loss_sup_2", "loss_cross_1", "loss_cross_2"):
             assert float(theirs[name]) == pytest.approx(float(ours[name]), rel=1e-3)
+
+
+def test_two_runs_on_one_machine_do_not_see_each_other(two_at_once: list[Path]) -> None:
+    """Each takes a port of its own."""
+    assert_same_run(*two_at_once)
 
 
 def test_bad_input_in_a_process_ends_all_with_status_2(launched, tmp_path: Path, demo_data: Path) -> None:

@@ -124,16 +124,3 @@ def test_when_one_is_gone_the_other_ends_and_says_so(
     finally:
         if what == "cable":
             ip(f"-n {machines[1]} link set fn{os.getpid()}_1 up")
-
-
-def test_two_runs_on_one_machine_at_once(tiny: list[str], tmp_path: Path) -> None:
-    """Each takes a port of its own; neither sees the other."""
-    runs = []
-    for number in range(2):
-        settings = [*tiny[:-1], f"OUTPUT_PATH={tmp_path / str(number)}", "nepochs=1"]
-        arguments = ["train", str(REPOSITORY / "exp.voc/ensemble_teacher+cutmix"), *settings]
-        runs.append(running.start(*running.IN_TWO_PROCESSES, *arguments))
-    for number, process in enumerate(runs):
-        output, _ = process.communicate(timeout=180)
-        assert process.returncode == 0, output
-        assert (tmp_path / f"{number}/snapshot/model_epoch1.pth").is_file()

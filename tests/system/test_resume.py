@@ -171,7 +171,7 @@ def test_the_script_waits_for_what_the_signal_asked_for(tiny: list[str], tmp_pat
 
 @pytest.mark.xdist_group("several processes")
 def test_two_processes_stop_together_and_go_on_as_if_nothing_had_been(
-    straight_in_two: Path, tiny: list[str], tmp_path: Path
+    two_at_once: list[Path], tiny: list[str], tmp_path: Path
 ) -> None:
     """The signal reaches torchrun's process alone, which passes it on, as SIGTERM."""
     output = tmp_path / "run"
@@ -189,7 +189,7 @@ def test_two_processes_stop_together_and_go_on_as_if_nothing_had_been(
     text, _ = process.communicate(timeout=120)
     assert process.returncode == 0 and "Traceback" not in text, text
     assert torch.load(output / "resume.pth", weights_only=True)["iteration"] == ITERATIONS
-    assert_same_run(output, straight_in_two)
+    assert_same_run(output, two_at_once[0])
 
 
 def test_a_bug_in_the_middle_ends_the_run_although_workers_ignore_signals(experiment: Path, tiny: list[str]) -> None:

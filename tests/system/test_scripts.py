@@ -54,13 +54,13 @@ def test_from_any_folder_and_twice_in_a_row(checkout: Path, environment: dict[st
     """Outputs go where the script's comments say; the second time nothing is trained, and no row is doubled."""
     folder, elsewhere = checkout / "exp.voc/ensemble_teacher+cutmix", tmp_path / "else where"
     elsewhere.mkdir()
-    calls = [("train_org.sh", elsewhere), ("train_org.sh", folder), ("eval.sh", elsewhere)]
+    calls = [("train_org.sh", elsewhere, "none"), ("train_org.sh", folder, "last"), ("eval.sh", elsewhere, "last")]
     said = []
-    for name, here in calls:
+    for name, here, epochs in calls:
         result = subprocess.run(
             ["bash", "-u", os.path.relpath(folder / name, here)],
             cwd=here,
-            env={**environment, "method": "org"},
+            env={**environment, "method": "org", "eval_epochs": epochs},
             capture_output=True,
             text=True,
             timeout=300,

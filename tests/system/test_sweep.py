@@ -18,8 +18,6 @@ from running import start
 from furnace.__main__ import main
 from furnace.sweep import jobs
 
-status_of = jobs._status_of
-
 
 @pytest.fixture
 def sweep(experiment: Path, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
@@ -34,20 +32,19 @@ def sweep(experiment: Path, tiny: list[str], tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Lets a sweep's commands run in this process, which spares them the import of torch, until it is undone."""
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a sweep's commands run in this process, which spares them the import of torch."""
     monkeypatch.setattr(jobs, "_status_of", lambda command: main(command[3:]))  # behind `python -m furnace`
-    return monkeypatch
 
 
 def folders(tmp_path: Path) -> list[str]:
     return sorted(path.name for path in (tmp_path / "runs").iterdir())
 
 
+@pytest.mark.usefixtures("here")
 def test_what_is_missing_is_run_and_the_rest_skipped(
-    sweep: Callable, here: pytest.MonkeyPatch, experiment: Path, tmp_path: Path, capfd: pytest.CaptureFixture
+    sweep: Callable, experiment: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
-    """The first sweep runs here, the second in processes of its own."""
     assert sweep("--dry-run") == 0
     assert capfd.readouterr().out.count("  missing  ") == 4 and not (tmp_path / "runs").exists()
     assert sweep() == 0
@@ -65,9 +62,7 @@ def test_what_is_missing_is_run_and_the_rest_skipped(
     assert sweep("--dry-run") == 0
     said = capfd.readouterr().out
     assert re.findall(r"missing  (.*?)  ", said) == ["org 1/8 seed 1", "ema 1/8 seed 0"]
-    with here.context() as patch:
-        patch.setattr(jobs, "_status_of", status_of)
-        assert sweep() == 0
+    assert sweep() == 0
     out = capfd.readouterr().out
     assert "4 runs, 2 of them done" in out and out.count("nothing to do") == 1  # trained, and only evaluated again
     assert len(pd.read_csv(experiment / "log_df.csv")) == 2 * 3 + 2 * 7
@@ -138,3 +133,11 @@ def test_a_signal_lets_the_run_save_and_the_sweep_end(
     assert process.returncode == 75, said
     assert "asked to stop (SIGINT)" in said and "stopped in supervised 1/8 seed 0; start again to go on" in said
     assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
+def test_a_command_of_a_sweep_is_a_process_that_gives_its_status() -> None:
+    assert jobs._status_of([sys.executable, "-c", "raise SystemExit(3)"]) == 3
+    handler = signal.getsignal(signal.SIGTERM)
+    stopped = "import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)"
+    assert jobs._status_of([sys.executable, "-c", stopped]) == -signal.SIGTERM  # it came back to the process itself
+    assert signal.getsignal(signal.SIGTERM) is handler
