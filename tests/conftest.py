@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
+from repository import REPOSITORY
 from running import IN_TWO_PROCESSES, start
 from runs import ORIGINAL, make_experiment, tiny_settings
 
@@ -101,3 +102,15 @@ def two_at_once(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> li
 def run(experiment: Path, tiny: list[str]) -> Callable[..., int]:
     """Runs a command on a tiny network; returns its exit status."""
     return lambda command, *settings: main([command, str(experiment), *tiny, *settings])
+
+
+@pytest.fixture
+def sweep(experiment: Path, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Two methods and two seeds of a tiny run, in folders below `runs`."""
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.chdir(tmp_path)
+    output = f"OUTPUT_PATH={tmp_path}/runs/{{method}}{{labeled_ratio}}"
+    arguments = ["sweep", str(experiment), "--methods", "org,ema", "--ratios", "8", "--seeds", "0,1"]
+    settings = [*tiny[:-1], output, "nepochs=1"]
+    return lambda *more: main([*arguments, *settings, *more])

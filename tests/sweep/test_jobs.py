@@ -4,21 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from repository import REPOSITORY
 
 from furnace.__main__ import main
-
-
-@pytest.fixture
-def sweep(experiment: Path, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Two methods and two seeds of a tiny run, in folders below `runs`."""
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.chdir(tmp_path)
-    output = f"OUTPUT_PATH={tmp_path}/runs/{{method}}{{labeled_ratio}}"
-    arguments = ["sweep", str(experiment), "--methods", "org,ema", "--ratios", "8", "--seeds", "0,1"]
-    settings = [*tiny[:-1], output, "nepochs=1"]
-    return lambda *more: main([*arguments, *settings, *more])
 
 
 @pytest.mark.parametrize(
