@@ -36,10 +36,10 @@ class ShownImage:
     """What the JSON file of one validation image says.
 
     Attributes:
-        name: The image's file name.
-        disagreement: The share of its pixels on which the networks disagree, from 0 to 1.
-        networks: How many networks were compared.
-        cells: Each picture's caption and file, in the order in which they are shown.
+        name: the image's file name.
+        disagreement: the share of its pixels on which the networks disagree, from 0 to 1.
+        networks: how many networks were compared.
+        cells: each picture's caption and file, in the order in which they are shown.
     """
 
     name: str
@@ -58,7 +58,7 @@ class ShownImage:
         """Reads the JSON file.
 
         Raises:
-            InputError: The file is damaged.
+            InputError: the file is damaged.
         """
         try:
             record = json.loads(path.read_text(encoding="utf-8"))

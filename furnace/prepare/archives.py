@@ -50,9 +50,9 @@ class Archive:
     """An archive as a source: its files below `prefix`.
 
     Attributes:
-        members: The full names of all regular files in the archive.
-        content: Returns the content of the file with a full name.
-        prefix: What full names begin with, "" or a folder with `/` behind it; the names of the source leave it out.
+        members: the full names of all regular files in the archive.
+        content: returns the content of the file with a full name.
+        prefix: what full names begin with, "" or a folder with `/` behind it; the names of the source leave it out.
     """
 
     location: Path
@@ -85,7 +85,7 @@ def open_archive(location: Path) -> Archive | None:
     """Opens a zip or plain tar file; returns None for any other file.
 
     Raises:
-        InputError: The archive is damaged or encrypted, or holds a path outside of itself.
+        InputError: the archive is damaged or encrypted, or holds a path outside of itself.
     """
     with _damage_said(location):
         if zipfile.is_zipfile(location):
@@ -99,10 +99,10 @@ def unpack_tar(location: Path, folder: Path, progress: Callable[[int], None]) ->
     """Writes the regular files of a compressed tar file below `folder`.
 
     Args:
-        progress: Called after each member with the number of compressed bytes that are read.
+        progress: called after each member with the number of compressed bytes that are read.
 
     Raises:
-        InputError: The archive is damaged, holds a path outside of itself or too large a file, or `folder` cannot be
+        InputError: the archive is damaged, holds a path outside of itself or too large a file, or `folder` cannot be
             written.
     """
     with (

@@ -32,11 +32,11 @@ class Building:
 
     Args:
         folder: FOLDER, which must be new or empty. If it is a link, the folder that it leads to is made.
-        sources: Files and folders that are only read.
-        request: What was asked for, as JSON holds it. Only the same request goes on with what is there.
+        sources: files and folders that are only read.
+        request: what was asked for, as JSON holds it. Only the same request goes on with what is there.
 
     Raises:
-        InputError: A source is missing, FOLDER lies in one, is a mount point or holds something else, or FOLDER.partial
+        InputError: a source is missing, FOLDER lies in one, is a mount point or holds something else, or FOLDER.partial
             was begun for another request.
     """
 
@@ -79,11 +79,11 @@ class Building:
         """Unpacks a compressed tar file, unless an earlier try did, and returns the folder with its files.
 
         Args:
-            location: The tar file.
-            progress: Opens a progress bar for it: a context whose function takes the number of bytes that are read.
+            location: the tar file.
+            progress: opens a progress bar for it: a context whose function takes the number of bytes that are read.
 
         Raises:
-            InputError: The file is damaged, or it cannot be written.
+            InputError: the file is damaged, or it cannot be written.
         """
         location = location.resolve()
         # The whole path, because two tar files in different folders may have one name.
@@ -109,16 +109,16 @@ class Building:
         """Places images, writes masks, lists and splits, and lets FOLDER appear.
 
         Args:
-            copy: Whether images are copied. Otherwise they are linked, unless they come from an archive.
-            ratios: Labelled and unlabelled lists are drawn for these, with `seed`.
-            processes: How many processes place images and write masks.
-            progress: Shows how many images are done.
+            copy: whether images are copied. Otherwise they are linked, unless they come from an archive.
+            ratios: labelled and unlabelled lists are drawn for these, with `seed`.
+            processes: how many processes place images and write masks.
+            progress: shows how many images are done.
 
         Returns:
             For each list, by its path below FOLDER, the number of its `entries` and its `sha256`.
 
         Raises:
-            InputError: The plan is not possible, an image or mask cannot be read, or FOLDER.partial cannot be written.
+            InputError: the plan is not possible, an image or mask cannot be read, or FOLDER.partial cannot be written.
                 In the last two cases FOLDER.partial stays, and the same request goes on from there.
         """
         pairs = plan.pairs

@@ -25,8 +25,8 @@ class ListReport:
     """One list, and what its masks hold.
 
     Attributes:
-        sha256: The hexadecimal digest of the list's file.
-        pixels: How many pixels of each class its masks hold, int64 (N + 1,), where the last number counts ignored
+        sha256: the hexadecimal digest of the list's file.
+        pixels: how many pixels of each class its masks hold, int64 (N + 1,), where the last number counts ignored
             pixels; None for a list that needs no masks.
     """
 
@@ -41,9 +41,9 @@ class Report:
     """Everything that a check found.
 
     Attributes:
-        images: How many different images the lists name.
-        masks: How many of these have a mask.
-        lists: The lists by their short names, such as `labeled 1/8`.
+        images: how many different images the lists name.
+        masks: how many of these have a mask.
+        lists: the lists by their short names, such as `labeled 1/8`.
     """
 
     dataset: Dataset
@@ -87,12 +87,12 @@ def check(dataset: Dataset, folder: Path, lists: Path, processes: int, progress:
     """Opens everything that the lists name, and reports what is there and what is wrong.
 
     Args:
-        folder: The data set's folder.
-        lists: The folder below which the lists lie; it may be the same.
-        progress: Shows how many images are done.
+        folder: the data set's folder.
+        lists: the folder below which the lists lie; it may be the same.
+        progress: shows how many images are done.
 
     Raises:
-        InputError: There is no list, or one is empty.
+        InputError: there is no list, or one is empty.
     """
     splits = find_lists(dataset, folder, lists)
     files = ListedFiles(splits)

@@ -26,13 +26,13 @@ def read_classes(path: Path, ignored: tuple[int, ...]) -> tuple[tuple[str, ...],
     the name `ignored` is no class.
 
     Args:
-        ignored: Further values of masks that are ignored, unless the file gives them to a class.
+        ignored: further values of masks that are ignored, unless the file gives them to a class.
 
     Returns:
         The names of the classes, their colours, and what the values and colours of masks stand for.
 
     Raises:
-        InputError: The file is missing, is no such table, or gives one value or colour two meanings.
+        InputError: the file is missing, is no such table, or gives one value or colour two meanings.
     """
     rows = _rows(path)
     names = tuple(dict.fromkeys(row["name"] for row in rows if row["name"] != IGNORED))

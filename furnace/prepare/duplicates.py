@@ -31,10 +31,10 @@ def same_pictures(
     """Yields every image that does not validate but has the same pixels as one that does, and the first such other.
 
     Args:
-        images: Paths of images.
-        fingerprints: The `fingerprint` of each of them, None where an image cannot be read.
-        validating: The numbers of those images that validate.
-        processes: How many processes read the images whose fingerprints are equal.
+        images: paths of images.
+        fingerprints: the `fingerprint` of each of them, None where an image cannot be read.
+        validating: the numbers of those images that validate.
+        processes: how many processes read the images whose fingerprints are equal.
     """
     in_val = {fingerprints[number] for number in validating} - {None}
     in_both = in_val & {found for number, found in enumerate(fingerprints) if number not in validating}

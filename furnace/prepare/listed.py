@@ -29,13 +29,13 @@ class ListedFiles:
     The images of the validation list come first.
 
     Args:
-        splits: What `find_lists` returns.
+        splits: what `find_lists` returns.
 
     Attributes:
-        images: Paths of images, each of them once.
-        masks: For each image the path of its mask, None where no list gives one.
-        entries: For each list, by its short name, the numbers of its images in the order of its lines.
-        problems: What is wrong within single lists, or between the masks that two lists give to one image.
+        images: paths of images, each of them once.
+        masks: for each image the path of its mask, None where no list gives one.
+        entries: for each list, by its short name, the numbers of its images in the order of its lines.
+        problems: what is wrong within single lists, or between the masks that two lists give to one image.
     """
 
     def __init__(self, splits: dict[str, tuple[str, Split]]) -> None:
@@ -92,13 +92,13 @@ def find_lists(dataset: Dataset, folder: Path, lists: Path) -> dict[str, tuple[s
     """Returns every list that there is below `lists`.
 
     Args:
-        folder: The data set's folder, below which the images and masks lie.
+        folder: the data set's folder, below which the images and masks lie.
 
     Returns:
         By a short name, such as `train` or `labeled 1/8`, the list's role, such as `labeled`, and its entries.
 
     Raises:
-        InputError: There is no list at all, or one is empty or not readable.
+        InputError: there is no list at all, or one is empty or not readable.
     """
     found = {}
     for role in ("train", "labeled", "unlabeled", "extra", "val"):

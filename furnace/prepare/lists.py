@@ -25,17 +25,17 @@ def write_splits(
     Images that never had a label (`dataset.extra_list`) stand at the end of every unlabelled list.
 
     Args:
-        folder: The data set's folder.
-        lists: The folder below which the lists go; it may be the data set's.
-        ratios: The numbers N for which one of N images is labelled.
-        first: Entries of the training list, by number, that are labelled before any other is drawn.
-        replace: Whether lists that are there are written anew.
+        folder: the data set's folder.
+        lists: the folder below which the lists go; it may be the data set's.
+        ratios: the numbers N for which one of N images is labelled.
+        first: entries of the training list, by number, that are labelled before any other is drawn.
+        replace: whether lists that are there are written anew.
 
     Returns:
         The path of each list, its number of entries, and its SHA-256 in hexadecimal.
 
     Raises:
-        InputError: There is no training list, or one of the splits cannot be drawn, or one of its lists is there. In
+        InputError: there is no training list, or one of the splits cannot be drawn, or one of its lists is there. In
             all of these cases nothing is written.
     """
     train = _training_list(dataset, folder)
@@ -82,12 +82,12 @@ def images_that_show_every_class(
     """Returns a few entries of the training list, by number, whose masks together show every class that any mask shows.
 
     Args:
-        folder: The data set's folder.
-        seed: Decides between masks that show equally many classes.
-        progress: Shows how many masks are read.
+        folder: the data set's folder.
+        seed: decides between masks that show equally many classes.
+        progress: shows how many masks are read.
 
     Raises:
-        InputError: There is no training list, or one of its masks cannot be read.
+        InputError: there is no training list, or one of its masks cannot be read.
     """
     split = Split(dataset, folder, _training_list(dataset, folder), dataset.train_folder)
 

@@ -17,9 +17,9 @@ class MaskCode:
     """What the values and colours of masks stand for.
 
     Attributes:
-        values: The class index, or 255 for ignored pixels, of each value of a mask with one channel.
-        colours: The same of each colour of an RGB mask.
-        by_palette: Whether a palette image counts as an RGB image. It does where only colours were declared, because
+        values: the class index, or 255 for ignored pixels, of each value of a mask with one channel.
+        colours: the same of each colour of an RGB mask.
+        by_palette: whether a palette image counts as an RGB image. It does where only colours were declared, because
             its indices may then be in any order.
     """
 
@@ -31,11 +31,11 @@ class MaskCode:
         """Decodes a mask file and returns its class indices and 255 as (H, W) uint8.
 
         Args:
-            content: The bytes of the file.
-            name: What an error calls the file.
+            content: the bytes of the file.
+            name: what an error calls the file.
 
         Raises:
-            InputError: The file is no mask, or it holds a value or colour that stands for nothing.
+            InputError: the file is no mask, or it holds a value or colour that stands for nothing.
         """
         mask = decode_mask(np.frombuffer(content, dtype=np.uint8), name, self.by_palette)
         if mask.ndim == 3 and self.colours:

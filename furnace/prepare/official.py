@@ -54,7 +54,7 @@ def plan_voc(place: Path, sbd: Path | None, unpack: Unpack) -> Plan:
         place: VOC's folder or archive.
         sbd: SBD's folder or archive with its `.mat` files, or a folder SegmentationClassAug with masks as images; None
             if the latter may lie in VOC's own folder.
-        unpack: Unpacks a compressed tar file.
+        unpack: unpacks a compressed tar file.
 
     Raises:
         InputError: VOC's lists or SBD's masks are not found.

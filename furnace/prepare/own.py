@@ -18,13 +18,13 @@ class OwnData:
     """Where own data lies in its source, and how it is to be read.
 
     Attributes:
-        images: The folder of images in the source.
-        masks: The folder of masks in the source; it may be the same.
-        classes: The classes file.
-        mask_ending: What the name of a mask has behind that of its image: `_mask` if `a_mask.png` belongs to `a.jpg`.
-        ignored: Values of masks that are no class.
-        val: One of so many images with masks validates, unless the images lie in folders `train` and `val`.
-        seed: Decides which images validate.
+        images: the folder of images in the source.
+        masks: the folder of masks in the source; it may be the same.
+        classes: the classes file.
+        mask_ending: what the name of a mask has behind that of its image: `_mask` if `a_mask.png` belongs to `a.jpg`.
+        ignored: values of masks that are no class.
+        val: one of so many images with masks validates, unless the images lie in folders `train` and `val`.
+        seed: decides which images validate.
     """
 
     images: str
@@ -40,12 +40,12 @@ def plan_folder(place: Path, name: str, own: OwnData, unpack: Unpack) -> Plan:
     """Pairs images and masks of the same names, at any depth; images without a mask are unlabelled.
 
     Args:
-        place: The source.
-        name: What the data set is called.
-        unpack: Unpacks a compressed tar file.
+        place: the source.
+        name: what the data set is called.
+        unpack: unpacks a compressed tar file.
 
     Raises:
-        InputError: The classes file is wrong, a folder is not found, two files have one name, or fewer than two images
+        InputError: the classes file is wrong, a folder is not found, two files have one name, or fewer than two images
             have masks.
     """
     classes, palette, code = read_classes(own.classes, own.ignored)

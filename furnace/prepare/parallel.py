@@ -36,10 +36,10 @@ def map_numbers(function: Callable[[int], Result], count: int, processes: int) -
     """Yields function(0), ..., function(count - 1), computed in forked processes.
 
     Args:
-        processes: With 1, or where `count` is too small to share out, this process does all of it.
+        processes: with 1, or where `count` is too small to share out, this process does all of it.
 
     Raises:
-        InputError: The function raised it (then it is the error of the first such number), or a process was killed.
+        InputError: the function raised it (then it is the error of the first such number), or a process was killed.
     """
     processes = min(processes, -(-count // CHUNK))  # the pool forks all of them at once, also those without work
     if processes <= 1:

@@ -29,10 +29,10 @@ class Plan:
     """Everything that preparing a data set will do.
 
     Attributes:
-        indices: Turns a mask file's content and name into class indices, (H, W) uint8.
-        extra: The images without masks.
-        warnings: What is missing or differs from the official download, one line for each.
-        declares_itself: Whether the data set needs a `dataset.json`, because the program does not know it.
+        indices: turns a mask file's content and name into class indices, (H, W) uint8.
+        extra: the images without masks.
+        warnings: what is missing or differs from the official download, one line for each.
+        declares_itself: whether the data set needs a `dataset.json`, because the program does not know it.
     """
 
     dataset: Dataset
@@ -53,10 +53,10 @@ def require_possible(plan: Plan, ratios: Sequence[int]) -> None:
     """Checks that a plan can be carried out.
 
     Args:
-        ratios: Labelled lists will be drawn for these.
+        ratios: labelled lists will be drawn for these.
 
     Raises:
-        InputError: There is nothing to train with, a ratio leaves nothing unlabelled, or no list can hold a name.
+        InputError: there is nothing to train with, a ratio leaves nothing unlabelled, or no list can hold a name.
     """
     if not plan.train:
         raise InputError(
@@ -110,7 +110,7 @@ def paired(
     """Finds the image and the mask of each name.
 
     Args:
-        part: What warnings call these names, such as `train`.
+        part: what warnings call these names, such as `train`.
 
     Returns:
         Name, image and mask of every name that has both, and warnings about the names that have not.
@@ -134,7 +134,7 @@ def compare_counts(train: int, val: int, official: tuple[int, int]) -> list[str]
     """Returns warnings where the numbers of images differ from those of the official data set.
 
     Args:
-        official: How many images train and how many validate.
+        official: how many images train and how many validate.
     """
     counts = zip(("training", "validation"), (train, val), official, strict=True)
     return [

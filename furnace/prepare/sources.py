@@ -53,7 +53,7 @@ class Folder:
     """A folder as a source.
 
     Attributes:
-        stays: Whether its files may be linked to. The files of an archive that is unpacked for a while are copied.
+        stays: whether its files may be linked to. The files of an archive that is unpacked for a while are copied.
     """
 
     root: Path
@@ -105,9 +105,9 @@ def locate(place: Path, wanted: str, unpack: Unpack) -> Source | None:
     """Finds the source at or in `place` that holds `wanted`.
 
     Args:
-        place: An archive, or a folder that holds `wanted` at most three folders deep, or a folder that has an archive
+        place: an archive, or a folder that holds `wanted` at most three folders deep, or a folder that has an archive
             in it which does.
-        wanted: A file or folder, such as `ImageSets/Segmentation/train.txt`; "" stands for `place` itself.
+        wanted: a file or folder, such as `ImageSets/Segmentation/train.txt`; "" stands for `place` itself.
 
     Returns:
         The source from that folder on in which `wanted` lies, so that `wanted` is a name of it; None if there is none.
