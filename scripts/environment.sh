@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Sourced by the other scripts: puts a Python with the requirements on PATH, and makes one in .venv if none is active.
-# Usage: source scripts/environment.sh [further pip packages]
+# Usage: source scripts/environment.sh [further arguments of pip install]
 
 repository="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 if [ -z "${VIRTUAL_ENV:-}" ] && [ -z "${CONDA_PREFIX:-}" ]; then
