@@ -32,7 +32,7 @@ def test_an_evaluation_leaves_what_the_report_shows(run, tmp_path: Path) -> None
     text = (output / "report.html").read_text()
     made = Page(text)
     assert len(made.tables["across"]) == 1 + 2  # each way of evaluating has its line
-    for caption in ("truth", "student 1", "student 2", "teacher 1", "teacher 2", "together (v4)"):
+    for caption in ("image", "truth", "student 1", "student 2", "teacher 1", "teacher 2", "together (v4)"):
         assert text.count(f"<figcaption>{caption}</figcaption>") == 6
     assert text.count("<figcaption>disagreement: ") == 6
     shutil.rmtree(output / "scores")

@@ -130,6 +130,18 @@ def test_scores_of_the_last_epoch_are_made_up_for_and_stay_when_no_more_are_aske
     assert [row["mIoU_v4"] for row in rows(tmp_path / "run")] == [only["mIoU_v4"], ""]
 
 
+def test_what_was_trained_is_saved_before_it_is_scored(
+    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: object) -> dict[str, float]:
+        raise KilledError
+
+    monkeypatch.setattr(trainer, "validate", dies)
+    with pytest.raises(KilledError):
+        run("train", "validate_epochs=1", "snapshot_iter=3")
+    assert torch.load(tmp_path / "run/resume.pth", weights_only=True)["iteration"] == 7
+
+
 def test_a_signal_comes_before_a_validation(
     run: Callable, straight: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
