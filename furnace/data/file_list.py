@@ -53,16 +53,19 @@ class FileList:
         return len(self._starts)
 
     def __getitem__(self, index: int) -> str:
-        """Returns entry `index` without the spaces around it; raises InputError if it is not UTF-8."""
+        """Returns entry `index` without the spaces around it; raises InputError if it is not UTF-8 or blank."""
         start = int(self._starts[index])
         end = self._bytes.find(b"\n", start)
         line = self._bytes[start:] if end < 0 else self._bytes[start:end]
         try:
-            return line.decode("utf-8").strip()
+            entry = line.decode("utf-8").strip()
         except UnicodeDecodeError:
             raise InputError(
                 f"{self.path}: entry {index + 1} is not UTF-8 text: {line[:60]!r}; save the list as UTF-8"
             ) from None
+        if not entry:  # such as a no-break space, which is more than a byte and so did not count as blank
+            raise InputError(f"{self.path}: entry {index + 1} holds only spaces: {line!r}; take the line out")
+        return entry
 
     def __iter__(self) -> Iterator[str]:
         return map(self.__getitem__, range(len(self)))

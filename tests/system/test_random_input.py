@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -63,6 +63,7 @@ def test_any_value_in_config_py(name: str, value: object) -> None:
 
 
 @ANY
+@example(content="\u00a0".encode())  # a space that takes two bytes
 @given(
     st.binary() | st.text().map(str.encode) | st.lists(st.text("ab/\t. \0", min_size=1)).map("\n".join).map(str.encode)
 )
