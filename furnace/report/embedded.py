@@ -7,10 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-KINDS = {
-    ".png": "image/png",
-    ".jpg": "image/jpeg",
-}  # the endings of pictures that the page shows, and their media types
+# The endings of pictures that the page shows, and their media types.
+KINDS = {".png": "image/png", ".jpg": "image/jpeg"}
 
 
 @dataclass(frozen=True)

@@ -60,9 +60,8 @@ class Job:
         settings = self.experiment.settings
         trained = read_record(settings.OUTPUT_PATH).get("settings", {})
         asked = self.experiment.result_settings()
-        comparable = {
-            name: asked[name] for name in asked if name in trained and name != "pretrained_model"
-        }  # a file may move
+        # The path of the weights is left out, because the file may have moved.
+        comparable = {name: asked[name] for name in asked if name in trained and name != "pretrained_model"}
         if changed := changes(trained, comparable):
             raise InputError(
                 f"{self.title}: {settings.OUTPUT_PATH} holds a run with other settings: {changed}; "

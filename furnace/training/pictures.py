@@ -46,9 +46,7 @@ class TrainingPictures:
 
     def _show_pair(self, raw: RawBatch, batch: Batch, first: Tensor, second: Tensor, iterations_done: int) -> None:
         view = self.learner.method.view
-        pair = batch.weak if view == "weak" else batch.strong
-        assert pair is not None and batch.mask is not None  # a step with pseudo-labels had pairs
-        mixed = mix(*pair, batch.mask)
+        mixed = mix(*batch.pair(view))  # (B, 3, S, S)
         u0, u1 = raw.pair_weak if view == "weak" else raw.pair_strong  # each (B, S, S, 3)
         mask = raw.mask[0][0, 0].numpy()  # (S, S)
         unlabelled = {
