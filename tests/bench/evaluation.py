@@ -139,9 +139,10 @@ def around(folder: Path, predictors: Sequence[str], images: int, turns: int) -> 
     """Everything but the networks over the networks, and this process's peak memory, on street scenes."""
     experiment = made_up_experiment(folder, "city", CITY_SIZE, images, RECIPE)
     networks = random_networks(experiment)
-    before = process_bytes("VmRSS")
+    cuda = DEVICE.type == "cuda"
+    before = torch.cuda.memory_allocated() if cuda else process_bytes("VmRSS")
     costs = [one_pass(experiment, networks, predictors) for _ in range(turns)]
-    peak = torch.cuda.max_memory_allocated() if DEVICE.type == "cuda" else process_bytes("VmHWM")
+    peak = torch.cuda.max_memory_allocated() if cuda else process_bytes("VmHWM")
     return {"costs": costs, "ratios": [cost.around for cost in costs], "before": before, "peak": peak}
 
 
