@@ -103,7 +103,9 @@ def main() -> None:
     by_kind, times = table(kernels, options.steps, "kind")
     by_name, _ = table(kernels, options.steps, "name")
     print(by_kind, by_name, sep="\n\n")
-    print(f"\n{len(kernels) / options.steps:.0f} kernels a step; none runs in {100 * (1 - busy / span):.1f} % of the time")
+    print(
+        f"\n{len(kernels) / options.steps:.0f} kernels a step; none runs in {100 * (1 - busy / span):.1f} % of the time"
+    )
     found = {kind: round(ms, 2) for kind, ms in times.items()}
     print(json.dumps(found | {"step": round(span / 1000 / options.steps, 2), "idle": round(1 - busy / span, 4)}))
 
