@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from furnace.engine.sync_batch_norm import with_cpu_sync
+from furnace.engine.sync_batch_norm import synchronized
 from furnace.errors import EXIT_BAD_INPUT, CommonInputError, InputError
 
 
@@ -23,6 +23,7 @@ class World:
     size: int = 1
     device: torch.device = torch.device("cpu")
     host_group: dist.ProcessGroup | None = None  # for exchanges that do not wait for the GPUs
+    norm_group: dist.ProcessGroup | None = None  # for batch norm's, which else would queue behind those of gradients
 
     @property
     def is_main(self) -> bool:
@@ -84,12 +85,7 @@ class World:
 
     def synchronized(self, network: nn.Module) -> nn.Module:
         """Returns the network with batch norms that take their statistics over all processes."""
-        if self.size == 1:
-            return network
-        if self.device.type == "cuda":
-            # torch does not annotate this one.
-            return nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
-        return with_cpu_sync(network)
+        return network if self.size == 1 else synchronized(network, self.norm_group)
 
     def data_parallel(self, network: nn.Module) -> nn.Module:
         """Returns the network, wrapped so that backward averages gradients over all processes."""

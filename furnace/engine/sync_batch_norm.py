@@ -1,14 +1,27 @@
-"""Batch norm over all processes on CPUs, for which PyTorch's own has no kernel."""
+"""Batch norm with the statistics of all processes' images, by one exchange each way, on CPUs and GPUs.
+
+PyTorch's own has no kernel for CPUs. On GPUs it lets processes hold different numbers of pixels, for which it waits for
+the device three times in every forward pass of a layer.
+"""
 
 from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+IMAGES = (0, 2, 3)  # the dimensions of (B, C, H, W) over which statistics are taken
 
-class CpuSyncBatchNorm(nn.BatchNorm2d):
-    """Normalises with the statistics of all processes. Its state has the names of `nn.BatchNorm2d`."""
+
+class SyncBatchNorm(nn.BatchNorm2d):
+    """Normalises with the statistics of all processes, each of which must hold equally many pixels.
+
+    Its state has the names of `nn.BatchNorm2d`.
+
+    Attributes:
+        group: the processes, None for all of the default group.
+    """
 
     # nn.BatchNorm2d has these unless it is built to do without, which no network here does.
     running_mean: Tensor
@@ -16,50 +29,91 @@ class CpuSyncBatchNorm(nn.BatchNorm2d):
     num_batches_tracked: Tensor
     momentum: float
 
+    group: dist.ProcessGroup | None = None
+
     def forward(self, feature: Tensor) -> Tensor:
         """Normalises (B, C, H, W); in training mode with the statistics of the images of all processes together."""
         if not self.training:
             return super().forward(feature)
-        dtype = feature.dtype
-        if dtype in (torch.float16, torch.bfloat16):
-            feature = feature.float()
-        # Both moments travel in one exchange. They are taken about the running mean, because the difference of large
-        # moments (variance = square - offset^2) would lose digits.
-        shifted = feature - self.running_mean[:, None, None]
-        channels = feature.shape[1]
-        sums = (shifted.sum(dim=(0, 2, 3)), shifted.square().sum(dim=(0, 2, 3)))
-        total: Tensor = _AllSum.apply(torch.cat([*sums, feature.new_tensor([feature.numel() / channels])]))  # (2C + 1,)
-        count = total[-1].detach()
-        offset, square = total[:-1].div(count).chunk(2)  # (C,) each
-        mean, variance = self.running_mean + offset, square - offset.square()
-        centred = shifted - offset[:, None, None]
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(dtype)
+        self.num_batches_tracked.add_(1)
+        running = (self.running_mean, self.running_var, self.momentum)
+        output: Tensor = _Normalize.apply(feature, self.weight, self.bias, running, self.eps, self.group)
+        return output
 
 
-class _AllSum(torch.autograd.Function):
-    """The sum over processes. Its gradient is the sum of the processes' gradients."""
+class _Normalize(torch.autograd.Function):
+    """The function of batch norm: it moves the running statistics, too."""
 
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        tensor = tensor.clone()
-        dist.all_reduce(tensor)
-        return tensor
+    def forward(
+        ctx: Any,
+        feature: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        running: tuple[Tensor, Tensor, float],
+        eps: float,
+        group: dist.ProcessGroup | None,
+    ) -> Tensor:
+        own = torch.stack(_moments(feature, eps))  # (2, C): mean and variance
+        every = own.new_zeros(dist.get_world_size(group), *own.shape)  # (W, 2, C) of W processes
+        every[dist.get_rank(group)] = own
+        dist.all_reduce(every, group=group)
+        means, variances = every.unbind(dim=1)
+        mean = means.mean(dim=0)
+        variance = variances.mean(dim=0) + means.var(dim=0, correction=0)
+        count = len(every) * feature.numel() // len(mean)
+        running_mean, running_var, momentum = running
+        running_mean.lerp_(mean, momentum)
+        running_var.lerp_(variance * (count / (count - 1)), momentum)
+        ctx.save_for_backward(feature, weight, mean, torch.rsqrt(variance + eps))
+        ctx.count, ctx.group = count, group
+        return F.batch_norm(feature, mean, variance, weight, bias, eps=eps)  # with these statistics as they are
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        gradient = gradient.clone()
-        dist.all_reduce(gradient)
-        return gradient
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        feature, weight, mean, inverse = ctx.saved_tensors
+        # With x the feature and m its mean, over the pixels of this process: sum of dL/dy, and of dL/dy (x - m).
+        if feature.is_cuda:
+            gradient = gradient.contiguous(memory_format=_layout(feature))
+            own = torch.batch_norm_backward_reduce(gradient, feature, mean, inverse, weight, True, False, False)[:2]
+        else:
+            centred = feature - mean[:, None, None]
+            own = (gradient.sum(IMAGES, dtype=mean.dtype), (gradient * centred).sum(IMAGES))
+        sums = torch.stack(own)  # (2, C)
+        of_weight, of_bias = sums[1] * inverse, sums[0].clone()  # of this process; DDP averages them
+        dist.all_reduce(sums, group=ctx.group)
+        if feature.is_cuda:
+            count = torch.full((1,), ctx.count, dtype=torch.int32, device=feature.device)
+            of_feature = torch.batch_norm_backward_elemt(
+                gradient, feature, mean, inverse, weight, sums[0], sums[1], count
+            )
+        else:
+            # dL/dx = weight / std (dL/dy - mean of dL/dy - (x - m) / variance * mean of dL/dy (x - m))
+            offset, slope = (sums / ctx.count)[:, :, None, None]
+            change = gradient - offset - centred * slope * inverse.square()[:, None, None]
+            of_feature = (change * (weight * inverse)[:, None, None]).to(feature.dtype)
+        return of_feature, of_weight, of_bias, None, None, None
 
 
-def with_cpu_sync(network: nn.Module) -> nn.Module:
-    """Turns every batch norm of the network into a CpuSyncBatchNorm, in place, and returns the network."""
+def _moments(feature: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Returns mean and variance of every channel over the images of this process, (C,) each, in fp32 at least."""
+    if feature.is_cuda:
+        mean, inverse = torch.batch_norm_stats(feature, eps)
+        return mean, inverse.pow(-2) - eps
+    wide = feature.float() if feature.dtype in (torch.float16, torch.bfloat16) else feature
+    variance, mean = torch.var_mean(wide, IMAGES, correction=0)
+    return mean, variance
+
+
+def _layout(feature: Tensor) -> torch.memory_format:
+    last = feature.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def synchronized(network: nn.Module, group: dist.ProcessGroup | None) -> nn.Module:
+    """Turns every batch norm of the network into a SyncBatchNorm over `group`, in place, and returns the network."""
     for module in network.modules():
         if type(module) is nn.BatchNorm2d:
-            module.__class__ = CpuSyncBatchNorm
+            module.__class__ = SyncBatchNorm
+            module.group = group  # type: ignore[assignment]  # nn.Module is declared to hold tensors and modules
     return network
