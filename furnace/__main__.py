@@ -1,12 +1,14 @@
 """The commands: `python -m furnace --help`. Each is described in the `command.py` of the room that does its work."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
 from furnace.config.arguments import Parser
-from furnace.errors import EXIT_BAD_INPUT, InputError, say
+from furnace.engine.place import speaks_for_machine
+from furnace.engine.signals import EXIT_INTERRUPTED, end_surely
+from furnace.engine.terminal import safe_output, take_utf8
+from furnace.errors import EXIT_BAD_INPUT, InputError, say, system_errors_said
 from furnace.evaluation import command as evaluation
 from furnace.prediction import command as prediction
 from furnace.prepare import command as prepare
@@ -20,22 +22,17 @@ IN_ORDER_OF_USE = (prepare, synthetic, training, evaluation, sweep, report, pred
 
 def main(arguments: Sequence[str]) -> int:
     """Runs one command and returns its exit status. Bad input gives one line on standard error and status 2."""
-    try:
-        options = _parser().parse_args(arguments)
-        return options.run(options, arguments)
-    except InputError as error:
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # all processes find this error, so one of them says it
-            say(error)
-        return EXIT_BAD_INPUT
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package in ("", "furnace"):
-            raise
-        say(f"the package {package} is missing; pip install -r requirements.txt")
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+    with safe_output():
+        try:
+            with system_errors_said():
+                return (options := _parser().parse_args(arguments)).run(options, arguments)
+        except InputError as error:
+            if speaks_for_machine():  # all processes find this error, so one of them says it
+                say(error)
+            return EXIT_BAD_INPUT
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+            return EXIT_INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,4 +51,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    take_utf8()
+    end_surely(lambda: main(sys.argv[1:]))

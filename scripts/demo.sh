@@ -12,28 +12,17 @@ PYTHONPATH=. python -m furnace demo-data DATA/demo --images 250 --seed 0
 
 # What differs from the published recipe, because everything starts from random weights and is over in 840 iterations: a
 # small network, crop and set of scales, pseudo-labels that wait until they are of use, and teachers that follow sooner.
+# Where the demo is, and what it evaluates, is fixed; everything else may be set outside, as for the scripts it calls.
 set -a
-: "${NGPUS:=0}"
-method=ema
-labeled_ratio=8
-batch_size=8
-seed=0
+: "${NGPUS:=0}" "${method:=ema}" "${labeled_ratio:=8}" "${batch_size:=8}" "${seed:=0}"
+: "${pretrained_model:=none}" "${backbone:=resnet18_v1c}" "${width:=0.25}" "${image_size:=96}"
+: "${train_scales:=0.75,1,1.25,1.5}" "${learning_rate:=0.05}" "${nepochs:=40}"
+: "${cps_ramp:=0.3,0.6}" "${ema_decay:=0.99}"
+: "${snapshot_iter:=10}" "${validate_epochs:=5}" "${picture_iter:=105}"
 ensemble=all
 dataset_path="$PWD/DATA/demo"
 OUTPUT_PATH="$PWD/output_voc/demo"
 snapshot_dir="$OUTPUT_PATH"
-pretrained_model=none
-backbone=resnet18_v1c
-width=0.25
-image_size=96
-train_scales=0.75,1,1.25,1.5
-learning_rate=0.05
-nepochs=40
-cps_ramp=0.3,0.6
-ema_decay=0.99
-snapshot_iter=10
-validate_epochs=5
-picture_iter=105
 eval_epochs=none
 set +a
 

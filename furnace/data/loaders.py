@@ -3,8 +3,11 @@
 B images a process and iteration, S the side of the crop.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from multiprocessing.queues import Queue
 from typing import Any
 
 import cv2
@@ -13,9 +16,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from furnace.data.entries import Split
+from furnace.data.file_list import spread
+from furnace.data.header import image_size
+from furnace.data.reading import crashes_named, handed_over, note_failure
 from furnace.data.samples import Plan, RawBatch, TrainingSamples
 from furnace.engine.signals import leave_to_parent
 from furnace.errors import InputError
+
+HEADERS = 16  # images whose headers tell how large those of a list are
+FILES_OF_WORKER = 24  # open files of a process for each of its workers: pipes, and ten tensors of two batches
 
 
 @dataclass(frozen=True)
@@ -78,8 +87,25 @@ def validation_images(
     return _stream(ValidationSamples(split, numbers), None, workers, pin_memory)
 
 
+def batch_bytes(plan: Plan, processes: int) -> int:
+    """Returns the bytes of one process's batch, as workers make it when unlabelled images are used."""
+    images = 1 + 2 * (1 + plan.with_strong)
+    planes = 3 * images + 2  # and the label and the mask
+    return plan.batch_size // processes * planes * plan.crop**2
+
+
+def image_bytes(split: Split, numbers: Sequence[int]) -> int:
+    """Returns the bytes of an image with its label, as the headers of some files tell them on an average."""
+    paths = (split.image_path(numbers[place]) for place in spread(len(numbers), HEADERS))
+    pixels = [size[0] * size[1] for path in paths if (size := image_size(path))]
+    return 4 * sum(pixels) // max(1, len(pixels))
+
+
 def _stream(samples: Dataset, sampler: Iterable | None, workers: int, pin_memory: bool) -> Iterator[Any]:
-    """Yields the items of `samples`, with arrays turned into tensors; raises an item that is an InputError."""
+    """Yields the items of `samples`, with arrays turned into tensors; raises an item that is an InputError.
+
+    A wait for a worker ends when the worker fails, or when a signal's handler raises an exception.
+    """
     loader = DataLoader(
         samples,
         batch_size=None,  # an item of `samples` is a whole batch already
@@ -89,12 +115,37 @@ def _stream(samples: Dataset, sampler: Iterable | None, workers: int, pin_memory
         worker_init_fn=_start_worker,
         multiprocessing_context="fork" if workers else None,
     )
-    for item in loader:
-        if isinstance(item, InputError):
-            raise item
-        yield item
+    failures_named = handed_over if workers else nullcontext
+    with crashes_named(), failures_named():
+        _try_open_files(FILES_OF_WORKER * workers)
+        items = iter(loader)
+    try:
+        while True:
+            with crashes_named(), failures_named():
+                item = next(items, None)
+            if item is None:
+                return
+            if isinstance(item, InputError):
+                raise item
+            yield item
+    finally:
+        del items  # it ends its workers, which an error's traceback must not keep alive
+
+
+def _try_open_files(count: int) -> None:
+    """Raises OSError if this process may not open so many files more; later, a library would say it less clearly."""
+    with ExitStack() as opened:
+        for _ in range(count):
+            opened.callback(os.close, os.open(os.devnull, os.O_RDONLY))
 
 
 def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)
     leave_to_parent()
+    Queue._on_queue_feeder_error = staticmethod(_end_for)  # type: ignore[attr-defined]  # made to be replaced
+
+
+def _end_for(error: BaseException, _: object) -> None:
+    """Ends this worker because an item cannot be sent: Python would drop it, and the main process wait for ever."""
+    note_failure(error)
+    os._exit(1)

@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from furnace.engine.machine import cores
+from furnace.engine.place import find_place
 from furnace.errors import InputError
 
 
@@ -54,7 +56,7 @@ def loader_workers(num_workers: int | str, device: torch.device) -> int:
         return num_workers
     if device.type == "cpu":
         return 0
-    return min(8, max(1, (os.cpu_count() or 1) // max(1, torch.cuda.device_count())))
+    return min(8, max(1, cores() // find_place().local_size))
 
 
 def memory_failure(error: BaseException) -> str | None:

@@ -23,9 +23,11 @@ class Background:
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
-        self._thread.shutdown(cancel_futures=kind is not None)
-        while kind is None and self._undone:
-            self._undone.popleft().result()
+        # A request to stop, which is no Exception, does not wait for the piece that is being worked on.
+        waits = kind is None or issubclass(kind, Exception)
+        self._thread.shutdown(wait=waits, cancel_futures=kind is not None)
+        if kind is None:
+            self.finish()
 
     def do(self, work: Callable[..., object], *arguments: object) -> None:
         """Takes on `work(*arguments)`.
@@ -35,3 +37,8 @@ class Background:
         if len(self._undone) == WAITING:
             self._undone.popleft().result()
         self._undone.append(self._thread.submit(work, *arguments))
+
+    def finish(self) -> None:
+        """Waits for all work that was taken on, which also gives its memory back; raises the first error of it."""
+        while self._undone:
+            self._undone.popleft().result()

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from furnace.engine.files import remove_leftovers, sha256, write_atomically, write_text, writing
-from furnace.errors import InputError
+from furnace.errors import InputError, because, say_note
 from furnace.network.tensors import fill, name_some, read_tensors, require_named
 
 RESUME_KEYS = ("epoch", "digests", "iteration", "optimizers", "scaler", "settings", "counters")
@@ -160,8 +160,7 @@ class Snapshots:
                 self.resume_file.replace(self.previous_resume_file)
         write_tensors(self.resume_file, content)
         self._newest_is_damaged = False
-        with writing(self.begun_marker):
-            self.begun_marker.unlink(missing_ok=True)
+        _remove(self.begun_marker)
 
     def _check(self, progress: dict, source: Path) -> None:
         """Raises InputError if a resume file lacks a key, or if a network's file is not the one that was written."""
@@ -185,8 +184,15 @@ class Snapshots:
             return
         for epoch in [epoch for epoch in self.epochs() if epoch <= newest][: -max(keep, 2)]:
             for path in [self.students_file(epoch), *self.teacher_files(epoch).values()]:
-                with writing(path):
-                    path.unlink(missing_ok=True)
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Removes a file that is needed no more; where that fails, it is no reason to end a run that is saved."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        say_note(f"cannot remove {path}: {because(error)}")
 
 
 def students_state(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 
 from furnace.engine.distributed import World
+from furnace.engine.place import NEEDED, find_place
 from furnace.errors import EXIT_FAILED, InputError, say
 
 ADDRESS_OF_INTERFACE = 0x8915  # SIOCGIFADDR of Linux
@@ -31,10 +32,11 @@ def join_world(gpus: int, timeout_minutes: float) -> World:
     Raises:
         InputError: the others cannot be reached.
     """
-    size, rank = environment_integer("WORLD_SIZE", 1, low=1), environment_integer("RANK", 0)
+    place = find_place()
+    rank, size = place.rank, place.size
     device = torch.device("cpu")
     if gpus > 0:
-        device = torch.device("cuda", environment_integer("LOCAL_RANK", 0))
+        device = torch.device("cuda", place.local_rank)
         torch.cuda.set_device(device)
     if size == 1:
         return World(rank, size, device)
@@ -43,15 +45,19 @@ def join_world(gpus: int, timeout_minutes: float) -> World:
     timeout = timedelta(minutes=timeout_minutes)
     limit = min(timeout, JOIN_LIMIT)
     remedy = f"see what the others say, or set timeout_minutes above {timeout_minutes:g}"
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        remedy += f"; if torchrun did not start this process, unset {', '.join(NEEDED)}"
     with _deadline(limit, f"process {rank} of {size} has not found all others; {remedy}"):
         try:
             backend, bound = ("nccl", device) if gpus > 0 else ("gloo", None)
             dist.init_process_group(backend, timeout=timeout, device_id=bound)
             host_group = dist.new_group(backend="gloo", timeout=timeout) if gpus > 0 else None
-            assert not isinstance(host_group, int)  # torch gives a number to processes outside of the group; none is
+            norm_group = dist.new_group(timeout=timeout)
+            # torch gives a number to processes outside of a group; none is.
+            assert not isinstance(host_group, int) and not isinstance(norm_group, int)
         except RuntimeError as error:
             raise InputError(f"process {rank} of {size} cannot reach the others: {_reason(error)}; {remedy}") from error
-    return World(rank, size, device, host_group)
+    return World(rank, size, device, host_group, norm_group)
 
 
 def _interface_towards(address: str) -> str | None:
@@ -112,17 +118,3 @@ def leave_world() -> None:
     if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
-
-
-def environment_integer(name: str, default: int, low: int = 0) -> int:
-    """Returns the whole number that an environment variable holds, or `default` if it is not set.
-
-    Raises:
-        InputError: it holds anything else, or a number below `low`.
-    """
-    value = os.environ.get(name) or str(default)
-    if not value.isdecimal() or int(value) < low:
-        raise InputError(
-            f"{name}: expected a whole number of at least {low}, found {value!r}; set it in the environment"
-        )
-    return int(value)

@@ -9,10 +9,11 @@ import torch
 
 from furnace.engine.backend import memory_failure
 from furnace.engine.distributed import World
-from furnace.engine.join import environment_integer, join_world, leave_world, lost_contact
+from furnace.engine.join import join_world, leave_world, lost_contact
+from furnace.engine.place import environment_integer, find_place
 from furnace.engine.signals import resubmit_on_signal, stop_with_parent
 from furnace.engine.torchrun import launch
-from furnace.errors import EXIT_BAD_INPUT, EXIT_FAILED, CommonInputError, InputError, say
+from furnace.errors import EXIT_BAD_INPUT, EXIT_FAILED, CommonInputError, InputError, say, system_errors_said
 
 Work = Callable[[World], int]
 
@@ -38,7 +39,8 @@ def in_processes(work: Work, arguments: Sequence[str], gpus_wanted: int | str, t
     """
     gpus = gpus_to_use(gpus_wanted)
     processes = processes_in_all(gpus)
-    if processes > 1 and not launched_by_torchrun():
+    place = find_place()
+    if processes > 1 and not place.launched:
         return launch(arguments, max(1, gpus), timeout_minutes)
     if processes == 1:
         with resubmit_on_signal():
@@ -49,14 +51,14 @@ def in_processes(work: Work, arguments: Sequence[str], gpus_wanted: int | str, t
         status = _with_last_words(work, world)
         leave_world()
     except InputError as error:
-        if not isinstance(error, CommonInputError) or os.environ.get("RANK") == "0":
+        if not isinstance(error, CommonInputError) or place.rank == 0:
             say(error)
         status = EXIT_BAD_INPUT
     except Exception as error:
         status = EXIT_FAILED
         if not (reason := lost_contact(error)):
             traceback.print_exc()
-        elif os.environ.get("LOCAL_RANK") == "0":  # the other processes of this machine would say the same
+        elif place.local_rank == 0:  # the other processes of this machine would say the same
             say(
                 f"process {world.rank} of {world.size} has lost the others: {reason}; one has ended, or took longer "
                 f"than timeout_minutes={timeout_minutes:g}; what was saved stays, start again to go on"
@@ -69,9 +71,10 @@ def in_processes(work: Work, arguments: Sequence[str], gpus_wanted: int | str, t
 
 
 def _with_last_words(work: Work, world: World) -> int:
-    """Runs `work`, and turns an error about too little memory into an InputError."""
+    """Runs `work`, and turns errors of the system, and one about too little memory, into an InputError."""
     try:
-        return work(world)
+        with system_errors_said():
+            return work(world)
     except (MemoryError, RuntimeError) as error:
         if (reason := memory_failure(error)) is None:
             raise
@@ -79,11 +82,6 @@ def _with_last_words(work: Work, world: World) -> int:
         f"out of memory on {world.device}: {reason}; "
         "lower image_size or batch_size, or share the batch out over more GPUs"
     )
-
-
-def launched_by_torchrun() -> bool:
-    """Returns whether torchrun started this process."""
-    return "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def gpus_to_use(wanted: int | str) -> int:
@@ -98,7 +96,7 @@ def gpus_to_use(wanted: int | str) -> int:
     if wanted == 0:
         return 0
     visible = torch.cuda.device_count()
-    started = environment_integer("LOCAL_WORLD_SIZE", 1, low=1) if launched_by_torchrun() else 1
+    started = find_place().local_size
     if visible and started > visible:
         raise InputError(
             f"torchrun started {started} processes, {visible} GPUs are visible; start one for each, or set NGPUS=0"
@@ -112,8 +110,8 @@ def gpus_to_use(wanted: int | str) -> int:
 
 def processes_in_all(gpus: int) -> int:
     """Returns the number of processes of a run on all machines, where this one uses `gpus` GPUs."""
-    if launched_by_torchrun():
-        return environment_integer("WORLD_SIZE", 1, low=1)
+    if (place := find_place()).launched:
+        return place.size
     return max(1, gpus) * environment_integer("NNODES", 1, low=1)
 
 

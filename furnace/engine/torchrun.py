@@ -4,7 +4,9 @@ import logging
 import os
 import signal
 import socket
+import threading
 import time
+import uuid
 from collections.abc import Sequence
 
 import torch.distributed as dist
@@ -12,10 +14,11 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import get_args_parser, run
 
-from furnace.engine.join import environment_integer
+from furnace.engine.place import environment_integer
+from furnace.engine.signals import PATIENCE, end_within, heeded
 from furnace.errors import EXIT_BAD_INPUT, EXIT_RESUBMIT, InputError, say
 
-PATIENCE = 25  # seconds; torchrun kills processes that do not end within 30
+HERE = "127.0.0.1"  # one machine talks to itself by this address: its own name may stand for none
 
 
 def launch(arguments: Sequence[str], processes_here: int, timeout_minutes: float) -> int:
@@ -23,7 +26,7 @@ def launch(arguments: Sequence[str], processes_here: int, timeout_minutes: float
 
     The environment variables NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT describe the other machines. With one
     machine, torchrun picks a free port by itself. A signal that asks for an end is passed on to the processes, which
-    then have half a minute to save.
+    then have half a minute to save; before there are processes, it ends this one at once.
 
     Returns:
         The exit status of the process that failed first, 0 if none did, or EXIT_RESUBMIT after such a signal.
@@ -33,11 +36,11 @@ def launch(arguments: Sequence[str], processes_here: int, timeout_minutes: float
     """
     nodes = environment_integer("NNODES", 1, low=1)
     options = [f"--nproc-per-node={processes_here}", f"--nnodes={nodes}"]
-    options += ["--standalone"] if nodes == 1 else _rendezvous(nodes, timeout_minutes)
+    options += _alone() if nodes == 1 else _rendezvous(nodes, timeout_minutes)
     options += ["-m", "furnace", *arguments]
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # each process itself says what happened
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # torchrun would set the same, with a warning
-    signal.signal(signal.SIGUSR1, lambda *_: os.kill(os.getpid(), signal.SIGTERM))  # torchrun passes SIGTERM on
+    _obey_signals()
     try:
         run(get_args_parser().parse_args(options))  # type: ignore[no-untyped-call]  # torch does not annotate it
     except ChildFailedError as error:
@@ -74,6 +77,33 @@ def _status(ends: Sequence[tuple[float, int, int]]) -> int:
             )
             return 128 - code  # the exit status that shells give it
     return next((code for _, _, code in sorted(ends) if code > 0), 128 + signal.SIGTERM)
+
+
+def _obey_signals() -> None:
+    """Lets signals end this process also while torchrun waits within a library, where no handler of Python's runs."""
+    if signal.SIGHUP not in heeded():
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])  # torchrun would listen to it again
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until torchrun has processes, and a handler of its own
+    signal.signal(signal.SIGUSR1, lambda *_: None)  # without one, the thread below would hear nothing of it
+    heard, told = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    os.set_blocking(heard, True)
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    threading.Thread(target=_pass_on, args=[heard], daemon=True).start()
+
+
+def _pass_on(heard: int) -> None:
+    """Makes SIGTERM of SIGUSR1, because torchrun passes that on; ends this process if torchrun does not."""
+    while True:
+        number = os.read(heard, 1)[0]
+        if number == signal.SIGUSR1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif number in heeded():
+            end_within(2 * PATIENCE, EXIT_RESUBMIT)
+
+
+def _alone() -> list[str]:
+    """Returns torchrun's options for one machine, those of its --standalone but for the address."""
+    return ["--rdzv-backend=c10d", f"--rdzv-endpoint={HERE}:0", f"--rdzv-id={uuid.uuid4()}", f"--local-addr={HERE}"]
 
 
 def _rendezvous(nodes: int, timeout_minutes: float) -> list[str]:

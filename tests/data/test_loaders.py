@@ -1,12 +1,16 @@
 """A sample depends on its place alone, not on workers, processes or where a run began; bad files are named."""
 
+import errno
 import os
 import re
+import resource
 import signal
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import chain
+from multiprocessing import process
 from pathlib import Path
 
 import cv2
@@ -19,9 +23,9 @@ from furnace.data.datasets import VOC
 from furnace.data.entries import Split
 from furnace.data.file_list import FileList
 from furnace.data.images import read_image
-from furnace.data.loaders import training_batches, validation_images
+from furnace.data.loaders import batch_bytes, image_bytes, training_batches, validation_images
 from furnace.data.normalization import IMAGENET_MEAN, IMAGENET_STD, normalize
-from furnace.data.reading import crashes_named
+from furnace.data.reading import crashes_named, handed_over
 from furnace.data.samples import Plan, RawBatch, TrainingSamples
 from furnace.data.strong_augment import strong_view
 from furnace.data.transforms import draw_weak_view
@@ -337,11 +341,11 @@ def test_a_worker_that_crashes_names_the_file_it_was_at(
     path = splits[0].root.parent / broken
 
     def crash_at(decode: Callable) -> Callable:
-        def decode_or_crash(content: np.ndarray, name: Path) -> np.ndarray:
+        def decode_or_crash(content: np.ndarray, name: Path, *rest: object, **more: object) -> np.ndarray:
             if name == path:
                 signal.signal(how, signal.SIG_DFL) if how != signal.SIGKILL else None  # pytest watches SIGSEGV
                 os.kill(os.getpid(), how)
-            return decode(content, name)
+            return decode(content, name, *rest, **more)
 
         return decode_or_crash
 
@@ -355,7 +359,7 @@ def test_a_worker_that_crashes_names_the_file_it_was_at(
 
 
 def test_an_error_in_a_worker_names_the_file_it_had_read(splits, monkeypatch: pytest.MonkeyPatch) -> None:
-    def bug(content: np.ndarray, name: Path) -> np.ndarray:
+    def bug(content: np.ndarray, name: Path, tell: Callable) -> np.ndarray:
         raise ZeroDivisionError
 
     monkeypatch.setattr(images, "decode_image", bug)
@@ -366,3 +370,84 @@ def test_an_error_in_a_worker_names_the_file_it_had_read(splits, monkeypatch: py
 def test_other_errors_are_not_taken_for_crashes() -> None:
     with pytest.raises(RuntimeError, match="something else"), crashes_named():
         raise RuntimeError("something else")
+
+
+@pytest.mark.parametrize("with_strong", [True, False])
+def test_bytes_of_a_batch_and_of_an_image(splits, with_strong: bool) -> None:
+    plan = replace(PLAN, with_strong=with_strong)
+    batch = batches(splits, plan, processes=2)[0]
+    boxes = sum(box.nbytes for box in [batch.box, *batch.pair_box])
+    assert batch_bytes(plan, 2) == sum(tensor.nbytes for tensor in tensors(batch)) - boxes
+    assert image_bytes(splits[0], [0, 2]) == 4 * (20 * 40 + 22 * 38) // 2
+    (splits[0].root / "0.png").unlink()
+    assert image_bytes(splits[0], [0, 2]) == 4 * 22 * 38 and image_bytes(splits[0], [0]) == 0
+
+
+class Unsent(TrainingSamples):
+    """What it makes cannot be sent to another process."""
+
+    def __getitem__(self, indices: range) -> Callable:
+        return lambda: indices
+
+
+def test_a_batch_that_cannot_be_sent_ends_the_wait_for_it(splits) -> None:
+    unsent = training_batches(Unsent(*splits, PLAN, draw_mask=None), 0, 0, 1, workers=2, pin_memory=False)
+    with pytest.raises(InputError, match=r"workers cannot hand over .*pickle.*; lower num_workers; 0 does without"):
+        next(unsent)
+
+
+def test_too_long_a_path_for_sockets(splits, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * 100)))
+    Path(tempfile.tempdir).mkdir()
+    monkeypatch.setattr(process.current_process(), "_config", dict(process.current_process()._config, tempdir=None))
+    with pytest.raises(InputError, match="AF_UNIX path too long; set TMPDIR to a shorter path"):
+        batches(splits, workers=1)
+
+
+@pytest.mark.parametrize("more", [0, 12, 30])  # too few for the workers' pipes, for the workers, and for what they send
+def test_too_few_open_files(splits, more: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + more, hard))
+    try:
+        with pytest.raises(InputError, match=r"open files.*; allow more open files \(ulimit -n 4096\)"):
+            batches(splits, workers=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "enlarge /dev/shm"),
+        (RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space"), "enlarge /dev/shm"),
+        (RuntimeError("unable to mmap 8 bytes from file: Cannot allocate memory (12)"), "lower num_workers"),
+        (RuntimeError("received 0 items of ancdata"), "allow more open files"),
+        (RuntimeError("Pin memory thread exited unexpectedly"), "allow more open files"),
+        (RuntimeError("can't start new thread"), "allow more processes"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "allow more processes"),
+        (EOFError(), "0 does without workers"),
+    ],
+)
+def test_what_helps_a_hand_over(error: Exception, said: str) -> None:
+    expected = f"^workers cannot hand over what they have read: .*{said}"
+    with pytest.raises(InputError, match=expected) as raised, handed_over():
+        raise error
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), OSError("Caught OSError in DataLoader worker process 0.")])
+def test_other_errors_are_no_failed_hand_over(error: Exception) -> None:
+    with pytest.raises(type(error)) as raised, handed_over():
+        raise error
+    assert raised.value is error
+
+
+def test_a_bus_error_is_full_shared_memory_and_not_an_image(splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(content: np.ndarray, *_: object) -> np.ndarray:
+        signal.signal(signal.SIGBUS, signal.SIG_DFL)  # pytest watches it
+        os.kill(os.getpid(), signal.SIGBUS)
+
+    monkeypatch.setattr(images, "decode_image", die)
+    with pytest.raises(InputError, match="bus error: no room in /dev/shm; enlarge /dev/shm") as error:
+        batches(splits, workers=2)
+    assert ".png" not in str(error.value)

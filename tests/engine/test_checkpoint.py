@@ -97,3 +97,20 @@ def test_a_snapshot_of_other_classes_is_refused(tmp_path: Path, classes: int, fr
     else:
         with pytest.raises(InputError, match=fragment):
             Snapshots(tmp_path).load(1, other.networks())
+
+
+def test_a_snapshot_that_cannot_be_removed_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    snapshots, networks, unlink = Snapshots(tmp_path), small_ensemble().networks(), Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "model_epoch1.pth":
+            raise OSError(16, "Device or resource busy")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    for epoch in (1, 2, 3):
+        snapshots.save(epoch, networks, {**PROGRESS, "iteration": epoch}, keep=2)
+    assert snapshots.newest()["epoch"] == 3
+    assert capsys.readouterr().err.startswith(f"note: cannot remove {tmp_path}/snapshot/model_epoch1.pth: Device or")

@@ -1,8 +1,16 @@
 """How processes end, and what is said then."""
 
+import os
+import signal
+import socket
+import time
+
 import pytest
+from running import IN_TWO_PROCESSES, start
 
 from furnace.engine import torchrun
+
+pytestmark = pytest.mark.xdist_group("several processes")
 
 
 @pytest.mark.parametrize(
@@ -19,3 +27,34 @@ from furnace.engine import torchrun
 def test_one_status_for_all_processes(ends: list, status: int, capsys: pytest.CaptureFixture) -> None:
     assert torchrun._status(ends) == status
     assert ("was ended by SIG" in capsys.readouterr().err) == (status in (137, 139))
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+def wait_until_somebody_listens(port: int) -> None:
+    limit = time.monotonic() + 120
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert time.monotonic() < limit
+            time.sleep(0.1)
+
+
+def test_a_signal_ends_the_wait_for_other_machines() -> None:
+    """Within a library, where Python's handlers do not run."""
+    others = {"NNODES": "2", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    waiting = {}
+    for number in (signal.SIGUSR1, signal.SIGINT, signal.SIGTERM):
+        port = free_port()
+        waiting[number] = port, start(*IN_TWO_PROCESSES, "train", "exp", **others, MASTER_PORT=str(port))
+    for number, (port, process) in waiting.items():
+        wait_until_somebody_listens(port)
+        os.kill(process.pid, number)
+        output, _ = process.communicate(timeout=60)
+        ended_by = signal.SIGTERM if number == signal.SIGUSR1 else number
+        assert process.returncode == -ended_by and not output
