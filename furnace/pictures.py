@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from furnace.engine.files import write_atomically
+from furnace.errors import InputError
 from furnace.labels import IGNORE
 
 IGNORED_COLOUR = (224, 224, 192)
@@ -69,7 +70,15 @@ def panel(rows: Sequence[Sequence[np.ndarray]], captions: Sequence[str]) -> np.n
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:
-    """Writes (H, W) indices or a picture (H, W, 3) as a PNG file, which appears whole or not at all."""
+    """Writes (H, W) indices or a picture (H, W, 3) as a PNG file, which appears whole or not at all.
+
+    Raises:
+        InputError: it cannot be written, or is too large.
+    """
     bgr = picture[..., ::-1] if picture.ndim == 3 else picture
-    _, data = cv2.imencode(".png", bgr)
+    try:
+        _, data = cv2.imencode(".png", bgr)
+    except (cv2.error, MemoryError):
+        size = " x ".join(map(str, picture.shape[:2]))
+        raise InputError(f"cannot write {path}: {size} pixels are too many for a PNG file; cut the image up") from None
     write_atomically(path, lambda file: file.write(data.tobytes()))

@@ -20,7 +20,7 @@ class Dataset:
     list may look like is said at `furnace.data.entries.Split`.
 
     Raises:
-        InputError: there are too many classes or none, a colour is missing, or the ignore value is a class too.
+        InputError: there are too many classes, one or none, a colour is missing, or the ignore value is a class too.
     """
 
     name: str
@@ -37,12 +37,19 @@ class Dataset:
     name_image: str = "{split}/image/{name}.jpg"
     name_label: str = "{split}/label/{name}.png"
     name_ending: str = ""  # is cut off a bare name: with `_leftImg8bit`, `x_leftImg8bit` becomes `x`
+    official_folders: tuple[str, ...] = ()  # a path through one of them, where it is not there, counts as a bare name
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.classes) <= MOST_CLASSES:
             raise InputError(
                 f"data set {self.name}: expected 1 to {MOST_CLASSES} classes, found {len(self.classes)}; "
                 "merge some, because label maps have 8 bits"
+            )
+        if len(self.classes) == 1:
+            raise InputError(
+                f"data set {self.name}: expected two classes or more, found {self.classes[0]!r} alone: nothing can be "
+                "learned where every pixel that counts is of it; give what is around it a class, such as `background`, "
+                "in place of ignoring it"
             )
         if 0 <= self.ignore_value < len(self.classes):
             raise InputError(
@@ -102,6 +109,7 @@ VOC = Dataset(
     val_list="val.txt",
     train_list="train_aug.txt",
     train_folder="train_aug",
+    official_folders=("VOCdevkit", "VOC2012", "JPEGImages"),
 )
 CITYSCAPES = Dataset(
     name="city",
@@ -116,6 +124,7 @@ CITYSCAPES = Dataset(
     name_image="images/{split}/{name}.png",
     name_label="segmentation/{split}/{name}_gtFine.png",
     name_ending="_leftImg8bit",
+    official_folders=("leftImg8bit",),
 )
 CAMVID = Dataset(
     name="camvid",
@@ -127,4 +136,5 @@ CAMVID = Dataset(
     val_list="val.txt",
     name_image="{split}/images/{name}.jpg",
     name_label="{split}/labels/{name}.png",
+    official_folders=("SegNet", "CamVid"),
 )

@@ -12,9 +12,19 @@ from furnace.data.file_list import FileList, spread
 from furnace.data.images import read_image, read_label
 from furnace.errors import InputError
 
-ENDINGS = r"\.(?:jpe?g|png|bmp|gif|tiff?|webp|jp2|ppm|pgm)"
+ENDINGS = r"\.(?:jpe?g|jpe|jfif|png|bmp|dib|gif|tiff?|webp|avif|jp2|j2k|p[bgnp]m)"
 PAIR = re.compile(rf"(.+?{ENDINGS}) +(\S.*{ENDINGS})", re.IGNORECASE)
 FILE = re.compile(rf".*{ENDINGS}", re.IGNORECASE | re.DOTALL)  # a file's name may hold any character, even a newline
+
+# Lines of lists in other forms, which are looked for only where a file is not found: names may hold any of these signs.
+NEARLY_ENTRIES = (
+    (re.compile("\r"), "holds line ends of old Macintoshes; save the list with those of today"),
+    (re.compile('^"|"$'), "is in quotes; take them out"),
+    (re.compile("^#"), "looks like a comment; lists have none, take it out"),
+    (re.compile(rf"{ENDINGS}\s*[,;]", re.IGNORECASE), "has a comma or semicolon; part image and label by a tab"),
+    (re.compile(r"^\w+([,;\t]\s*\w+)+$"), "looks like a table's header, or is parted by commas; take it out, use tabs"),
+    (re.compile(r"^[A-Za-z]:|\\"), "is a path of Windows; write paths below the data set's folder, with /"),
+)
 
 
 @dataclass(frozen=True)
@@ -23,12 +33,14 @@ class Split:
 
     An entry has one of these forms:
 
-    - `image<TAB>label` or `image label`: two paths below the data set's folder;
+    - `image<TAB>label` or `image label`: two paths;
     - `image` alone, where no label is needed;
     - a bare name, which the data set's patterns `name_image` and `name_label` turn into paths.
 
-    Lists made for a data set's official layout work too: if an entry's path begins with a folder that does not exist
-    here (such as `JPEGImages/x.jpg`), the entry counts as the bare name `x`.
+    A path lies below the data set's folder. With a slash before it, it does so if its first folder is there; otherwise
+    it is an absolute path, and means that file and no other. Lists made for a data set's official layout work too: if
+    an image's path leads through one of `Dataset.official_folders` that is not here (such as `JPEGImages/x.jpg`), the
+    entry counts as the bare name `x`.
     """
 
     dataset: Dataset
@@ -68,23 +80,43 @@ class Split:
         for index in spread(len(self.files), at_most):
             paths = [self.image_path(index), self.label_path(index)] if with_labels else [self.image_path(index)]
             for path in paths:
-                if not path.is_file():
-                    raise InputError(
-                        f"file not found: {path}: named by entry {index + 1} of {self.files.path}; "
-                        "add it or mend the list"
-                    )
+                if not is_there(path):
+                    raise InputError(f"{self.describe_missing(index, path)}; add it or mend the list")
+
+    def describe_missing(self, index: int, path: Path) -> str:
+        """Returns what to say where `path`, which entry `index` names, is not there: the entry, and its odd form."""
+        return f"file not found: {path}: named by entry {index + 1} of {self.files.path}: {_quoted(self.files[index])}"
+
+    def name_of(self, index: int) -> tuple[str, ...]:
+        """Returns the folders below the data set's and the name of entry `index`'s image, without its ending."""
+        path = self.image_path(index).with_suffix("")
+        return path.relative_to(self.root if path.is_relative_to(self.root) else path.anchor).parts
 
     def _resolve(self, index: int, column: int) -> Path:
         line = self.files[index]
         paths = columns(line)
         if len(paths) == 1 and not FILE.fullmatch(line):
             return self._by_name(line, column)
-        folder, _, below = paths[0].lstrip("/").partition("/")
-        if below and folder not in self._folders:
-            return self._by_name(PurePosixPath(below).stem, column)
+        if len(paths) > 2:
+            raise InputError(
+                f"{self.files.path}: entry {index + 1} has {len(paths)} columns: {line!r}; expected image<TAB>label"
+            )
+        if self._is_official(paths[0]):
+            return self._by_name(PurePosixPath(paths[0]).stem, column)
         if column >= len(paths) or not paths[column]:
-            raise InputError(f"{self.files.path}: entry {index + 1} names no label: {line!r}; expected image<TAB>label")
-        return self.root / paths[column].lstrip("/")
+            raise InputError(
+                f"{self.files.path}: entry {index + 1} names no label: {_quoted(line)}; expected image<TAB>label"
+            )
+        path = paths[column]
+        is_absolute = path.startswith("/") and _first_folder(path) not in (None, *self._folders)
+        return Path(path) if is_absolute else self.root / path.lstrip("/")
+
+    def _is_official(self, path: str) -> bool:
+        """Whether an image's path is one of the official layout, not of this folder and not of this machine."""
+        first = _first_folder(path)
+        if first in self._folders or self._official.isdisjoint(path.split("/")[:-1]):
+            return False
+        return not path.startswith("/") or first in self._official
 
     def _by_name(self, name: str, column: int) -> Path:
         pattern = (self.dataset.name_image, self.dataset.name_label)[column]
@@ -94,9 +126,33 @@ class Split:
     def _folders(self) -> frozenset[str]:
         return frozenset(path.name for path in self.root.iterdir() if path.is_dir())
 
+    @cached_property
+    def _official(self) -> frozenset[str]:
+        return frozenset(name for name in self.dataset.official_folders if not Path(f"/{name}").is_dir())
+
+
+def _quoted(line: str) -> str:
+    """Returns a list's line for an error, with what is odd about its form."""
+    odd = next((words for form, words in NEARLY_ENTRIES if form.search(line)), None)
+    return f"{line!r}, which {odd}" if odd else repr(line)
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file, and we may see it; False also for a name that no file can have."""
+    try:
+        return path.is_file()
+    except OSError:  # as Python before 3.14 raises for a name that is too long, and where a folder must not be entered
+        return False
+
+
+def _first_folder(path: str) -> str | None:
+    """Returns a path's first folder, without regard to a slash before it; None if it has no folder."""
+    folder, _, below = path.lstrip("/").partition("/")
+    return folder if below else None
+
 
 def columns(line: str) -> list[str]:
-    """Returns the one or two columns of a list's line.
+    """Returns the columns of a list's line, which should be one or two.
 
     A tab separates two columns. Without a tab, spaces separate them only where both halves end as image files do,
     because a path may hold spaces itself.

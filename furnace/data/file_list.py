@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from furnace.errors import InputError
+from furnace.errors import InputError, because, perhaps
 
 BOM = codecs.BOM_UTF8
 NEWLINE, SPACE = ord("\n"), ord(" ")
@@ -31,18 +31,22 @@ class FileList:
     in this memory, so forked processes go on sharing it.
 
     Raises:
-        InputError: the file is missing, is not UTF-8, or holds no entry.
+        InputError: the file is missing or not readable, is not UTF-8, or holds no entry.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not self.path.is_file():
+            there = [path.name for path in self.path.parent.glob("*.txt")]
             raise InputError(
-                f"list not found: {self.path}: expected a text file with one image a line; "
-                "make it, or set dataset_path or labeled_ratio to what is there"
+                f"list not found: {self.path}{perhaps(self.path.name, there)}: expected a text file with one image a "
+                "line; make it, or set dataset_path or labeled_ratio to what is there"
             )
         # The file is read, not mapped into memory: a run of days must not change because somebody edits the list.
-        self._bytes = self.path.read_bytes()
+        try:
+            self._bytes = self.path.read_bytes()
+        except OSError as error:
+            raise InputError(f"list not readable: {self.path}: {because(error)}") from None
         self._starts = _entry_starts(self._bytes)
         if len(self) == 0:
             raise InputError(

@@ -9,13 +9,19 @@ import cv2
 import numpy as np
 
 from furnace.data.decoding import decode_image, decode_mask
+from furnace.data.kinds import lossy_hint
 from furnace.data.reading import note
+from furnace.data.remarks import Tell, say_once
 from furnace.errors import InputError
 from furnace.labels import IGNORE
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, tell: Tell = say_once) -> np.ndarray:
     """Reads an image.
+
+    Args:
+        path: the file.
+        tell: takes what is odd about a file that can be read, such as damaged pixels.
 
     Returns:
         (H, W, 3) uint8 RGB. A grey image gets three equal channels, values of 16 bits lose their lower 8, an alpha
@@ -24,7 +30,7 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         InputError: the file is missing, or is no image or a damaged one.
     """
-    return decode_image(_content(path, "image"), path)
+    return decode_image(file_content(path, "image"), path, tell)
 
 
 def read_label(path: Path, num_classes: int, ignore_value: int = IGNORE) -> np.ndarray:
@@ -42,25 +48,33 @@ def read_label(path: Path, num_classes: int, ignore_value: int = IGNORE) -> np.n
     return read_label_and_counts(path, num_classes, ignore_value)[0]
 
 
-def read_label_and_counts(path: Path, num_classes: int, ignore_value: int) -> tuple[np.ndarray, np.ndarray]:
+def read_label_and_counts(
+    path: Path, num_classes: int, ignore_value: int, tell: Tell = say_once
+) -> tuple[np.ndarray, np.ndarray]:
     """Reads a label map as `read_label` does, and counts its pixels.
+
+    Args:
+        tell: takes what is odd about a file that can be read, such as packing that changes values.
 
     Returns:
         The label map, and how many pixels each class has: (num_classes + 1,) int64. The last count is that of the
         ignored pixels.
     """
-    label = without_channels(decode_mask(_content(path, "label"), path))
+    content = file_content(path, "label")
+    label, hint = without_channels(decode_mask(content, path, tell=tell)), lossy_hint(content)
     if label.ndim == 3:
         raise InputError(
-            f"label is a colour image: {path}: expected one channel of class indices (or a palette PNG), found RGB; "
-            "convert it (python -m furnace prepare folder --help)"
+            f"label is a colour image: {path}{hint}: expected one channel of class indices (or a palette PNG), "
+            "found RGB; convert it (python -m furnace prepare folder --help)"
         )
     counts = _counts(label)
     if outside := [value for value in counts if value != ignore_value and not 0 <= value < num_classes]:
         raise InputError(
-            f"label value outside the classes: {path} holds {', '.join(map(str, outside[:5]))}; "
+            f"label value outside the classes: {path}{hint} holds {', '.join(map(str, outside[:5]))}; "
             f"expected 0 to {num_classes - 1} or {ignore_value} (ignored); map the values, or mend the declaration"
         )
+    if hint:
+        tell(path, f"labels may be wrong{hint}")
     if ignore_value != IGNORE:
         label = np.where(label == ignore_value, IGNORE, label)
     by_class = [counts.get(value, 0) for value in (*range(num_classes), ignore_value)]
@@ -93,7 +107,8 @@ def _counts(label: np.ndarray) -> dict[int, int]:
     return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
 
-def _content(path: Path, what: str) -> np.ndarray:
+def file_content(path: Path, what: str) -> np.ndarray:
+    """Returns a file's bytes, uint8; an InputError calls it `what`."""
     note(path)
     try:
         return np.fromfile(path, dtype=np.uint8)

@@ -68,6 +68,10 @@ def write_grey_png(path: Path, label: np.ndarray, bits: int) -> None:
         ("JPEGImages/a.jpg SegmentationClass/a.png", "train_aug/image/a.jpg", "train_aug/label/a.png"),
         ("/JPEGImages/a.jpg\t/SegmentationClassAug/a.png", "train_aug/image/a.jpg", "train_aug/label/a.png"),
         ("JPEGImages/a.jpg", "train_aug/image/a.jpg", "train_aug/label/a.png"),
+        ("VOCdevkit/VOC2012/JPEGImages/a.jpg", "train_aug/image/a.jpg", "train_aug/label/a.png"),
+        ("./images/a.jpg labels/a.png", "images/a.jpg", "labels/a.png"),
+        ("other/a.jpg\tother/a.png", "other/a.jpg", "other/a.png"),  # not there: that is said, and nothing is guessed
+        ("/a.jpg\t/b.png", "a.jpg", "b.png"),
     ],
 )
 def test_line_forms(tmp_path: Path, line: str, image: str, label: str) -> None:
@@ -82,6 +86,71 @@ def test_an_image_alone_serves_unlabelled_lists_only(tmp_path: Path, line: str) 
     assert split.image_path(1) == tmp_path / line.strip().lstrip("/")
     with pytest.raises(InputError, match=r"list\.txt: entry 2 names no label: .*expected image<TAB>label"):
         split.label_path(1)
+
+
+@pytest.mark.parametrize("image", ["/elsewhere/image/a.jpg", "/home/me/VOC2012/JPEGImages/a.jpg", "/a b/c.jpg"])
+def test_an_absolute_path_is_that_file(tmp_path: Path, image: str) -> None:
+    split = split_of(tmp_path, [f"{image}\t/labels/a.png", f"{image}\t/elsewhere/a.png", f"{tmp_path}/x/b.jpg"])
+    assert split.image_path(0) == split.image_path(1) == Path(image)
+    assert split.label_path(0) == tmp_path / "labels/a.png" and split.label_path(1) == Path("/elsewhere/a.png")
+    assert split.image_path(2) == tmp_path / "x/b.jpg"
+    assert split.name_of(2) == ("x", "b") and split.name_of(0) == Path(image[1:]).with_suffix("").parts
+
+
+def test_images_of_the_same_names_do_not_stand_in_for_an_absolute_path(tmp_path: Path) -> None:
+    split = split_of(tmp_path, ["/elsewhere/images/a.jpg"])
+    for folder in ("images", "train_aug/image"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / folder / "a.jpg"), smooth_image())
+    with pytest.raises(
+        InputError, match=r"file not found: /elsewhere/images/a\.jpg: named by entry 1 of .*list\.txt: '/e"
+    ):
+        split.check_files(with_labels=False)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("image,label", "table's header"),
+        ("filename\tmask", "table's header"),
+        ("images/a.jpg,labels/a.png", "comma or semicolon"),
+        ("images/a.jpg; labels/a.png", "comma or semicolon"),
+        ('"images/a.jpg"\t"labels/a.png"', "is in quotes"),
+        ("images\\a.jpg\tlabels\\a.png", "path of Windows"),
+        ("C:/data/a.jpg\tC:/data/a.png", "path of Windows"),
+        ("# images that train", "looks like a comment"),
+        ("a.jpg\rb.jpg\rc.jpg", "old Macintoshes"),
+    ],
+)
+def test_a_list_of_nearly_another_form_is_refused_with_its_line(tmp_path: Path, line: str, words: str) -> None:
+    with pytest.raises(InputError, match="file not found: ") as error:
+        split_of(tmp_path, [line]).check_files(with_labels=False)
+    assert f"entry 1 of {tmp_path}/list.txt: {line!r}, which " in str(error.value) and words in str(error.value)
+
+
+@pytest.mark.parametrize("how", [OSError(36, "File name too long"), PermissionError(13, "Permission denied")])
+def test_a_file_that_the_system_does_not_let_us_see_is_not_there(tmp_path: Path, how: OSError, monkeypatch) -> None:
+    """Python before 3.14 raises what the system says."""
+    split = split_of(tmp_path, ["x/a.jpg"])
+
+    def is_file(path: Path) -> bool:
+        raise how
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    with pytest.raises(InputError, match=r"file not found: .*x/a\.jpg"):
+        split.check_files(with_labels=False)
+
+
+def test_a_third_column_is_refused(tmp_path: Path) -> None:
+    split = split_of(tmp_path, ["a.jpg\ta.png\t0.5"])
+    with pytest.raises(InputError, match=r"list\.txt: entry 1 has 3 columns: 'a\.jpg"):
+        split.image_path(0)
+
+
+@pytest.mark.parametrize("name", ["a,b.jpg", "#1.jpg", '"q".jpg', "a\\b.jpg"])
+def test_odd_names_of_files_that_are_there_are_names(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    split_of(tmp_path, [name]).check_files(with_labels=False)
 
 
 def test_image_is_rgb(tmp_path: Path) -> None:
@@ -269,6 +338,12 @@ def test_a_declared_list_that_cannot_be_one_is_named(tmp_path: Path, role: str, 
         InputError, match=rf"dataset.json: expected the {role} list to be .*, found '{re.escape(path)}'"
     ):
         read_declaration(tmp_path)
+
+
+def test_one_class_is_refused() -> None:
+    """Whatever a network says would be right, and its mean IoU 100."""
+    with pytest.raises(InputError, match=r"expected two classes or more, found 'dog' alone: .*give what is around it"):
+        replace(VOC, classes=("dog",), palette=((0, 0, 0),))
 
 
 def test_a_declaration_without_a_colour_for_each_class_is_refused() -> None:

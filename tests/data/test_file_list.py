@@ -129,6 +129,24 @@ def test_a_missing_list_is_named(tmp_path: Path) -> None:
             FileList(path)
 
 
+def test_a_missing_list_of_nearly_the_same_name_is_named(tmp_path: Path) -> None:
+    (tmp_path / "labelled_1-8.txt").write_text("a.jpg\n")
+    with pytest.raises(InputError, match=r"labeled_1-8\.txt \(perhaps labelled_1-8\.txt\): expected"):
+        FileList(tmp_path / "labeled_1-8.txt")
+
+
+def test_a_list_that_must_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("a.jpg\n")
+
+    def read_bytes(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    with pytest.raises(InputError, match=rf"list not readable: {path}: Permission denied; "):
+        FileList(path)
+
+
 @pytest.mark.parametrize("content", ["a.jpg\nü.jpg\n".encode("latin-1"), "a.jpg\nb.jpg\n".encode("utf-16")])
 def test_other_encodings_are_refused_with_the_entry(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(InputError, match=r"list\.txt: entry \d+ is not UTF-8 text: .*save the list as UTF-8"):
