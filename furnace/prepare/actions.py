@@ -4,21 +4,22 @@ Each action takes the options that `command.py` declares, prints what it did and
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tqdm import tqdm
-
-from furnace.engine.files import json_text, sha256, write_text
+from furnace.engine.bars import bar
+from furnace.engine.files import json_text, require_writable, sha256, write_text
+from furnace.engine.machine import cores
+from furnace.errors import say_note
 from furnace.prepare.build import Building
 from furnace.prepare.check import check, dataset_of
 from furnace.prepare.lists import images_that_show_every_class, write_splits
 from furnace.prepare.official import plan_camvid, plan_city, plan_voc
-from furnace.prepare.own import OwnData, plan_folder
-from furnace.prepare.parallel import cores
+from furnace.prepare.own import OwnData, classes_in, plan_folder
 from furnace.prepare.plan import Plan
 from furnace.prepare.sources import Unpack
 
@@ -30,21 +31,27 @@ Step = TypeVar("Step")
 def make_folder(options: argparse.Namespace) -> int:
     """Makes a data set's folder from a download or from own data."""
     sources = [path.absolute() for path in (options.source, getattr(options, "sbd", None)) if path]
+    if getattr(options, "classes", ()) is None:
+        options.classes = classes_in(sources[0])  # named in the request, which is another if the file changes
     building = Building(options.folder.absolute(), sources, _request(options))
     if building.is_complete():
         print(f"nothing to do: {options.folder} is complete")
         return 0
     with building:
         plan = _plan(options, sources[0], lambda tar: building.unpack(tar, _bytes_bar))
-        for warning in plan.warnings:
-            print(f"warning: {warning}", file=sys.stderr, flush=True)
-        lists = building.finish(
+        for note in plan.notes:
+            say_note(note)
+        _warn(plan.warnings)
+        lists, warnings = building.finish(
             plan, options.files == "copy", options.ratios, options.seed, _processes(options), _images_bar
         )
+    _warn(warnings)
     print(f"{options.folder}: {len(plan.train):,} training and {len(plan.val):,} validation images", end="")
     print(f", {len(plan.extra):,} without masks" if plan.extra else "")
     for name, entry in lists.items():
         print(f"  {entry['entries']:>10,}  sha256 {entry['sha256'][:12]}  {name}")
+    if (all_labelled := plan.dataset.labeled_list.format(ratio=1)) in lists:
+        print(f"{all_labelled} labels all {len(plan.train):,} training images with masks: train with labeled_ratio=1")
     print(f"look at it: python -m furnace prepare check {options.folder}")
     return 0
 
@@ -68,15 +75,21 @@ def check_files(options: argparse.Namespace) -> int:
     from furnace.prepare.check_report import as_json, as_text  # pandas takes long to import; only this action needs it
 
     folder, lists = options.folder.absolute(), (options.lists or options.folder).absolute()
+    if options.json not in (None, Path("-")):
+        require_writable(options.json.absolute().parent)
     report = check(dataset_of(folder), folder, lists, _processes(options), _images_bar)
-    record = json_text(as_json(report))
     if options.json == Path("-"):
-        sys.stdout.write(record)
+        print(json.dumps(as_json(report), indent=2))  # in ASCII, because a terminal may have any encoding
     else:
-        print(as_text(report))
         if options.json:
-            write_text(options.json, record)
+            write_text(options.json, json_text(as_json(report)))
+        print(as_text(report))
     return EXIT_PROBLEMS if report.problems else 0
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
 
 
 def _plan(options: argparse.Namespace, source: Path, unpack: Unpack) -> Plan:
@@ -90,8 +103,9 @@ def _plan(options: argparse.Namespace, source: Path, unpack: Unpack) -> Plan:
     own = OwnData(
         images=options.images,
         masks=options.masks,
-        classes=options.classes,
+        image_ending=options.image_ending,
         mask_ending=options.mask_ending,
+        classes=options.classes,
         ignored=options.ignore,
         val=options.val,
         seed=options.seed,
@@ -112,7 +126,7 @@ def _request(options: argparse.Namespace) -> dict[str, Any]:
         return list(value) if isinstance(value, tuple) else value
 
     request = {name: plain(value) for name, value in vars(options).items() if name not in NOT_REQUESTED}
-    if "classes" in request:
+    if isinstance(request.get("classes"), str):
         with suppress(OSError):  # read_classes will say what is wrong with the file
             request["classes_sha256"] = sha256(options.classes)
     return request
@@ -123,16 +137,16 @@ def _processes(options: argparse.Namespace) -> int:
 
 
 def _images_bar(steps: Iterable[Step], total: int) -> Iterable[Step]:
-    return tqdm(steps, total=total, unit="image", dynamic_ncols=True)
+    return bar(steps, total=total, unit="image")
 
 
 @contextmanager
 def _bytes_bar(file: Path) -> Iterator[Callable[[int], None]]:
     """Shows a bar for reading `file`; the function it gives takes how many bytes of the file are read."""
     size = file.stat().st_size
-    with tqdm(total=size, desc=f"unpacking {file.name}", unit="B", unit_scale=True, dynamic_ncols=True) as bar:
+    with bar(total=size, desc=f"unpacking {file.name}", unit="B", unit_scale=True) as shown:
 
         def hear(place: int) -> None:
-            bar.update(place - bar.n)
+            shown.update(place - shown.n)
 
         yield hear

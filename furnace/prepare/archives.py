@@ -23,7 +23,7 @@ from typing import Self
 from furnace.engine.files import writing
 from furnace.errors import InputError
 
-ARCHIVE_ENDINGS = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+ARCHIVE_ENDINGS = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 MOST_BYTES = 2**30  # that one file in an archive may have: more than any image or mask
 BLOCK = 2**20  # bytes read at once
 # tarfile's own "r|*" would decompress too, but it never looks at gzip's checksum.

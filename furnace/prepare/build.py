@@ -11,12 +11,16 @@ from typing import Any, Self
 import cv2
 
 from furnace.data.declaration import write_declaration
-from furnace.engine.files import json_text, sha256, write_lines, write_text, writing
-from furnace.errors import InputError
+from furnace.data.images import histogram, read_label
+from furnace.data.kinds import UPRIGHT
+from furnace.engine.files import json_text, sha256, temporary_name, write_lines, write_text, writing
+from furnace.errors import InputError, in_short, say_note
+from furnace.labels import IGNORE
 from furnace.prepare.archives import unpack_tar
 from furnace.prepare.lists import write_splits
 from furnace.prepare.parallel import Progress, map_numbers
-from furnace.prepare.plan import Pair, Plan, require_possible
+from furnace.prepare.plan import Pair, Plan, require_possible, usual_ratios
+from furnace.prepare.seen import Placed, Seen, misfit, size_of
 from furnace.prepare.sources import require_source
 
 RECORD = "prepared.json"  # says what was asked for, and what came of it
@@ -104,47 +108,70 @@ class Building:
         return folder
 
     def finish(
-        self, plan: Plan, copy: bool, ratios: Sequence[int], seed: int, processes: int, progress: Progress
-    ) -> dict[str, dict[str, Any]]:
+        self, plan: Plan, copy: bool, ratios: Sequence[int] | None, seed: int, processes: int, progress: Progress
+    ) -> tuple[dict[str, dict[str, Any]], list[str]]:
         """Places images, writes masks, lists and splits, and lets FOLDER appear.
 
         Args:
-            copy: whether images are copied. Otherwise they are linked, unless they come from an archive.
-            ratios: labelled and unlabelled lists are drawn for these, with `seed`.
+            copy: whether images are copied. Otherwise they are linked, unless they come from an archive, or this file
+                system has no links.
+            ratios: labelled and unlabelled lists are drawn for these, with `seed`; None for the usual ones.
             processes: how many processes place images and write masks.
             progress: shows how many images are done.
 
         Returns:
-            For each list, by its path below FOLDER, the number of its `entries` and its `sha256`.
+            For each list, by its path below FOLDER, the number of its `entries` and its `sha256`. Further warnings.
 
         Raises:
-            InputError: the plan is not possible, an image or mask cannot be read, or FOLDER.partial cannot be written.
-                In the last two cases FOLDER.partial stays, and the same request goes on from there.
+            InputError: the plan is not possible, an image or mask cannot be read, masks do not lie on their images, or
+                FOLDER.partial cannot be written. In all cases but the first FOLDER.partial stays, and the same request
+                goes on from there.
         """
         pairs = plan.pairs
-        require_possible(plan, ratios)
+        require_possible(plan, ratios or ())
         for name in {str(Path(name).parent) for pair in pairs for name in (pair.image_to, pair.mask_to) if name}:
             with writing(self.unfinished / name):
                 (self.unfinished / name).mkdir(parents=True, exist_ok=True)
 
-        def place(number: int) -> None:
-            _place_image(pairs[number], self.unfinished, copy)
-            _write_mask(pairs[number], self.unfinished, plan)
+        copy = copy or not (any(pair.image.path() for pair in pairs) and _can_link(self.unfinished))
 
-        for _ in progress(map_numbers(place, len(pairs), processes), total=len(pairs)):
-            pass
-        lists = _write_lists(plan, self.unfinished, ratios, seed)
-        record = {"request": self.request, "lists": lists, "warnings": list(plan.warnings)}
+        def place(number: int) -> Placed:
+            _place_image(pairs[number], self.unfinished, copy)
+            return _place_mask(pairs[number], self.unfinished, plan)
+
+        seen = Seen(plan)
+        for number, placed in enumerate(progress(map_numbers(place, len(pairs), processes), total=len(pairs))):
+            seen.add(pairs[number], placed)
+        seen.require_fit()
+        wanted = usual_ratios(bool(plan.extra)) if ratios is None else ratios
+        lists = _write_lists(plan, self.unfinished, [ratio for ratio in wanted if len(plan.train) >= ratio], seed)
+        warnings = [*seen.warnings(), *_not_drawn(plan, ratios or ())]
+        record = {"request": self.request, "lists": lists, "warnings": [*plan.warnings, *warnings]}
         write_text(self.unfinished / RECORD, json_text(record))
         shutil.rmtree(self.unfinished / UNPACKED, ignore_errors=True)
         with writing(self.folder):
             if self.folder.is_dir():
                 self.folder.rmdir()  # it is empty, as __init__ made sure
             os.replace(self.unfinished, self.folder)
-        return lists
+        return lists, warnings
 
     def _is_occupied(self) -> bool:
         return os.path.lexists(self.folder) and (not self.folder.is_dir() or any(self.folder.iterdir()))
+
+
+def _can_link(folder: Path) -> bool:
+    """Returns whether links to files can be made in `folder`, which holds the record; says it where they cannot."""
+    probe = folder / ".link"
+    try:
+        probe.unlink(missing_ok=True)
+        probe.symlink_to((folder / RECORD).resolve())
+        probe.unlink()
+        return True
+    except OSError as error:
+        say_note(
+            f"no links can be made in {folder.parent} ({in_short(error)}): images are copied, as with --files copy"
+        )
+        return False
 
 
 def _place_image(pair: Pair, folder: Path, copy: bool) -> None:
@@ -160,12 +187,27 @@ def _place_image(pair: Pair, folder: Path, copy: bool) -> None:
             target.symlink_to(linked.resolve())
 
 
-def _write_mask(pair: Pair, folder: Path, plan: Plan) -> None:
-    """Writes the class indices of a mask into `folder`, unless there is no mask or an earlier try wrote them."""
-    if pair.mask is None or _is_there(folder / pair.mask_to):
-        return
+def _place_mask(pair: Pair, folder: Path, plan: Plan) -> Placed:
+    """Writes the class indices of a mask into `folder`, unless an earlier try wrote them or it does not fit."""
+    if pair.mask is None:
+        return Placed()
+    image, mask = folder / pair.image_to, folder / pair.mask_to
+    size = size_of(image)
+    turned = size.orientation if size else UPRIGHT
+    if _is_there(mask):
+        return Placed(None, turned, histogram(read_label(mask, IGNORE)))
     indices = plan.indices(pair.mask.read(), str(pair.mask))  # (H, W)
-    _write(folder / pair.mask_to, cv2.imencode(".png", indices)[1].tobytes())
+    if size and (reason := misfit(Path(str(pair.image)), size, str(pair.mask), indices.shape)):
+        image.unlink()  # so that a mended image is taken when the command is given again
+        return Placed(reason)
+    _write(mask, cv2.imencode(".png", indices)[1].tobytes())
+    return Placed(None, turned, histogram(indices))
+
+
+def _not_drawn(plan: Plan, ratios: Sequence[int]) -> list[str]:
+    """Returns a warning for ratios that were asked for and leave no labelled image."""
+    few = [f"1/{ratio}" for ratio in ratios if len(plan.train) < ratio]
+    return [f"not drawn: {', '.join(few)} of {len(plan.train)} training images with masks"] if few else []
 
 
 def _is_there(path: Path) -> bool:
@@ -178,7 +220,8 @@ def _write(path: Path, content: bytes) -> None:
 
     Unlike `engine.files`, it does not force each file to disk, which would take longer than making all of them.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    # A try that goes on writes over what a killed one left: the name is the same.
+    temporary = path.with_name(temporary_name(path.name, owner="new"))
     with writing(path):
         temporary.write_bytes(content)
         os.replace(temporary, path)
@@ -198,8 +241,7 @@ def _write_lists(plan: Plan, folder: Path, ratios: Sequence[int], seed: int) -> 
             written.append((folder / name, len(pairs), sha256(folder / name)))
     if plan.declares_itself:
         write_declaration(dataset, folder)
-    drawn = [ratio for ratio in ratios if len(plan.train) >= ratio]
-    written += write_splits(dataset, folder, folder, drawn, seed, first=(), replace=True)
+    written += write_splits(dataset, folder, folder, ratios, seed, first=(), replace=True)
     return {
         path.relative_to(folder).as_posix(): {"entries": count, "sha256": digest} for path, count, digest in written
     }

@@ -13,10 +13,14 @@ import numpy as np
 
 from furnace.data.datasets import CAMVID, CITYSCAPES, VOC, Dataset
 from furnace.data.declaration import FILE_NAME, read_declaration
-from furnace.data.images import read_image, read_label_and_counts
+from furnace.data.decoding import decode_image
+from furnace.data.images import file_content, read_label_and_counts
+from furnace.data.kinds import SAME_SIZE, UPRIGHT, exif_turn
+from furnace.data.learnable import fault_of, never_taught
+from furnace.data.remarks import Tell
 from furnace.errors import InputError
 from furnace.prepare.duplicates import fingerprint, same_pictures
-from furnace.prepare.listed import WITH_LABELS, ListedFiles, Problem, find_lists
+from furnace.prepare.listed import WITH_LABELS, ListedFiles, Problem, find_lists, other_lists
 from furnace.prepare.parallel import Progress, map_numbers
 
 
@@ -44,6 +48,8 @@ class Report:
         images: how many different images the lists name.
         masks: how many of these have a mask.
         lists: the lists by their short names, such as `labeled 1/8`.
+        not_read: text files that name images, beside the lists, whose names no list has.
+        turned: the images whose EXIF tag turns or mirrors them, while their masks would fit unturned, too.
     """
 
     dataset: Dataset
@@ -52,6 +58,8 @@ class Report:
     masks: int
     lists: dict[str, ListReport] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    turned: list[str] = field(default_factory=list)
+    not_read: list[str] = field(default_factory=list)
 
 
 class _Finding(NamedTuple):
@@ -60,6 +68,7 @@ class _Finding(NamedTuple):
     problems: list[Problem]
     fingerprint: bytes | None  # of the image; None if it cannot be read
     pixels: np.ndarray | None  # of each class, int64 (N + 1,); None without a mask that can be read
+    is_turned: bool  # by its EXIF tag, in a way that its mask's size does not tell
 
 
 def dataset_of(folder: Path) -> Dataset:
@@ -97,6 +106,7 @@ def check(dataset: Dataset, folder: Path, lists: Path, processes: int, progress:
     splits = find_lists(dataset, folder, lists)
     files = ListedFiles(splits)
     report = Report(dataset, folder, len(files.images), sum(mask is not None for mask in files.masks))
+    report.not_read = other_lists(lists, splits)
     report.problems += files.problems
     pixels = np.zeros((report.images, dataset.num_classes + 1), dtype=np.int64)
     fingerprints: list[bytes | None] = []
@@ -106,6 +116,7 @@ def check(dataset: Dataset, folder: Path, lists: Path, processes: int, progress:
 
     for number, finding in enumerate(progress(map_numbers(look, report.images, processes), total=report.images)):
         report.problems += finding.problems
+        report.turned += [files.images[number]] * finding.is_turned
         fingerprints.append(finding.fingerprint)
         if finding.pixels is not None:
             pixels[number] = finding.pixels
@@ -117,27 +128,61 @@ def check(dataset: Dataset, folder: Path, lists: Path, processes: int, progress:
     for name, (role, split) in splits.items():
         counted = pixels[files.entries[name]].sum(axis=0) if role in WITH_LABELS else None  # (N + 1,)
         report.lists[name] = ListReport(str(split.files.path), len(split.files), split.files.sha256(), counted)
-    report.problems += files.overlaps()
+    report.problems += files.shared_masks() + files.overlaps() + _unlearnable(report)
     return report
+
+
+def _unlearnable(report: Report) -> list[Problem]:
+    """Returns the lists whose masks teach or score nothing, and the classes that no mask shows, or none that trains.
+
+    That VOC, Cityscapes or CamVid lack a class is no problem: there are toy versions of them.
+    """
+    classes = report.dataset.classes
+    counts = {name: entry.pixels for name, entry in report.lists.items() if entry.pixels is not None}
+    problems = [
+        Problem("list", report.lists[name].path, fault)
+        for name, pixels in counts.items()
+        if (fault := fault_of(pixels, classes))
+    ]
+    trains = [name for name in counts if name != "val"]
+    if trains and "val" in counts:
+        together = np.sum([counts[name] for name in trains], axis=0)  # (N + 1,)
+        if untaught := never_taught(together, counts["val"], classes):
+            problems.append(Problem("list", report.lists[trains[0]].path, untaught))
+    shown = np.sum(list(counts.values()), axis=0) if counts else np.zeros(0)
+    absent = [name for name, count in zip(classes, shown, strict=False) if not count]
+    if absent and fault_of(shown, classes) is None and report.dataset not in (VOC, CITYSCAPES, CAMVID):
+        message = f"no mask shows {', '.join(absent)}: are the values of the masks those of the classes?"
+        problems.append(Problem("classes", str(report.folder), message))
+    return problems
 
 
 def _look_at(dataset: Dataset, image_path: str, mask_path: str | None) -> _Finding:
     """Opens one image, and its mask where it has one."""
-    problems, found, pixels, sizes = [], None, None, []
+    problems, found, pixels, sizes, turn = [], None, None, [], UPRIGHT
+
+    def remark(kind: str) -> Tell:
+        return lambda name, text: problems.append(Problem(kind, str(name), text))
+
     try:
-        image = read_image(Path(image_path))
-        found = fingerprint(image)
+        content = file_content(Path(image_path), "image")
+        image = decode_image(content, image_path, remark("image"))
+        found, turn = fingerprint(image), exif_turn(content) if mask_path else UPRIGHT
         sizes.append(image.shape[:2])
     except InputError as error:
         problems.append(Problem("image", image_path, str(error)))
     if mask_path is not None:
         try:
-            mask, pixels = read_label_and_counts(Path(mask_path), dataset.num_classes, dataset.ignore_value)
+            mask, pixels = read_label_and_counts(
+                Path(mask_path), dataset.num_classes, dataset.ignore_value, remark("mask")
+            )
             sizes.append(mask.shape)
         except InputError as error:
             problems.append(Problem("mask", mask_path, str(error)))
-    if len(sizes) == 2 and sizes[0] != sizes[1]:
+    fits = len(sizes) == 2 and sizes[0] == sizes[1]
+    if len(sizes) == 2 and not fits:
         image_size, mask_size = ("{} x {}".format(*size) for size in sizes)
         message = f"image is {image_size}, its mask {mask_path} {mask_size} (height x width)"
         problems.append(Problem("size", image_path, message))
-    return _Finding(problems, found, pixels)
+    may_be_askew = turn != UPRIGHT and fits and (turn in SAME_SIZE or sizes[0][0] == sizes[0][1])
+    return _Finding(problems, found, pixels, may_be_askew)

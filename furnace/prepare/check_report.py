@@ -1,5 +1,6 @@
 """What a check of a data set found: as a table for people, and as JSON for programs."""
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -22,10 +23,19 @@ def as_text(report: Report) -> str:
     if len(shares.columns):
         lines += ["share of pixels in percent, by list", shares.to_string(float_format="{:.2f}".format), ""]
     for name in shares.columns:
-        shown = zip(_rows(report), shares[name], strict=True)
-        absent = [label for label, share in shown if share == 0 and label != IGNORED]
+        absent = [label for label in report.dataset.classes if shares[name][label] == 0]
+        asked = [label for label in absent if name != "val" and "val" in shares and shares["val"][label] > 0]
         if absent:
-            lines.append(f"note: {name} shows no {', '.join(absent)}")
+            untaught = f"; val shows {', '.join(asked)}, which cannot be learned from it" if asked else ""
+            lines.append(f"note: {name} shows no {', '.join(absent)}{untaught}")
+    if report.not_read:
+        names = ", ".join(Path(path).name for path in report.not_read[:SHOWN])
+        lines.append(f"note: {len(report.not_read)} lists are not read, because no list is called so: {names}")
+    if report.turned:
+        lines.append(
+            f"note: {len(report.turned):,} images are turned or mirrored by their EXIF tag, the first is "
+            f"{report.turned[0]}: their masks must be drawn on what viewers show"
+        )
     lines += [f"{problem.kind}: {problem.file}: {problem.message}" for problem in report.problems[:SHOWN]]
     if len(report.problems) > SHOWN:
         lines.append(f"... and {len(report.problems) - SHOWN:,} more; --json FILE has all")
@@ -52,6 +62,8 @@ def as_json(report: Report) -> dict[str, Any]:
             }
             for name, entry in report.lists.items()
         },
+        "lists_not_read": report.not_read,
+        "turned_by_exif": report.turned,
         "problems": [problem._asdict() for problem in report.problems],
     }
 

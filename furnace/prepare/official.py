@@ -77,7 +77,9 @@ def plan_voc(place: Path, sbd: Path | None, unpack: Unpack) -> Plan:
         ]
         warnings += part_warnings
     warnings += compare_counts(len(pairs["train_aug"]), len(pairs["val"]), VOC_COUNTS)
-    return Plan(VOC, pairs["train_aug"], pairs["val"], _voc_indices, warnings=warnings)
+    notes = [f"lists from {voc.describe(lists)}"]
+    notes += [f"further masks as {first}" for first in [*sbd_masks.values()][:1]]
+    return Plan(VOC, pairs["train_aug"], pairs["val"], _voc_indices, warnings=warnings, notes=notes)
 
 
 def plan_city(place: Path, unpack: Unpack) -> Plan:
@@ -107,7 +109,10 @@ def plan_city(place: Path, unpack: Unpack) -> Plan:
             if per_city[city] < count
         ]
     warnings += compare_counts(len(pairs["train"]), len(pairs["val"]), CITYSCAPES_COUNTS)
-    return Plan(CITYSCAPES, pairs["train"], pairs["val"], _city_indices, warnings=warnings)
+    ready = sum(_holds_train_ids(str(pair.mask)) for pair in (*pairs["train"], *pairs["val"]))
+    notes = [f"images from {image_source.describe('leftImg8bit')}, masks from {mask_source.describe('gtFine')}"]
+    notes += [f"{ready:,} masks hold ready-made train ids, all others label ids"] if ready else []
+    return Plan(CITYSCAPES, pairs["train"], pairs["val"], _city_indices, warnings=warnings, notes=notes)
 
 
 def plan_camvid(place: Path, unpack: Unpack) -> Plan:
@@ -116,7 +121,7 @@ def plan_camvid(place: Path, unpack: Unpack) -> Plan:
     These are `train/images` and `train/labels`, or SegNet's `train` and `trainannot`, and the same for `val`. The value
     11 in a mask means void.
     """
-    pairs, warnings = {}, []
+    pairs, warnings, notes = {}, [], []
     for part in ("train", "val"):
         folders = (f"{part}/images", f"{part}/labels")
         source = locate(place, folders[1], unpack)
@@ -131,8 +136,9 @@ def plan_camvid(place: Path, unpack: Unpack) -> Plan:
             for name, image, mask in found
         ]
         warnings += part_warnings
+        notes.append(f"{part}: images from {source.describe(folders[0])}, masks from {source.describe(folders[1])}")
     warnings += compare_counts(len(pairs["train"]), len(pairs["val"]), CAMVID_COUNTS)
-    return Plan(CAMVID, pairs["train"], pairs["val"], CAMVID_CODE.indices, warnings=warnings)
+    return Plan(CAMVID, pairs["train"], pairs["val"], CAMVID_CODE.indices, warnings=warnings, notes=notes)
 
 
 def _sbd(voc: Source, sbd: Path | None, unpack: Unpack) -> tuple[Mapping[str, File], Mapping[str, File]]:
@@ -165,7 +171,11 @@ def _voc_indices(content: bytes, name: str) -> np.ndarray:
 
 
 def _city_indices(content: bytes, name: str) -> np.ndarray:
-    return (TRAIN_IDS if name.endswith("TrainIds.png") else LABEL_IDS).indices(content, name)
+    return (TRAIN_IDS if _holds_train_ids(name) else LABEL_IDS).indices(content, name)
+
+
+def _holds_train_ids(name: str) -> bool:
+    return name.endswith("TrainIds.png")
 
 
 def _sbd_mask(content: bytes, name: str) -> np.ndarray:

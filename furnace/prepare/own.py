@@ -1,43 +1,68 @@
-"""Plans for own data: a folder of images, a folder of masks of the same names, and a file that names the classes."""
+"""Plans for own data: images, masks whose names tell which image they belong to, and what names the classes."""
 
-import unicodedata
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from furnace.data.datasets import Dataset
 from furnace.data.declaration import LISTS
-from furnace.data.splits import draw_split
+from furnace.data.decoding import decode_mask
+from furnace.data.file_list import spread
+from furnace.data.images import values_in, without_channels
 from furnace.errors import InputError
-from furnace.prepare.classes import read_classes
-from furnace.prepare.plan import Pair, Plan, missing, pictures_below
-from furnace.prepare.sources import File, Unpack, locate, require
+from furnace.labels import IGNORE
+from furnace.prepare.classes import FILE_NAMES, Classes, find_classes, read_classes
+from furnace.prepare.layouts import (
+    ANY_IMAGES,
+    ANY_MASKS,
+    FORMS,
+    MASK_ENDINGS,
+    REFUSED,
+    Form,
+    Layout,
+    Place,
+    lay_out,
+    lies_in,
+)
+from furnace.prepare.masks import MaskCode
+from furnace.prepare.parts import TRAIN, Part, parted, parts_of
+from furnace.prepare.plan import Pair, Plan, is_shown, missing
+from furnace.prepare.sources import File, Unpack, listing
+
+LOOKED_AT = 32  # masks that are opened before anything is written
 
 
 @dataclass(frozen=True)
 class OwnData:
-    """Where own data lies in its source, and how it is to be read.
+    """Where own data lies in its source, and how it is to be read. None means that the source itself shows it.
 
     Attributes:
         images: the folder of images in the source.
         masks: the folder of masks in the source; it may be the same.
-        classes: the classes file.
-        mask_ending: what the name of a mask has behind that of its image: `_mask` if `a_mask.png` belongs to `a.jpg`.
+        image_ending: what the name of an image has behind what it shares with its mask: `_sat` in `a_sat.jpg`.
+        mask_ending: the same of a mask: `_mask` if `a_mask.png` belongs to `a.jpg`.
+        classes: the classes file, or the names of the classes.
         ignored: values of masks that are no class.
-        val: one of so many images with masks validates, unless the images lie in folders `train` and `val`.
+        val: one of so many images with masks validates; None for what the folders say.
         seed: decides which images validate.
     """
 
-    images: str
-    masks: str
-    classes: Path
-    mask_ending: str
-    ignored: tuple[int, ...]
-    val: int
+    images: str | None
+    masks: str | None
+    image_ending: str | None
+    mask_ending: str | None
+    classes: Path | tuple[str, ...] | None
+    ignored: tuple[int, ...] | None
+    val: int | None
     seed: int
 
 
 def plan_folder(place: Path, name: str, own: OwnData, unpack: Unpack) -> Plan:
-    """Pairs images and masks of the same names, at any depth; images without a mask are unlabelled.
+    """Pairs images and masks in one of the known forms; images without a mask are unlabelled.
 
     Args:
         place: the source.
@@ -45,77 +70,204 @@ def plan_folder(place: Path, name: str, own: OwnData, unpack: Unpack) -> Plan:
         unpack: unpacks a compressed tar file.
 
     Raises:
-        InputError: the classes file is wrong, a folder is not found, two files have one name, or fewer than two images
-            have masks.
+        InputError: the classes are not named or not understood, the form is not known, two files have one name, fewer
+            than two images have masks, or folders say which images test but not which validate.
     """
-    classes, palette, code = read_classes(own.classes, own.ignored)
-    masks = _files(place, _folder(own.masks, "masks"), own.mask_ending, unpack)
-    files = _files(place, _folder(own.images, "images"), "", unpack)
-    are_masks = {str(mask) for mask in masks.values()}  # they may lie in one folder with the images
-    images = {key: file for key, file in files.items() if str(file) not in are_masks}
-    both = [key for key in images if key in masks]
-    if len(both) < 2:
-        raise InputError(
-            f"expected two images with masks or more, found {len(both)}: in {place} images are named like "
-            f"{next(iter(images), '(none)')}, masks like {next(iter(masks), '(none)')}; "
-            "set --images, --masks or --mask-ending"
-        )
-    val = _validating(both, own)
+    layout, files = _find_layout(place, own, unpack)
+    classes_file = own.classes or _classes_file(files, place)
+    classes = read_classes(classes_file, own.ignored)
+    images, notes = _without_derived(layout)
+    masks = layout.masks
+    parts = parts_of(images, files)
+    train, val, part_notes = parted(images, masks, parts, own.val, own.seed)
+    code, code_notes = _code(classes, own, [masks[key] for key in (*train, *val)])
+    extra = [key for key in images if key not in masks and parts.get(key, TRAIN)[0] == "train"]
     return Plan(
         dataset=Dataset(
             name=name,
             folder=name,
-            classes=classes,
-            palette=palette,
+            classes=classes.names,
+            palette=classes.palette,
             train_list=LISTS["train"],
             labeled_list=LISTS["labeled"],
             unlabeled_list=LISTS["unlabeled"],
             extra_list=LISTS["extra"],
             val_list=LISTS["val"],
         ),
-        train=[_pair(key, images, masks) for key in both if key not in val],
-        val=[_pair(key, images, masks) for key in both if key in val],
-        extra=[_pair(key, images, {}) for key in images if key not in masks],
+        train=[_pair(key, images, masks) for key in train],
+        val=[_pair(key, images, masks) for key in val],
+        extra=[_pair(key, images, {}) for key in extra],
         indices=code.indices,
-        warnings=missing([key for key in masks if key not in images], "masks without an image"),
+        warnings=missing([key for key in masks if key not in layout.images], "masks without an image"),
+        notes=[
+            layout.meaning,
+            classes.meaning,
+            *code_notes,
+            *part_notes,
+            *notes,
+            *_left_out(files, layout, classes_file, parts),
+        ],
         declares_itself=True,
     )
 
 
-def _folder(name: str, option: str) -> str:
-    """Returns a folder of the source as `locate` wants it, where "" stands for the source itself.
+def _find_layout(place: Path, own: OwnData, unpack: Unpack) -> tuple[Layout, list[File]]:
+    """Returns images and masks in the first form that gives two pairs, and all files that were looked at.
 
-    Raises InputError if it leads out of the source; `option` is the one that named it.
+    Images, masks or both may lie in archives at `place`; these are opened where the folder itself shows none.
     """
+    groups, forms = listing(place, unpack), _forms(own)
+    files = next(groups)
+    packed: list[File] = []
+    while True:
+        laid = [(form, _places(form, "images", files, packed), _places(form, "masks", files, packed)) for form in forms]
+        for form, images, masks in laid:
+            layout = lay_out(form, images, masks)
+            if layout and len(layout.images.keys() & layout.masks.keys()) > 1:
+                return layout, [*files, *packed]
+        if (more := next(groups, None)) is None:
+            raise _no_pairs(place, own, [*files, *packed], laid)
+        packed = more
+
+
+def _places(form: Form, what: str, files: Sequence[File], packed: Sequence[File]) -> list[Place]:
+    where = (form.images, form.image_ending) if what == "images" else (form.masks, "")
+    return lies_in(files, *where) or lies_in(packed, *where)
+
+
+def _forms(own: OwnData) -> list[Form]:
+    """Returns the forms that the options leave possible."""
+    forms = list(FORMS)
+    if own.images is not None or own.masks is not None:
+        images, masks = (
+            default if name is None else _folder(name, option)
+            for name, option, default in ((own.images, "images", ANY_IMAGES), (own.masks, "masks", ANY_MASKS))
+        )
+        forms = [Form("what was asked for", images, masks, "", MASK_ENDINGS[1:] if images == masks else MASK_ENDINGS)]
+    if own.image_ending is not None:
+        forms = [form._replace(image_ending=own.image_ending) for form in forms]
+    if own.mask_ending is not None:
+        forms = [form._replace(mask_endings=(own.mask_ending,)) for form in forms]
+    return forms
+
+
+def _folder(name: str, option: str) -> str:
+    """Returns a pattern for a folder of the source, "" for the source itself; InputError if it leads out of that."""
     folder = PurePosixPath(name)
     if folder.is_absolute() or ".." in folder.parts:
         raise InputError(f"--{option}: expected a folder in SOURCE, found {name}; give its path from there")
-    return "/".join(folder.parts)
+    return re.escape("/".join(folder.parts))
 
 
-def _files(place: Path, folder: str, ending: str, unpack: Unpack) -> dict[str, File]:
-    """Returns the images or masks below `folder` by their paths from there, without `ending` and file format.
+def _no_pairs(
+    place: Path, own: OwnData, files: Sequence[File], laid: Sequence[tuple[Form, list[Place], list[Place]]]
+) -> InputError:
+    """Returns the error for a source in which no two images have masks, whatever form it is taken for."""
+    laid = [found for found in laid if found[0].images != found[0].masks] or laid  # the others find masks in any image
+    _, images, masks = max(laid, key=lambda found: bool(found[1]) + bool(found[2]))
+    shown = [file.name for file in files if is_shown(file.name)]
+    for pattern, what, remedy in REFUSED[:1] if images and masks else REFUSED:
+        if found := [name for name in shown if re.fullmatch(pattern, name, re.IGNORECASE)]:
+            return InputError(f"no masks in {place}: expected images of classes, found {what} ({found[0]}); {remedy}")
+    asked = "".join(f" in {name}" for name in (own.images, own.masks) if name is not None)
+    image, mask = (found[0].file.name if found else "(none)" for found in (images, masks))
+    return InputError(
+        f"expected two images with masks or more{asked}, found fewer: in {place} images are named like {image}, "
+        f"masks like {mask}; {_remedy(images, masks)}"
+    )
 
-    Systems write a letter such as an umlaut as one character or as two. Here both are the same name (Unicode's NFC).
+
+def _remedy(images: Sequence[Place], masks: Sequence[Place]) -> str:
+    """Returns what makes names of masks those of their images."""
+    names, others = ({place.key.rpartition("/")[2] for place in places} for places in (images, masks))
+    if names & others:
+        return "put masks into folders of the names that those of their images have"
+    if {name.lower() for name in names} & {name.lower() for name in others}:
+        return "call both alike, capital letters too"
+    return "set --images, --masks, --image-ending or --mask-ending"
+
+
+def _classes_file(files: Sequence[File], place: Path) -> File:
+    """Returns the classes file among `files`, as those of an archive; raises InputError if there is none."""
+    found = find_classes(file.name for file in files if file.name.count("/") < 3)
+    if found is None:
+        raise InputError(
+            f"classes not named: expected one of {', '.join(FILE_NAMES)} in {place}, found none; "
+            "name a file with --classes, or the classes themselves: --classes ground,plant"
+        )
+    return next(file for file in files if file.name == found)
+
+
+def classes_in(place: Path) -> Path | None:
+    """Returns the classes file of a folder, None if it holds none or is an archive; see FILE_NAMES."""
+    paths = [path for name in FILE_NAMES for where in (name, f"*/{name}") for path in place.glob(where)]
+    found = find_classes(path.relative_to(place).as_posix() for path in paths)
+    return place / found if found else None
+
+
+def _without_derived(layout: Layout) -> tuple[dict[str, File], list[str]]:
+    """Returns the images without pictures that are made of them, such as ISIC's `a_superpixels.png` of `a.jpg`.
+
+    Such pictures have no masks, and most images that have one are accompanied by one of the same ending.
     """
-    source = require(locate(place, folder, unpack), place, folder)
-    found: dict[str, File] = {}
-    for path, file in pictures_below(source, folder, ending):
-        key = unicodedata.normalize("NFC", path.as_posix())
-        if key in found:
-            raise InputError(f"two files of one name: {found[key]} and {file}; rename one")
-        found[key] = file
-    return found
+    labelled = layout.images.keys() & layout.masks.keys()
+    derived: dict[str, list[str]] = {}
+    for key in layout.images.keys() - labelled:
+        for sign in re.finditer(r"[_.\- ]", key):
+            ending = key[sign.start() :]
+            if key[: sign.start()] in labelled and any(letter.isalpha() for letter in ending):
+                derived.setdefault(ending, []).append(key)
+    left = {ending: keys for ending, keys in derived.items() if len(keys) > 1 and 2 * len(keys) > len(labelled)}
+    gone = {key for keys in left.values() for key in keys}
+    notes = [f"left out: {len(keys)} pictures *{ending} of images that have masks" for ending, keys in left.items()]
+    return {key: file for key, file in layout.images.items() if key not in gone}, notes
 
 
-def _pair(key: str, images: dict[str, File], masks: dict[str, File]) -> Pair:
+def _code(classes: Classes, own: OwnData, masks: Sequence[File]) -> tuple[MaskCode, list[str]]:
+    """Returns what the values of masks stand for: what the classes file says, unless some masks show that it differs.
+
+    With two names and no values, masks of 0 and 255 alone show the second class as 255.
+    """
+    code, values, coloured = classes.code, set[int](), ""
+    for number in spread(len(masks), LOOKED_AT):
+        content = np.frombuffer(masks[number].read(), dtype=np.uint8)
+        try:
+            mask = without_channels(decode_mask(content, str(masks[number]), code.by_palette))
+        except InputError:  # said when all masks are read
+            continue
+        if mask.ndim == 2:
+            values.update(values_in(mask))
+        else:
+            coloured = str(masks[number])
+    if own.ignored is not None and coloured and not values:
+        raise InputError(
+            f"--ignore: expected masks of values, found colours in {coloured}; "
+            "give the colour a line in the classes file, with the name `ignored`"
+        )
+    if classes.only_names and len(classes.names) == 2 and own.ignored is None and values in ({0, IGNORE}, {IGNORE}):
+        return MaskCode({0: 0, IGNORE: 1}), [f"masks hold 0 and {IGNORE} alone: {IGNORE} is {classes.names[1]!r}"]
+    return code, []
+
+
+def _pair(key: str, images: Mapping[str, File], masks: Mapping[str, File]) -> Pair:
     image_to = f"images/{key}{PurePosixPath(images[key].name).suffix}"
     return Pair(images[key], image_to, masks[key], f"labels/{key}.png") if key in masks else Pair(images[key], image_to)
 
 
-def _validating(keys: list[str], own: OwnData) -> set[str]:
-    """Returns the keys in the folder `val` if all lie in `train` or `val`; else draws one of every `own.val` keys."""
-    tops = {key.split("/")[0] for key in keys if "/" in key}
-    if tops == {"train", "val"} and all("/" in key for key in keys):
-        return {key for key in keys if key.startswith("val/")}
-    return set(draw_split(sorted(keys), own.val, own.seed)[0])
+def _left_out(
+    files: Iterable[File], layout: Layout, classes_file: Path | File | tuple[str, ...], parts: Mapping[str, Part]
+) -> list[str]:
+    """Returns a line that counts the files that are neither image nor mask nor classes file nor list, by kind."""
+    known = {str(file) for found in (layout.images, layout.masks) for file in found.values()}
+    known.add(str(classes_file.absolute() if isinstance(classes_file, Path) else classes_file))
+    said = {name for _, name in parts.values()}
+    others = (file for file in files if str(file) not in known and PurePosixPath(file.name).name not in said)
+    kinds = Counter(_kind(file.name) for file in others)
+    return [f"left out: {', '.join(f'{count:,} {kind}' for kind, count in kinds.most_common())}"] if kinds else []
+
+
+def _kind(name: str) -> str:
+    path = PurePosixPath(name)
+    if not is_shown(name) or path.name.lower() in ("thumbs.db", "desktop.ini"):
+        return "hidden"
+    return path.suffix.lower() or "without ending"

@@ -13,7 +13,8 @@ from typing import Any, Protocol, TypeVar
 
 import cv2
 
-from furnace.errors import InputError
+from furnace.engine.signals import end_helpers
+from furnace.errors import InputError, in_short, say_note
 
 Result = TypeVar("Result")
 CHUNK = 32  # files that a process takes at once
@@ -27,11 +28,6 @@ class Progress(Protocol):
         """Returns `steps` unchanged, to be gone through once."""
 
 
-def cores() -> int:
-    """Returns how many processor cores this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def map_numbers(function: Callable[[int], Result], count: int, processes: int) -> Iterator[Result]:
     """Yields function(0), ..., function(count - 1), computed in forked processes.
 
@@ -42,13 +38,11 @@ def map_numbers(function: Callable[[int], Result], count: int, processes: int) -
         InputError: the function raised it (then it is the error of the first such number), or a process was killed.
     """
     processes = min(processes, -(-count // CHUNK))  # the pool forks all of them at once, also those without work
-    if processes <= 1:
+    pool = _start(function, processes) if processes > 1 else None
+    if pool is None:
         yield from map(function, range(count))
         return
     chunks = (range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK))
-    pool = ProcessPoolExecutor(
-        processes, mp_context=multiprocessing.get_context("fork"), initializer=_begin, initargs=(function,)
-    )
     try:
         waiting: deque[Future[list[Result]]] = deque()
         for chunk in chunks:
@@ -61,8 +55,25 @@ def map_numbers(function: Callable[[int], Result], count: int, processes: int) -
         raise InputError(
             "a process was killed while reading files, perhaps for its memory; run it again with --workers 1"
         ) from None
+    except KeyboardInterrupt:
+        end_helpers()  # one may wait for a disk
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start(function: Callable[[int], Any], processes: int) -> ProcessPoolExecutor | None:
+    """Starts the processes. Where that is impossible, as where a system has no semaphores, it says so: None."""
+    context, pool = multiprocessing.get_context("fork"), None
+    try:
+        pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(function,))
+        pool.submit(_work, range(0))  # the first work starts all processes
+        return pool
+    except OSError as error:
+        say_note(f"this process reads all files by itself, because others cannot be started: {in_short(error)}")
+        if pool:
+            pool.shutdown(wait=False)
+        return None
 
 
 def _begin(function: Callable[[int], Any]) -> None:

@@ -13,6 +13,7 @@ from furnace.errors import InputError
 from furnace.prepare.sources import File, Source
 
 NAMED = 5  # how many missing files a warning names
+RATIOS = (16, 8, 4, 2)  # labelled lists that are drawn if none are asked for
 
 
 class Pair(NamedTuple):
@@ -32,6 +33,7 @@ class Plan:
         indices: turns a mask file's content and name into class indices, (H, W) uint8.
         extra: the images without masks.
         warnings: what is missing or differs from the official download, one line for each.
+        notes: what the source was taken for, what decides which images train, and what is left out, one line for each.
         declares_itself: whether the data set needs a `dataset.json`, because the program does not know it.
     """
 
@@ -41,6 +43,7 @@ class Plan:
     indices: Callable[[bytes, str], np.ndarray]
     extra: Sequence[Pair] = ()
     warnings: Sequence[str] = ()
+    notes: Sequence[str] = ()
     declares_itself: bool = False
 
     @property
@@ -72,6 +75,11 @@ def require_possible(plan: Plan, ratios: Sequence[int]) -> None:
                 f"name not usable in a list: {str(pair.image).encode(errors='replace').decode()!r}: "
                 "expected UTF-8 without tabs and line ends, and not the names of two files; rename the file"
             )
+
+
+def usual_ratios(with_extra: bool) -> tuple[int, ...]:
+    """Returns the ratios of labelled lists to draw: where there are images without masks, 1 too, all masks labelled."""
+    return (1, *RATIOS) if with_extra else RATIOS
 
 
 def _is_utf8(name: str) -> bool:

@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol
@@ -120,8 +120,25 @@ def locate(place: Path, wanted: str, unpack: Unpack) -> Source | None:
         return _within(_open(place, unpack), wanted)
     if found := _within(Folder(place), wanted):
         return found
-    archives = (path for path in sorted(place.iterdir()) if path.name.lower().endswith(ARCHIVE_ENDINGS))
-    return next((found for path in archives if (found := _within(_open(path, unpack), wanted))), None)
+    return next((found for path in _archives(place) if (found := _within(_open(path, unpack), wanted))), None)
+
+
+def listing(place: Path, unpack: Unpack) -> Iterator[list[File]]:
+    """Yields all files at `place`; where that is a folder, those of all archives in it after its own.
+
+    Raises:
+        InputError: `place` is missing, or an archive is damaged or holds a path outside of itself.
+    """
+
+    def files(source: Source) -> list[File]:
+        return [File(source, name) for name in source.names("")]
+
+    require_source(place)
+    if place.is_dir():
+        yield files(Folder(place))
+        yield [file for path in _archives(place) for file in files(_open(path, unpack))]
+    else:
+        yield files(_open(place, unpack))
 
 
 def require(source: Source | None, place: Path, expected: str) -> Source:
@@ -146,6 +163,10 @@ def _within(source: Folder | Archive, wanted: str) -> Source | None:
         if (at := f"/{name}/".find(f"/{wanted}/")) >= 0 and name.count("/", 0, at) <= DEEPEST
     }
     return replace(source, prefix=min(prefixes, key=lambda prefix: (prefix.count("/"), prefix))) if prefixes else None
+
+
+def _archives(place: Path) -> list[Path]:
+    return [path for path in sorted(place.iterdir()) if path.name.lower().endswith(ARCHIVE_ENDINGS)]
 
 
 def _open(location: Path, unpack: Unpack) -> Folder | Archive:

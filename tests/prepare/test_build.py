@@ -76,6 +76,8 @@ def test_voc_is_augmented_by_sbd(tmp_path: Path, capfd: pytest.CaptureFixture) -
     warnings = capfd.readouterr().err
     assert "warning: 6 training images, the official data set has 10,582" in warnings
     assert "warning: 2 validation images, the official data set has 1,449" in warnings
+    assert f"note: lists from {source / 'VOC2012/ImageSets/Segmentation'}" in warnings
+    assert f"note: further masks as {sbd / 'dataset/cls'}" in warnings
 
 
 def test_voc_without_sbd_says_what_is_missing(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
@@ -131,6 +133,8 @@ def test_city_maps_label_ids(tmp_path: Path, ids: str, capfd: pytest.CaptureFixt
     assert "warning: train: 3 of 174 images of aachen" in warnings and "warning: val: 0 of 59" not in warnings
     assert "warning: val: 0 of 267 images of frankfurt" in warnings
     assert "warning: 5 training images, the official data set has 2,975" in warnings
+    assert f"note: images from {source / 'leftImg8bit'}, masks from {source / 'gtFine'}" in warnings
+    assert ("7 masks hold ready-made train ids" in warnings) == (ids == "labelTrainIds")
 
 
 def test_city_facts_agree() -> None:
@@ -170,9 +174,12 @@ def test_voc_from_archives(tmp_path: Path, ending: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["ours", "segnet"])
-def test_camvid(tmp_path: Path, form: str) -> None:
+def test_camvid(tmp_path: Path, form: str, capfd: pytest.CaptureFixture) -> None:
     make = make_segnet_camvid if form == "segnet" else make_camvid
     assert prepare("camvid", make(tmp_path / "source"), tmp_path / "out", "--ratios", "2", *ONE) == 0
+    assert f"masks from {tmp_path / 'source'}/{'CamVid/valannot' if form == 'segnet' else 'val/labels'}" in (
+        capfd.readouterr().err
+    )
     assert len(lines(tmp_path / "out/train.txt")) == 5 and len(lines(tmp_path / "out/val.txt")) == 2
     path = tmp_path / "out" / lines(tmp_path / "out/train.txt")[2].split("\t")[1][1:]
     expected = mask(2, 12, None) if form == "segnet" else mask(2, 11)
@@ -233,15 +240,15 @@ def test_ctrl_c_leaves_something_to_go_on_with(tmp_path: Path, monkeypatch) -> N
     from furnace.prepare import build
 
     source, folder = make_city(tmp_path / "source"), tmp_path / "city"
-    real, calls = build._write_mask, []
+    real, calls = build._place_mask, []
 
-    def interrupted(*arguments) -> None:
+    def interrupted(*arguments) -> object:
         calls.append(arguments)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        real(*arguments)
+        return real(*arguments)
 
-    monkeypatch.setattr(build, "_write_mask", interrupted)
+    monkeypatch.setattr(build, "_place_mask", interrupted)
     assert prepare("city", source, folder, *ONE) == 130
     assert not folder.exists() and len(list((tmp_path / "city.partial/segmentation").rglob("*.png"))) == 3
     assert prepare("city", source, folder, *ONE) == 0
@@ -408,7 +415,7 @@ def test_a_disk_that_gets_full_is_gone_on_from(
     real = Path.write_bytes
 
     def write(path: Path, content: bytes) -> int:
-        if "40" in path.name:
+        if path.name.startswith(".40."):  # as its temporary name does
             raise OSError(28, "No space left on device")
         return real(path, content)
 
@@ -483,3 +490,20 @@ def test_help_shows_an_example(capsys: pytest.CaptureFixture) -> None:
             prepare(kind, "--help")
         assert exit_.value.code == 0
         assert f"example: python -m furnace prepare {kind}" in capsys.readouterr().out
+
+
+def test_where_no_links_can_be_made_images_are_copied(
+    tmp_path: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    source, folder = make_city(tmp_path / "source"), tmp_path / "city"
+    monkeypatch.setattr(os, "symlink", refuse)
+    assert prepare("city", source, folder, *ONE) == 0
+    note = (
+        f"note: no links can be made in {tmp_path} (Operation not permitted): images are copied, as with --files copy"
+    )
+    assert capfd.readouterr().err.count(note) == 1
+    images = list((folder / "images").rglob("*.png"))
+    assert images and not any(path.is_symlink() for path in images) and not list(folder.rglob(".link"))

@@ -1,12 +1,14 @@
 """`prepare check` finds every defect, names its file, counts classes, and says by its status whether all is well."""
 
 import json
+import re
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from layouts import SIZE, mask, picture, write_mask
+from PIL import Image
 
 from furnace.__main__ import main
 from furnace.prepare import duplicates
@@ -109,8 +111,9 @@ def test_lists_that_overlap_or_repeat(folder: Path, capsys: pytest.CaptureFixtur
     }
 
 
-@pytest.mark.parametrize("entry", ["images/\0.png\tlabels/1.png", f"images/{'x' * 300}.png\tlabels/1.png"])
+@pytest.mark.parametrize("entry", ["images/\0.png\tlabels/new.png", f"images/{'x' * 300}.png\tlabels/new.png"])
 def test_a_path_that_no_file_can_have(folder: Path, capsys: pytest.CaptureFixture, entry: str) -> None:
+    write_mask(folder / "labels/new.png", mask(0, 2))
     with open(folder / "train.txt", "a") as file:
         file.write(entry)
     ((kind, _, message),) = problems_of(folder, capsys)
@@ -144,10 +147,91 @@ def test_a_picture_that_differs_in_one_pixel_is_another(
 
 def test_only_suspects_are_opened_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
-    monkeypatch.setattr(duplicates, "read_image", lambda path: opened.append(path.name) or picture(0))
+    monkeypatch.setattr(duplicates, "read_image", lambda path, _: opened.append(path.name) or picture(0))
     images = [str(folder / f"images/{number}.png") for number in range(6)]
     found = list(same_pictures(images, [b"a", b"b", b"a", b"c", None, b"c"], {0, 1, 4}, processes=1))
     assert found == [(images[2], images[0])] and opened == ["0.png", "2.png"]
+
+
+def fill_masks(folder: Path, numbers: range, *values: int) -> None:
+    for number in numbers:
+        write_mask(folder / f"labels/{number}.png", np.resize(np.array(values, dtype=np.uint8), SIZE))
+
+
+def test_a_damaged_jpeg_is_named_in_both_tables_and_nowhere_else(folder: Path, capfd: pytest.CaptureFixture) -> None:
+    """Its end marker is there, and the decoder makes something of it."""
+    content = bytearray(cv2.imencode(".jpg", cv2.resize(picture(3), None, fx=8, fy=8))[1].tobytes())
+    middle = len(content) // 2
+    content[middle : middle + 40] = bytes(byte ^ 0x55 for byte in content[middle : middle + 40])
+    (folder / "images/3.png").write_bytes(content)
+    fill_masks(folder, range(3, 4), 0)
+    cv2.imwrite(str(folder / "labels/3.png"), np.resize(np.array([0, 1], np.uint8), (8 * SIZE[0], 8 * SIZE[1])))
+    ((kind, file, message),) = problems_of(folder, capfd)
+    assert (kind, file) == ("image", "images/3.png") and message.startswith("damaged (Corrupt JPEG data")
+    assert main(["prepare", "check", str(folder), "--workers", "1"]) == 1
+    shown = capfd.readouterr()
+    assert f"image: {folder}/images/3.png: damaged (Corrupt" in shown.out and "Corrupt" not in shown.err
+
+
+def test_masks_that_teach_nothing(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    fill_masks(folder, range(2), 255)  # those that are labelled
+    fill_masks(folder, VAL, 1, 255)
+    assert [(file, re.split("[:;]", message)[0]) for _, file, message in problems_of(folder, capsys)] == [
+        ("labeled_1-4.txt", "no pixel of its masks has a class"),
+        ("val.txt", "every pixel of its masks is 'plant' or ignored, so that any network looks perfect"),
+    ]
+
+
+def test_a_class_that_no_training_mask_shows(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    (folder / "dataset.json").write_text('{"classes": ["ground", "plant", "stone", "wood"]}')
+    fill_masks(folder, VAL, 0, 1, 2)
+    assert problems_of(folder, capsys) == [
+        ("list", "train.txt", "no mask of it shows stone, which val shows: that cannot be learned"),
+        ("classes", str(folder), "no mask shows wood: are the values of the masks those of the classes?"),
+    ]
+
+
+def test_a_mask_of_two_images_and_an_image_as_its_own_mask(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    cv2.imwrite(str(folder / "images/10.png"), mask(10, 2))
+    write_list(
+        folder / "val.txt", "images/8.png\tlabels/8.png", "images/9.png\tlabels/8.png", "images/10.png\timages/10.png"
+    )
+    assert problems_of(folder, capsys) == [
+        ("list", "images/10.png", f"is named as its own mask by {folder}/val.txt"),
+        ("list", "labels/8.png", "is the mask of 2 images"),
+    ]
+
+
+def test_lists_that_are_nearly_named_as_lists_are_said(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    (folder / "labelled_1-8.txt").write_text("images/0.png\tlabels/0.png\n")
+    (folder / "classes.txt").write_text("ground\nplant\n")
+    fill_masks(folder, range(2), 0)
+    status, report = report_of(folder, capsys)
+    assert status == 1 and report["lists_not_read"] == [f"{folder}/labelled_1-8.txt"]
+    main(["prepare", "check", str(folder), "--workers", "1"])
+    table = capsys.readouterr().out
+    assert "note: 1 lists are not read, because no list is called so: labelled_1-8.txt" in table
+    assert "note: labeled 1/4 shows no plant; val shows plant, which cannot be learned from it" in table
+
+
+def test_a_list_of_another_form_is_named_once(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    write_list(folder / "unlabeled_1-4.txt", "images/2.png,labels/2.png")
+    first, second = problems_of(folder, capsys)
+    assert first[:2] == ("list", "unlabeled_1-4.txt") and "which has a comma or semicolon; part image" in first[2]
+    assert second[:2] == ("image", "images/2.png,labels/2.png")
+
+
+@pytest.mark.parametrize(("orientation", "turned"), [(1, []), (3, ["images/3.png"]), (6, [])])
+def test_a_photograph_turned_by_its_tag(folder: Path, capsys, orientation: int, turned: list[str]) -> None:
+    """By 180 degrees, sizes do not tell whether its mask was drawn before it was turned or after."""
+    exif = Image.Exif()
+    exif[274] = orientation
+    stored = picture(3).swapaxes(0, 1) if orientation == 6 else picture(3)
+    Image.fromarray(stored).save(folder / "images/3.png", "JPEG", exif=exif)
+    status, report = report_of(folder, capsys)
+    assert status == 0 and report["turned_by_exif"] == [f"{folder}/{name}" for name in turned]
+    assert main(["prepare", "check", str(folder), "--workers", "1"]) == 0
+    assert ("1 images are turned or mirrored by their EXIF tag" in capsys.readouterr().out) == bool(turned)
 
 
 def test_what_is_no_data_set(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:

@@ -37,6 +37,21 @@ def test_results_come_in_order(processes: int, count: int) -> None:
     assert list(map_numbers(lambda number: number * number, count, processes)) == [n * n for n in range(count)]
 
 
+@pytest.mark.parametrize("missing", ["multiprocessing.synchronize.SemLock.__init__", "os.fork"])
+def test_where_no_processes_can_be_started_this_one_does_the_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, missing: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(missing, refuse)
+    assert list(map_numbers(lambda number: number, 100, 4)) == list(range(100))
+    assert capsys.readouterr().err == (
+        "note: this process reads all files by itself, because others cannot be started: "
+        "Resource temporarily unavailable\n"
+    )
+
+
 def test_the_first_error_comes_back() -> None:
     def work(number: int) -> int:
         if number in (CHUNK + 1, 2 * CHUNK):

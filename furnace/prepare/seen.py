@@ -1,0 +1,117 @@
+"""What is seen of images and masks while they are placed: whether they fit each other, and which classes they show."""
+
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from furnace.data.images import read_image
+from furnace.data.kinds import EXIF_ORIENTATION, UPRIGHT
+from furnace.errors import InputError
+from furnace.prepare.plan import NAMED, Pair, Plan
+
+
+class Size(NamedTuple):
+    """The size of an image as the program takes it, and as it is stored.
+
+    Attributes:
+        shown: height and width after turning, as viewers show the image.
+        stored: the same before.
+        orientation: EXIF's, 1 where nothing is turned.
+    """
+
+    shown: tuple[int, int]
+    stored: tuple[int, int]
+    orientation: int
+
+
+class Placed(NamedTuple):
+    """What was seen of an image and its mask.
+
+    Attributes:
+        misfit: why the mask does not lie on the image, None if it does.
+        turned: the EXIF orientation of a photograph that is turned, 1 if it is not.
+        counts: how many pixels of the mask have each value, int64 (256,); None without a mask.
+    """
+
+    misfit: str | None = None
+    turned: int = UPRIGHT
+    counts: np.ndarray | None = None
+
+
+class Seen:
+    """What all images and masks together show."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.misfits: list[str] = []
+        self.turned: list[str] = []
+        self.counts = np.zeros(256, dtype=np.int64)
+
+    def add(self, pair: Pair, placed: Placed) -> None:
+        """Takes one image and its mask in."""
+        if placed.misfit:
+            self.misfits.append(placed.misfit)
+        if placed.turned != UPRIGHT:
+            self.turned.append(str(pair.image))
+        if placed.counts is not None:
+            self.counts += placed.counts
+
+    def require_fit(self) -> None:
+        """Raises InputError if a mask does not lie on its image; it names the first and counts all."""
+        if self.misfits:
+            raise InputError(f"masks do not fit their images: {len(self.misfits)}, the first: {self.misfits[0]}")
+
+    def warnings(self) -> list[str]:
+        """Returns a line for photographs that are turned, and one for classes that no mask shows."""
+        warnings = []
+        if self.turned:
+            warnings.append(
+                f"{len(self.turned):,} photographs with masks carry an EXIF orientation, such as {self.turned[0]}: "
+                "they are turned as viewers show them; masks that were drawn on pixels as stored do not lie on them"
+            )
+        names = self.plan.dataset.classes
+        if absent := [name for name, count in zip(names, self.counts.tolist(), strict=False) if not count]:
+            warnings.append(f"no mask shows {', '.join(absent[:NAMED])}{', ...' if len(absent) > NAMED else ''}")
+            if absent[-1] == names[-1]:
+                warnings[-1] += "; the last class is among them: do the names begin with the value 0?"
+        return warnings
+
+
+def size_of(path: Path) -> Size | None:
+    """Returns the size that an image's header tells; None if it tells none, which decoding will say.
+
+    Raises:
+        InputError: the image is to be turned, and cannot be decoded.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            stored = (image.height, image.width)
+            # In a PNG, Pillow would search behind all pixels for the tag.
+            has_tag = image.format != "PNG" or "exif" in image.info
+            orientation = int(image.getexif().get(EXIF_ORIENTATION, UPRIGHT)) if has_tag else UPRIGHT
+    except Exception:  # damage can make Pillow raise an exception of any type
+        return None
+    if orientation in range(2, 9):
+        height, width = read_image(path).shape[:2]
+        return Size((height, width), stored, orientation)
+    return Size(stored, stored, UPRIGHT)
+
+
+def misfit(image: Path, size: Size, mask: str, mask_size: tuple[int, int]) -> str | None:
+    """Returns why a mask does not lie on its image, with the remedy; None if it does."""
+    if size.shown == mask_size:
+        return None
+    facts = f"{image} is {_by(size.shown)}, its mask {mask} is {_by(mask_size)} (height x width)"
+    if size.stored == mask_size:
+        return (
+            f"{facts}: the photograph is turned as its EXIF orientation {size.orientation} says, as viewers show it; "
+            "turn the mask, too, or take the tag out of the photograph"
+        )
+    return f"{facts}; save the mask in the size of its image, or mend --images and --masks"
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
