@@ -3,10 +3,14 @@
 import argparse
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
-from furnace.errors import EXIT_BAD_INPUT, InputError, say
+from furnace.engine.place import speaks_for_machine
+from furnace.errors import EXIT_BAD_INPUT, InputError, perhaps, say
 
+# Variables that are nearly called like settings, but are set by schedulers and compilers' modules.
+OF_OTHERS = ("NCPUS", "COMPILER")
 EXPERIMENT_HELP = "a folder with config.py and network.py"
 
 
@@ -15,6 +19,7 @@ class Parser(argparse.ArgumentParser):
 
     # Whether options may stand between files and settings. By itself, argparse takes those from one place only.
     any_order = False
+    _is_parsing = False
 
     def error(self, message: str) -> NoReturn:
         """Ends the program after one line that says what is wrong with the arguments, as for other bad input."""
@@ -22,14 +27,25 @@ class Parser(argparse.ArgumentParser):
         self.exit(EXIT_BAD_INPUT)
 
     def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
-        """Parses as argparse does, and in any order where `any_order` is set."""
-        if not self.any_order:
+        """Parses as argparse does, and in any order where `any_order` is set; an unknown argument ends the program."""
+        if self._is_parsing:  # parse_known_intermixed_args calls this method again
             return super().parse_known_args(args, namespace)
-        self.any_order = False  # because parse_known_intermixed_args calls this method again
+        self._is_parsing = True
         try:
-            return self.parse_known_intermixed_args(args, namespace)
+            parse = self.parse_known_intermixed_args if self.any_order else super().parse_known_args
+            namespace, unknown = parse(args, namespace)
         finally:
-            self.any_order = True
+            self._is_parsing = False
+        if unknown:
+            option = unknown[0].partition("=")[0]
+            self.error(f"unknown argument {unknown[0]!r}{perhaps(option, self._option_string_actions)}")
+        return namespace, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuses a word that is none of an action's choices, as argparse does, and says which one it nearly is."""
+        if action.choices is not None and value not in action.choices:
+            found = f"expected one of {', '.join(map(str, action.choices))}{perhaps(str(value), action.choices)}"
+            raise argparse.ArgumentError(action, f"{found}, found {value!r}")
 
 
 def add_run_command(
@@ -70,18 +86,58 @@ class _ListSettings(argparse.Action):
 def texts_of(pairs: Sequence[str]) -> Mapping[str, str]:
     """Returns the texts of all settings that the environment or `NAME=VALUE` arguments give; the arguments win.
 
+    What looks like a mistake, but may be none, is said in a note: a variable of the environment that nearly has a
+    setting's name, or a setting that is given twice.
+
     Raises:
         InputError: an argument has another form, or names no setting.
     """
-    from furnace.config.settings import FIELDS
+    from furnace.config.settings import FIELDS, meant
 
-    texts = {name: os.environ[name] for name in FIELDS if name in os.environ}
+    texts = {name: _bare(os.environ[name]) for name in FIELDS if name in os.environ}
+    given: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        if not equals or name not in FIELDS:
-            raise InputError(f"unknown setting {name!r}; expected NAME=VALUE, NAME being one of {', '.join(FIELDS)}")
-        texts[name] = value
-    return texts
+        if not name or not equals:
+            raise InputError(
+                f"{name or pair}: expected NAME=VALUE without spaces around the =, found {' '.join(pairs)!r}; "
+                "write it in one piece; --settings lists every NAME"
+            )
+        if name not in FIELDS:
+            likely = f" (perhaps {found})" if (found := meant(name)) else ""
+            expected = f"expected NAME=VALUE, NAME being one of {', '.join(FIELDS)}"
+            raise InputError(f"unknown setting {name!r}{likely}; {expected}")
+        if given.get(name, _bare(value)) != _bare(value):
+            note(f"{name} is given twice; {_bare(value)!r} counts, as the last one")
+        given[name] = _bare(value)
+    for name in os.environ:
+        if name not in FIELDS and name not in OF_OTHERS and (other := meant(name)) and os.environ[name]:
+            note(f"{name} in the environment is no setting and changes nothing; perhaps {other} is meant")
+    return texts | given
+
+
+def _bare(text: str) -> str:
+    """Returns a text without the spaces and quotes around it that files of variables and job scripts leave there."""
+    text = text.strip()
+    return text[1:-1].strip() if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+
+
+def split_settings(texts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Splits a command's words into settings and the others, such as files; what nearly is a setting counts as one."""
+    from furnace.config.settings import FIELDS, meant
+
+    def is_setting(text: str) -> bool:
+        name, equals, _ = text.partition("=")
+        return bool(equals) and (name in FIELDS or (meant(name) is not None and not Path(text).exists()))
+
+    return [text for text in texts if is_setting(text)], [text for text in texts if not is_setting(text)]
+
+
+def note(text: str) -> None:
+    """Prints a note, in one process alone of those that a command starts: all of them read the settings."""
+    first = os.environ.setdefault("FURNACE_FIRST_PROCESS", str(os.getpid()))
+    if first == str(os.getpid()) and speaks_for_machine():
+        print(f"note: {text}", flush=True)
 
 
 def require_readable(option: str, setting: str, text: str) -> None:

@@ -1,5 +1,9 @@
 """Checks of all that training will need, made before a device is touched."""
 
+import re
+
+from furnace.config.arguments import note
+from furnace.config.completion import PLACEHOLDERS
 from furnace.config.experiment import Experiment
 from furnace.config.settings import Settings
 from furnace.data.samples import iterations_per_epoch
@@ -36,6 +40,25 @@ def check_training(experiment: Experiment) -> None:
     _check_evaluation_afterwards(experiment)
     for path in (settings.OUTPUT_PATH, settings.snapshot_dir):
         require_writable(path)
+    for line in without_effect(experiment):
+        note(line)
+
+
+def without_effect(experiment: Experiment) -> list[str]:
+    """Says which settings were set by hand, but change nothing in this training, and why."""
+    settings, labellers = experiment.settings, experiment.method.labellers
+    reasons = (
+        (labellers == "none", "without a cross term", ("view", "cps_weight", "cps_ramp")),
+        (labellers != "teachers", "without teachers", ("ema_decay", "teacher_norm")),
+        (settings.ohem_threshold is None, "without ohem_threshold", ("ohem_min_kept",)),
+        (not experiment.scores_meanwhile, "without validations", ("validate_images",)),
+    )
+    idle = [(name, why) for holds, why, names in reasons if holds for name in names if name in experiment.explicit]
+    unknown = re.findall(r"\{\w+\}", str(settings.OUTPUT_PATH))  # what stands for another setting is replaced
+    known = ", ".join(PLACEHOLDERS)
+    return [f"{name} has no effect {why}" for name, why in idle] + [
+        f"{name} in OUTPUT_PATH stands for nothing, as {known} would" for name in unknown
+    ]
 
 
 def check_start(experiment: Experiment) -> None:

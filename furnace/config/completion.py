@@ -8,6 +8,7 @@ from furnace.config.settings import Settings
 from furnace.network.pretrained import TORCHVISION, network_of
 
 DEFAULT_BACKBONE = "resnet50_v1c"
+PLACEHOLDERS = ("{labeled_ratio}", "{batch_size}", "{backbone}", "{method}")  # in OUTPUT_PATH
 METHOD_SUFFIX = {"supervised": "SUP", "org": "CPS", "ema": "EMA"}
 
 
@@ -39,12 +40,8 @@ def complete(settings: Settings, dataset_path: Path, epochs: Mapping[int, int], 
     held_backbone, held_width = network_of(pretrained)
     backbone = settings.backbone or held_backbone or DEFAULT_BACKBONE
     output = str(settings.OUTPUT_PATH)
-    for name, value in {
-        "{labeled_ratio}": settings.labeled_ratio,
-        "{batch_size}": settings.batch_size,
-        "{backbone}": _short(backbone),
-        "{method}": METHOD_SUFFIX[settings.method],
-    }.items():
+    values = (settings.labeled_ratio, settings.batch_size, _short(backbone), METHOD_SUFFIX[settings.method])
+    for name, value in zip(PLACEHOLDERS, values, strict=True):
         output = output.replace(name, str(value))
     completed = {
         "volna": absolute(folder, settings.volna),

@@ -6,7 +6,6 @@ furnace.config.settings.Settings. Its `network.py` holds `build_network(backbone
 """
 
 import dataclasses
-import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,16 +14,19 @@ from typing import Any
 from torch import nn
 
 from furnace.config.completion import CompleteSettings, absolute, complete
-from furnace.config.record import plain, read_record
+from furnace.config.modules import MEND, Code
+from furnace.config.record import last_start, plain, read_record
 from furnace.config.settings import RESULT_FIELDS, Settings, read_settings
 from furnace.data.datasets import Dataset
 from furnace.data.declaration import FILE_NAME as DECLARATION
 from furnace.data.declaration import read_declaration
 from furnace.data.entries import Split
 from furnace.data.file_list import FileList
+from furnace.engine.backend import memory_failure
 from furnace.errors import InputError
 from furnace.semi.cross_supervision import METHODS, Method
 
+PARTS = ("backbone", "head", "classifier")  # what a network is made of: weights and rates are given by these names
 NETWORK_FIELDS = ("backbone", "width", "image_size")  # an evaluation takes these from its run
 
 
@@ -36,6 +38,7 @@ class Experiment:
     dataset: Dataset
     settings: CompleteSettings
     method: Method
+    code: Code
     build_network: Callable[[str, int, float], nn.Module]
     explicit: frozenset[str]  # the settings that the environment gave
     _splits: dict[str, Split] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -62,8 +65,26 @@ class Experiment:
         return self.folder / "log_df.csv"
 
     def network(self) -> nn.Module:
-        """Returns a new network with random weights."""
-        return self.build_network(self.settings.backbone, self.dataset.num_classes, self.settings.width)
+        """Returns a new network with random weights.
+
+        Raises:
+            InputError: the experiment's network.py fails, or builds what cannot be trained.
+        """
+        self.code.use()
+        try:
+            network = self.build_network(self.settings.backbone, self.dataset.num_classes, self.settings.width)
+        except Exception as error:  # whatever a user's file raises
+            if isinstance(error, InputError) or memory_failure(error) is not None:
+                raise
+            raise InputError(
+                f"{self.folder / 'network.py'}: build_network: {type(error).__name__}: {error}; {MEND}"
+            ) from error
+        if missing := [part for part in PARTS if not isinstance(getattr(network, part, None), nn.Module)]:
+            raise InputError(
+                f"{self.folder / 'network.py'}: expected a network of {', '.join(PARTS)}, found a "
+                f"{type(network).__name__} without {missing[0]}; {MEND}"
+            )
+        return network
 
     def split(self, which: str) -> Split:
         """Returns the `labeled`, `unlabeled` or `val` list with the files that it names.
@@ -76,6 +97,18 @@ class Experiment:
             folder = "val" if which == "val" else self.dataset.train_folder
             self._splits[which] = Split(self.dataset, self.settings.dataset_path, files, folder)
         return self._splits[which]
+
+    def code_changes(self, record: Mapping[str, Any]) -> list[str]:
+        """Says which files decide results and are not those that the run with this config.json was trained with."""
+        return self.code.changes(last_start(record).get("code", {}))
+
+    def note_of_changes(self) -> str:
+        """Returns a line for users of a trained run whose network or classes are others now, else an empty text."""
+        record = read_record(self.settings.OUTPUT_PATH)
+        changed = self.code_changes(record)
+        if record.get("classes", list(self.dataset.classes)) != list(self.dataset.classes):
+            changed.append("the classes' names have changed")
+        return f"note: since this run was trained, {' and '.join(changed)}" if changed else ""
 
     def result_settings(self) -> dict[str, Any]:
         """Returns the settings that decide the result, as JSON can hold them; a run can only go on with the same."""
@@ -97,22 +130,40 @@ def read_experiment(folder: str | Path, texts: Mapping[str, str]) -> Experiment:
         raise InputError(
             f"no experiment: {folder} holds no config.py; name a folder such as exp.voc/ensemble_teacher+cutmix"
         )
-    config = dict(_load(folder / "config.py", "config"))
-    if not isinstance(config.get("dataset"), Dataset | str) or "epochs" not in config:
-        raise InputError(
-            f"{folder / 'config.py'}: expected dataset (a furnace.data.datasets.Dataset, or the name of a folder below "
-            "DATA with a dataset.json) and epochs; add them"
-        )
-    named, epochs = config.pop("dataset"), dict(config.pop("epochs"))
-    settings = read_settings(config, texts)
+    code = Code(folder)
+    named, epochs, defaults = _configuration(folder / "config.py", code.load("config.py", "config"))
+    settings = read_settings(defaults, texts)
     dataset_path = _dataset_path(named, settings, folder)
     dataset = _dataset(named, dataset_path)
     settings = complete(settings, dataset_path, epochs, folder)
     method = METHODS[settings.method]
     method = Method(settings.labellers or method.labellers, settings.view or method.view)
-    build_network = _load(folder / "network.py", "build_network")
+    build_network = code.load("network.py", "build_network")
     explicit = frozenset(name for name, value in texts.items() if value != "")
-    return Experiment(folder, dataset, settings, method, build_network, explicit)
+    return Experiment(folder, dataset, settings, method, code, build_network, explicit)
+
+
+def _configuration(path: Path, config: Any) -> tuple[Dataset | str, dict[int, int], dict[str, Any]]:
+    """Returns the data set, the epochs by labeled_ratio, and the defaults that a config.py holds."""
+    if not isinstance(config, Mapping):
+        raise InputError(f"{path}: expected config to be an EasyDict, found a {type(config).__name__}; mend it")
+    defaults = dict(config)
+    named, epochs = defaults.pop("dataset", None), defaults.pop("epochs", None)
+    if not isinstance(named, Dataset | str) or epochs is None:
+        raise InputError(
+            f"{path}: expected dataset (a furnace.data.datasets.Dataset, or the name of a folder below "
+            "DATA with a dataset.json) and epochs; add them"
+        )
+    try:
+        by_ratio = dict(epochs)
+        if not all(type(number) is int and number > 0 for number in (*by_ratio, *by_ratio.values())):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{path}: expected epochs to be pairs of labeled_ratio and a number of epochs, such as ((8, 34), (4, 40)), "
+            f"found {epochs!r}; mend it"
+        ) from None
+    return named, by_ratio, defaults
 
 
 def for_evaluation(experiment: Experiment) -> Experiment:
@@ -143,19 +194,3 @@ def _dataset(named: Dataset | str, path: Path) -> Dataset:
             f"expects {named.name} with {named.num_classes}; take an experiment of its own (docs/own_data.md)"
         )
     return named
-
-
-def _load(path: Path, name: str) -> Any:
-    """Returns the object `name` that a Python file defines."""
-    if not path.is_file():
-        raise InputError(f"no experiment: {path} is missing; expected config.py and network.py side by side")
-    spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
-    assert spec is not None and spec.loader is not None  # because the file's name ends in .py
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever a user's file raises; debug=1 shows where
-        raise InputError(f"{path}: {type(error).__name__}: {error}; mend the file") from error
-    if not hasattr(module, name):
-        raise InputError(f"{path} defines no {name}; expected one, as in exp.voc/ensemble_teacher+cutmix")
-    return getattr(module, name)

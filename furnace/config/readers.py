@@ -1,25 +1,56 @@
 """Readers of single settings. Each turns text into a value, or raises a ValueError that says what was expected."""
 
 import math
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from furnace.errors import perhaps
+
+MOST_EPOCHS = 1_000_000
 Reader = Callable[[str], Any]
 Epochs = Literal["last", "all", "none"] | tuple[int, ...]
 
 
 def folder(value: str) -> Path:
-    """Reads a folder's path; `~` and `~name` stand for a user's home."""
+    """Reads a folder's path; `~` and `~name` stand for a user's home, `$NAME` for a variable of the environment."""
+    value = os.path.expandvars(value)
+    if (unset := re.search(r"\$(\w+|\{\w+\})", value)) and not os.path.lexists(value):
+        raise ValueError(f"a folder ({unset[0]} is no variable of the environment)")
+    if "\0" in value or "\n" in value:
+        raise ValueError("a folder's name on one line")
     try:
         return Path(value).expanduser()
-    except RuntimeError:  # ~somebody
-        raise ValueError("a folder, ~ only before the name of a user") from None
+    except RuntimeError:  # ~somebody, or ~ where the system knows no home
+        raise ValueError("a folder, ~ only before the name of a user, or where HOME is set") from None
 
 
-def file_or_word(value: str) -> str:
-    """Reads a file's path, in which `~` stands for a user's home, or a word such as `none`."""
-    return str(folder(value)) if value.startswith("~") else value
+def weights(value: str) -> str:
+    """Reads what stands for weights: a file's path, in which `~` and `$NAME` are replaced, torchvision's, or none."""
+    if value.lower() in ("none", "null", "random"):
+        return "none"
+    if (scheme := re.match(r"(\w+):/", value)) and scheme[1] != "torchvision":
+        raise ValueError("a file, torchvision://resnet50 or none (download it yourself)")
+    return str(folder(value)) if value.startswith(("~", "$")) else value
+
+
+def ratio(value: str) -> int:
+    """Reads N, or 1/N."""
+    try:
+        return integer(1)(value.removeprefix("1/"))
+    except ValueError:
+        raise ValueError("N or 1/N, a whole number of at least 1") from None
+
+
+def gpus(value: str) -> int | Literal["all"]:
+    """Reads how many GPUs are meant; a list of their numbers is none."""
+    try:
+        return word_or("all", integer(0))(value)
+    except ValueError as error:
+        hint = f", how many (CUDA_VISIBLE_DEVICES={value} says which)" if re.fullmatch(r"\d+(,\d+)+", value) else ""
+        raise ValueError(f"{error}{hint}") from None
 
 
 def choice(*options: str) -> Reader:
@@ -27,7 +58,7 @@ def choice(*options: str) -> Reader:
 
     def read(value: str) -> str:
         if value not in options:
-            raise ValueError(f"one of {', '.join(options)}")
+            raise ValueError(f"one of {', '.join(options)}{perhaps(value, options)}")
         return value
 
     return read
@@ -58,7 +89,8 @@ def number(low: float, high: float = math.inf, low_allowed: bool = True) -> Read
         try:
             result = float(value)
         except ValueError:
-            raise ValueError(expected) from None
+            hint = " (with a point, not a comma)" if re.fullmatch(r"\d+,\d+", value) else ""
+            raise ValueError(f"{expected}{hint}") from None
         if not (low <= result <= high) or result == math.inf or (result == low and not low_allowed):
             raise ValueError(expected)
         return result
@@ -78,7 +110,7 @@ def word_or(word: str, read: Reader) -> Reader:
     """Returns a reader that leaves `word` as it is and gives every other text to `read`."""
 
     def read_either(value: str) -> Any:
-        if value == word:
+        if value.lower() == word:
             return word
         try:
             return read(value)
@@ -91,12 +123,20 @@ def word_or(word: str, read: Reader) -> Reader:
 def none_or(read: Reader) -> Reader:
     """Returns a reader that turns `none` into None and gives every other text to `read`."""
     read_either = word_or("none", read)
-    return lambda value: None if value == "none" else read_either(value)
+    return lambda value: None if value.lower() == "none" else read_either(value)
 
 
 def several(read: Reader) -> Reader:
     """Returns a reader of values that are separated by commas, each of which `read` accepts; it makes a tuple."""
-    return lambda value: tuple(read(part.strip()) for part in value.split(","))
+
+    def read_all(value: str) -> tuple:
+        try:
+            return tuple(read(part.strip()) for part in value.split(","))
+        except ValueError as error:
+            hint = ", several with commas between them" if re.search(r"[\s;]", value) else ""
+            raise ValueError(f"{error}{hint}") from None
+
+    return read_all
 
 
 def fractions(value: str) -> tuple[float, float]:
@@ -120,7 +160,9 @@ def epochs(value: str) -> Epochs:
     for part in value.split(","):
         first, dash, last = part.partition("-")
         if not first.strip().isdecimal() or (dash and not last.strip().isdecimal()):
-            raise ValueError("last, all, none, a range 20-34 or a list 30,34")
+            raise ValueError(f"last, all, none{perhaps(value, ('last', 'all', 'none'))}, a range 20-34 or a list 30,34")
+        if max(int(first), int(last or first)) > MOST_EPOCHS:
+            raise ValueError(f"epochs up to {MOST_EPOCHS}")
         found += range(int(first), int(last or first) + 1)
     if not found:
         raise ValueError("a range that ends after it starts")

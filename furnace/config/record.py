@@ -28,11 +28,9 @@ def settings_record(settings: Settings) -> dict[str, Any]:
     return {name: plain(getattr(settings, name)) for name in FIELDS}
 
 
-def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Returns in words which of the settings `now` were different `before`; the text is empty if none was."""
-    return "; ".join(
-        f"{name} was {before.get(name)}, is {value}" for name, value in now.items() if before.get(name) != value
-    )
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Returns in words which of the settings `now` were different `before`."""
+    return [f"{name} was {before.get(name)}, is {value}" for name, value in now.items() if before.get(name) != value]
 
 
 def software_record() -> dict[str, Any]:
@@ -59,8 +57,10 @@ def read_record(output: Path) -> dict[str, Any]:
     """
     try:
         record = json.loads((output / "config.json").read_text(encoding="utf-8"))
-        if not isinstance(record, dict) or not isinstance(record.get("settings", {}), dict):
+        if not isinstance(record, dict) or not isinstance(record.get("resumed", []), list):
             raise ValueError("expected an object with settings")
+        if not all(isinstance(start.get(part, {}), dict) for start in _starts(record) for part in ("settings", "code")):
+            raise ValueError("expected settings and code to be objects")
         return record
     except FileNotFoundError:
         return {}
@@ -68,17 +68,34 @@ def read_record(output: Path) -> dict[str, Any]:
         raise InputError(f"damaged file: {output / 'config.json'}: {error}; remove it to go without") from None
 
 
+def last_start(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the record of a run's last start: what its newest snapshots were trained with."""
+    return _starts(record)[-1]
+
+
+def _starts(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [record, *(start for start in record.get("resumed", []) if isinstance(start, dict))]
+
+
 def _git_commit() -> str | None:
-    """Returns the checkout's commit, with `-dirty` behind it if files differ from it; None outside a checkout."""
+    """Returns the checkout's commit, with `-dirty` behind it if files differ from it; None outside a checkout.
+
+    A copy of this library within another repository is no checkout, because that one does not track it.
+    """
     try:
-        result = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        _git("ls-files", "--error-unmatch", Path(__file__).name)
+        return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") or None
+    except (OSError, subprocess.SubprocessError):
         return None
-    return result.stdout.strip() or None
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(
+        ["git", *arguments],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=10,
+        check=True,
+    ).stdout.strip()

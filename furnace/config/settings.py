@@ -11,21 +11,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 from furnace.config.readers import (
+    MOST_EPOCHS,
     Epochs,
     Reader,
     choice,
     epochs,
-    file_or_word,
     folder,
     fractions,
+    gpus,
     integer,
     none_or,
     number,
+    ratio,
     several,
     switch,
+    weights,
     word_or,
 )
-from furnace.errors import InputError
+from furnace.errors import InputError, nearest
 from furnace.network.resnet import BACKBONES
 from furnace.semi.cross_supervision import METHODS
 from furnace.semi.ensemble import PREDICTORS
@@ -57,12 +60,12 @@ class Settings:
     view: str | None = _setting(
         None, choice("weak", "strong"), "the students' unlabelled view (default: the method's)", True
     )
-    pretrained_model: str = _setting("none", file_or_word, "a file, torchvision://resnet50, or none", True)
+    pretrained_model: str = _setting("none", weights, "a file, torchvision://resnet50, or none", True)
     backbone: str | None = _setting(None, choice(*BACKBONES), "default: the one in pretrained_model", True)
     width: float | None = _setting(
         None, number(0, 4, low_allowed=False), "factor of all channel counts (default: pretrained_model's, or 1)", True
     )
-    labeled_ratio: int = _setting(8, integer(1), "1/N of the images are labelled: 16, 8, 4, 2", True)
+    labeled_ratio: int = _setting(8, ratio, "1/N of the images are labelled: 16, 8, 4, 2", True)
     image_size: int = _setting(512, integer(16), "side of the square crop, training and evaluation", True)
     train_scales: tuple[float, ...] = _setting(
         (0.5, 0.75, 1.0, 1.5, 1.75, 2.0), several(number(0.05, 16)), "weak view: scales drawn from", True
@@ -71,7 +74,7 @@ class Settings:
     batch_size: int = _setting(
         8, integer(2), "labelled images, and unlabelled pairs, per iteration over all processes", True
     )
-    nepochs: int | None = _setting(None, integer(1), "epochs (default: by labeled_ratio)", True)
+    nepochs: int | None = _setting(None, integer(1, MOST_EPOCHS), "epochs (default: by labeled_ratio)", True)
     learning_rate: float = _setting(0.0025, number(0), "initial learning rate", True)
     learning_rate_factor: float = _setting(1.0, number(0), "multiplies learning_rate", True)
     weight_decay: float = _setting(2e-4, number(0), "of convolution weights", True)
@@ -98,17 +101,15 @@ class Settings:
     compile: bool = _setting(False, switch, "torch.compile the networks", True)
     channels_last: bool = _setting(True, switch, "memory layout of the convolutions", True)
     # How it runs.
-    NGPUS: int | Literal["all"] = _setting(
-        "all", word_or("all", integer(0)), "processes on this machine; 0: one process on the CPU"
-    )
+    NGPUS: int | Literal["all"] = _setting("all", gpus, "processes on this machine; 0: one process on the CPU")
     num_workers: int | Literal["auto"] = _setting(
-        "auto", word_or("auto", integer(0)), "data-loading workers per process"
+        "auto", word_or("auto", integer(0, 1000)), "data-loading workers per process"
     )
     skip_nonfinite: int = _setting(
         0, integer(0), "steps left out because loss or gradient is not finite; one more ends the run"
     )
     timeout_minutes: float = _setting(
-        10.0, number(0, low_allowed=False), "how long processes wait for each other before the run ends"
+        10.0, number(0, 1e6, low_allowed=False), "how long processes wait for each other before the run ends"
     )
     resume: str = _setting(
         "auto", choice("auto", "never", "force"), "auto: go on where a run stopped; force: also with other settings"
@@ -138,7 +139,13 @@ class Settings:
 
 
 FIELDS = {entry.name: entry for entry in dataclasses.fields(Settings)}
+ABBREVIATIONS = {"lr": "learning_rate", "wd": "weight_decay", "crop_size": "image_size"}
 RESULT_FIELDS = tuple(name for name, entry in FIELDS.items() if entry.metadata["changes_result"])
+
+
+def meant(name: str) -> str | None:
+    """Returns the setting whose name `name` nearly is, or stands for in many other programs; None if there is none."""
+    return ABBREVIATIONS.get(name.lower()) or nearest(name, FIELDS)
 
 
 def read_settings(defaults: Mapping[str, Any], texts: Mapping[str, str]) -> Settings:
@@ -151,21 +158,21 @@ def read_settings(defaults: Mapping[str, Any], texts: Mapping[str, str]) -> Sett
     """
     unknown = [name for name in defaults if name not in FIELDS]
     if unknown:
-        raise InputError(f"config.py: unknown setting {unknown[0]}; expected one of {', '.join(FIELDS)}")
-    values = {name: _from_config(name, value) for name, value in defaults.items()}
-    for name, value in texts.items():
-        if name in FIELDS and value != "":
-            values[name] = _read(name, value)
-    return Settings(**values)
+        other = f" (perhaps {found})" if (found := meant(unknown[0])) else ""
+        raise InputError(f"config.py: unknown setting {unknown[0]}{other}; expected one of {', '.join(FIELDS)}")
+    given = {name: _text_of(value) for name, value in defaults.items()} | {
+        name: text for name, text in texts.items() if name in FIELDS and text != ""
+    }
+    return Settings(**{name: _read(name, text) for name, text in given.items() if text != ""})
 
 
-def _from_config(name: str, value: Any) -> Any:
-    """Reads a value of config.py by the same reader as text, so that both are checked alike."""
+def _text_of(value: Any) -> str:
+    """Returns a value of config.py as text, so that it is read as if it came from the environment; None is not set."""
     if value is None:
-        return None
+        return ""
     if isinstance(value, list | tuple):
-        return _read(name, ",".join(map(str, value)))
-    return _read(name, str(int(value)) if isinstance(value, bool) else str(value))
+        return ",".join(map(str, value))
+    return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def _read(name: str, value: str) -> Any:

@@ -4,20 +4,26 @@ A source of weights is what the setting `pretrained_model` holds: the path of a 
 without `@IMAGENET1K_V2` behind it, or `none` for a random start.
 """
 
+import errno
 import re
+import socket
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from furnace.errors import InputError
+from furnace.errors import InputError, perhaps
 from furnace.network.recognize import Weights, recognize
 from furnace.network.resnet import BACKBONES, DEPTHS, stage_channels
 from furnace.network.tensors import fill, read_tensors, require_named
 
 TORCHVISION = "torchvision://"
+STALLED = 60  # seconds without a byte, after which a download ends
 
 
 def network_of(pretrained: str) -> tuple[str | None, float]:
@@ -74,7 +80,8 @@ def load_backbone(backbone: nn.Module, pretrained: str) -> str:
     weights = read_weights(pretrained)
     fill(backbone, weights.state, pretrained)
     file = weights_path(pretrained).name
-    return f"{f'{pretrained} ({file})' if pretrained.startswith(TORCHVISION) else file}: {weights.words}"
+    source = f"{pretrained} ({file})" if pretrained.startswith(TORCHVISION) else file
+    return f"{source}: {weights.words}" + f"; left out: {weights.left_out}" * bool(weights.left_out)
 
 
 def read_weights(pretrained: str, lazily: bool = True) -> Weights:
@@ -88,10 +95,27 @@ def read_weights(pretrained: str, lazily: bool = True) -> Weights:
         InputError: the file is missing or damaged, or no backbone is recognised in it.
     """
     path = weights_path(pretrained)
-    state = read_tensors(path, lazily)
+    state, beside = read_tensors(path, lazily), []
     for nested in ("state_dict", "model"):
+        if nested in state:
+            beside += [name for name in _networks_in(state) if name != nested]
         state = require_named(state.get(nested, state), path)
-    return recognize(state, path)
+    if len(networks := _networks_in(state)) > 1:
+        raise InputError(
+            f"weights not recognised: {path} holds several dictionaries of tensors, {', '.join(networks)}: "
+            "expected one, or one of the name state_dict; save the one that is meant alone"
+        )
+    found = recognize(require_named(state[networks[0]], path) if networks else state, path)
+    return replace(found, left_out=", ".join(filter(None, [found.left_out, *beside])))
+
+
+def _networks_in(content: Mapping[Any, Any]) -> list[str]:
+    """Returns the names of the dictionaries in a file that hold tensors."""
+    return [
+        str(name)
+        for name, value in content.items()
+        if isinstance(value, dict) and any(isinstance(entry, Tensor) for entry in value.values())
+    ]
 
 
 def weights_path(pretrained: str) -> Path:
@@ -102,11 +126,17 @@ def weights_path(pretrained: str) -> Path:
     """
     if pretrained.startswith(TORCHVISION):
         return _torchvision_file(pretrained)
-    if Path(pretrained).is_file():
-        return Path(pretrained)
+    path = Path(pretrained)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise InputError(
+            f"pretrained_model is a folder: {path}: expected a file of weights; name one in it (of a run: snapshot/...)"
+        )
+    beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
     raise InputError(
-        f"pretrained_model not found: {pretrained}: expected a file of ImageNet weights; put it there, "
-        "or set pretrained_model=torchvision://resnet50 (downloads), or pretrained_model=none (random start)"
+        f"pretrained_model not found: {path}{perhaps(path.name, beside)}: expected a file of ImageNet weights; put it "
+        "there, or set pretrained_model=torchvision://resnet50 (downloads), or pretrained_model=none (random start)"
     )
 
 
@@ -130,11 +160,19 @@ def _torchvision_file(pretrained: str) -> Path:
     path = Path(torch.hub.get_dir(), "checkpoints", weights.url.rsplit("/", 1)[-1])
     if path.is_file():
         return path
+    remedy = f"put {path.name} into {path.parent}, or set pretrained_model to another file or none"
+    limit = socket.getdefaulttimeout()
     try:
+        if not path.is_absolute():  # "~" is left as it is where the system knows no home
+            raise FileNotFoundError(errno.ENOENT, "no home folder is known", str(path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        socket.setdefaulttimeout(STALLED)  # without one, a connection that falls silent is waited for without end
         weights.get_state_dict(progress=True, check_hash=True, weights_only=True, map_location="cpu")
     except (OSError, HTTPException, RuntimeError) as error:  # no network; cut off; not the expected file
-        raise InputError(
-            f"cannot download {pretrained}: {error}: expected {weights.url}; put {path.name} into {path.parent}, "
-            "or set pretrained_model to another file or none"
-        ) from None
+        # An error of the network has no number, or no file's name.
+        if isinstance(error, OSError) and error.errno and (error.filename or error.errno == errno.ENOSPC):
+            remedy = f"set TORCH_HOME to a folder that can be written, or {remedy.partition(', or ')[2]}"
+        raise InputError(f"cannot download {pretrained}: {error}: expected {weights.url}; {remedy}") from None
+    finally:
+        socket.setdefaulttimeout(limit)
     return path

@@ -6,6 +6,7 @@ name layer1 to layer4 alike.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +19,11 @@ from furnace.network.resnet import DEPTHS, V1C_STEMS, scaled, stage_channels
 
 Shapes = Mapping[str, tuple[int, ...]]  # of tensors by name; () for what is no tensor
 
-# The prefixes that a backbone's names may have in a file, and for each the names beside it that are of no use here.
-# The first prefix that is found counts.
-PLACES = {
-    "branch1.backbone.": ("branch1.head.", "branch1.classifier.", "branch2."),  # a snapshot; student 1 alone is taken
-    "backbone.": ("head.", "decode_head.", "auxiliary_head.", "neck.", "classifier.", "aux_classifier."),
-    "": (),
-}
+BLOCK = re.compile(r"(|.*?\.)layer[1-4]\.\d+\..*")  # before it stands the prefix that a backbone has in a file
+STUDENT = "branch1.backbone."  # of the two students in a snapshot, this one is taken
+WRAPPER = re.compile(r"(module\.|_orig_mod\.)+")  # of DataParallel and of torch.compile
 IMAGENET_CLASSIFIER = "fc."
-TEACHER_HEAD = "head.aspp."  # tells a teacher's snapshot from other whole networks
+OWN_HEAD = "head.aspp."  # tells a network of this program from others
 # The depth by the numbers of blocks in layer1 to layer4, and by whether the blocks have a conv3.
 DEPTH_OF = {(blocks, depth >= 50): depth for depth, blocks in DEPTHS.items()}
 
@@ -41,12 +38,14 @@ class Weights:
         width: the factor that gives their channel counts.
         state: the weights by the names of furnace.network.resnet.ResNet, without a classifier. It is not checked
             here that every key is there and has the right shape: `furnace.network.tensors.fill` does that.
+        left_out: what else was there and is of no use here, such as `2 of fc`; empty if there was nothing.
     """
 
     words: str
     backbone: str
     width: float
     state: dict[str, Any]
+    left_out: str
 
 
 def recognize(state: Mapping[str, Any], source: str | Path) -> Weights:
@@ -57,12 +56,13 @@ def recognize(state: Mapping[str, Any], source: str | Path) -> Weights:
         source: where they come from, for messages.
 
     Raises:
-        InputError: there is no ResNet of a known depth. The message names `source`, what the tensors look like, and
-            the first of their names.
+        InputError: there is no ResNet of a known depth, or there are several. The message names `source`, what the
+            tensors look like, and the first of their names.
     """
-    if all(name.startswith("module.") for name in state):  # saved from a DataParallel wrapper
-        state = {name.removeprefix("module."): value for name, value in state.items()}
-    own = _backbone_part(state, source)
+    if all(WRAPPER.match(name) for name in state):
+        state = {WRAPPER.sub("", name, count=1): value for name, value in state.items()}
+    prefix = _prefix(state, source)
+    own = _backbone_part(state, prefix, source)
     shapes = {name: tuple(value.shape) if isinstance(value, Tensor) else () for name, value in own.items()}
     blocks = _blocks(shapes)
     depth = DEPTH_OF.get((blocks, any(".conv3." in name for name in shapes)))
@@ -74,21 +74,45 @@ def recognize(state: Mapping[str, Any], source: str | Path) -> Weights:
         )
     width = _width(shapes)
     stem = _stem(shapes, width)
-    words = f"ResNet-{depth}{_words(stem, width)}{_origin(state, stem)}"
-    return Weights(words, f"resnet{depth}_{stem}".removesuffix("_"), width, own)
+    words = f"ResNet-{depth}{_words(stem, width)}{_origin(state, prefix, stem)}"
+    foreign = [name.removeprefix(prefix) for name in state if not _is_backbones(name, prefix)]
+    left_out = Counter(name.partition(".")[0] for name in foreign)
+    others = ", ".join(f"{count} of {part}" for part, count in left_out.items())
+    return Weights(words, f"resnet{depth}_{stem}".removesuffix("_"), width, own, others)
 
 
-def _backbone_part(state: Mapping[str, Any], source: str | Path) -> dict[str, Any]:
+def _prefix(state: Mapping[str, Any], source: str | Path) -> str:
+    """Returns what stands before the names of the backbone; empty where there is none, which is refused later.
+
+    Raises:
+        InputError: there are several backbones, and nothing says which one is meant.
+    """
+    found = list(dict.fromkeys(match[1] for name in state if (match := BLOCK.fullmatch(name))))
+    if STUDENT in found:
+        return STUDENT
+    if len(found) > 1:
+        names = ", ".join(f"{name}layer1" for name in found)
+        raise InputError(
+            f"weights not recognised: {source} holds several backbones ({names}): expected one; save that one alone"
+        )
+    return found[0] if found else ""
+
+
+def _is_backbones(name: str, prefix: str) -> bool:
+    """Whether an entry belongs to the backbone, not to what stands beside or behind it."""
+    return name.startswith(prefix) and not name.startswith(prefix + IMAGENET_CLASSIFIER)
+
+
+def _backbone_part(state: Mapping[str, Any], prefix: str, source: str | Path) -> dict[str, Any]:
     """Returns the backbone's entries by the names of furnace.network.resnet.ResNet.
 
-    Entries that are neither the backbone's nor known to be of no use are kept, so that `fill` refuses them.
+    Without a prefix, nothing but ImageNet's classifier is left out, so that `fill` refuses what it does not know.
     """
-    prefix = next(prefix for prefix in PLACES if not prefix or any(name.startswith(prefix) for name in state))
     own: dict[str, Any] = {}
     for name, value in state.items():
-        own_name = name.removeprefix(prefix)
-        if name.startswith(PLACES[prefix]) or own_name.startswith(IMAGENET_CLASSIFIER):
+        if not _is_backbones(name, prefix):
             continue
+        own_name = name.removeprefix(prefix)
         own_name = re.sub(r"^stem\.", "conv1.", re.sub(r"^stem\.7\.", "bn1.", own_name))
         if own_name in own:
             raise InputError(f"weights do not fit: {source}: two entries for {own_name}; name another file")
@@ -139,13 +163,13 @@ def _words(stem: str, width: float) -> str:
     return f" v1c{size}" + ("" if stem == "v1c" else f" with a stem of {scaled(V1C_STEMS[stem][0], width)} channels")
 
 
-def _origin(state: Mapping[str, Any], stem: str) -> str:
+def _origin(state: Mapping[str, Any], prefix: str, stem: str) -> str:
     """Describes where the weights come from, to stand behind `_words`."""
-    if any(name.startswith("branch1.") for name in state):
+    if prefix == STUDENT:
         return ", student 1 of a snapshot"
-    if any(name.startswith(TEACHER_HEAD) for name in state):
-        return ", a teacher of a snapshot"
-    if any(name.startswith(("stem.", "backbone.stem.")) for name in state):
+    if any(name.startswith(OWN_HEAD) for name in state):
+        return ", one network of a run"
+    if any(name.startswith(f"{prefix}stem.") for name in state):
         return " in OpenMMLab's naming"
     return " in the published naming" if stem else " in torchvision's naming"
 
@@ -154,6 +178,8 @@ def _other_network(shapes: Shapes, blocks: tuple[int, ...], depth: int | None) -
     """Says what the weights are if they are not those of a ResNet of a known depth; None if they are."""
     if {"digests", "optimizers"} <= shapes.keys():
         return "this program's resume.pth (the networks lie beside it in snapshot)"
+    if {"state", "param_groups"} <= shapes.keys():
+        return "an optimizer's state"
     if not any(blocks):
         attention = any(re.search(r"\battn\b|attention", name) for name in shapes)
         return "a transformer" if attention else "no ResNet"

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from furnace.errors import InputError
+from furnace.errors import InputError, because
+from furnace.network.forms import form_of
 
 COUNTER = "num_batches_tracked"  # batch norm's counter, which files from before PyTorch 0.4.1 lack
 
@@ -36,20 +37,35 @@ def read_tensors(path: Path, lazily: bool = False) -> dict[Any, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=lazily and zipped)
     except FileNotFoundError:
         raise InputError(f"file not found: {path}: expected a file of weights; name one that exists") from None
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))  # as in OpenMMLab's training checkpoints
-        holding = f" (it holds {found[1]})" if found else ""
-        raise InputError(
-            f"refused: {path} is not a file of plain tensors{holding}; expected a state_dict alone, saved by torch.save"
-        ) from None
-    except Exception as error:  # the unpickler raises whatever the damage leads it to: IndexError, struct.error, ...
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise InputError(f"damaged file: {path}: {reason}; replace it") from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise InputError(_why_not_read(path, error)) from None
     if not isinstance(content, dict):
         raise InputError(
             f"{path} holds a {type(content).__name__}, expected a dictionary of tensors; name another file"
         )
     return content
+
+
+def _why_not_read(path: Path, error: Exception) -> str:
+    """Returns a line about a file that torch.load cannot read; it raises whatever damage leads the unpickler to."""
+    try:
+        form = form_of(path)
+    except Exception:  # damage leads zipfile to anything, too
+        form = None
+    if form:
+        return f"no file of weights: {path} is {form}"
+    if isinstance(error, pickle.UnpicklingError):
+        found = re.search(r"GLOBAL (\S+)", str(error))  # as in OpenMMLab's training checkpoints
+        holding = f" (it holds {found[1]})" if found else ""
+        return (
+            f"refused: {path} is not a file of plain tensors{holding}; expected a state_dict alone, saved by torch.save"
+        )
+    if isinstance(error, OSError) and error.filename:  # it could not be opened
+        return f"cannot read {path}: {because(error)}"
+    reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+    return f"damaged file: {path}: {reason}; replace it"
 
 
 def _require_checksums(path: Path) -> None:

@@ -1,16 +1,16 @@
 """The arguments of `python -m furnace sweep`."""
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from furnace.config.arguments import EXPERIMENT_HELP, take_any_order
+from furnace.engine.signals import ASKING, EXIT_INTERRUPTED
 from furnace.errors import EXIT_FAILED, EXIT_RESUBMIT
 
 # Statuses of a run that somebody asked to stop, by a signal or by Ctrl-C; the sweep then does not begin the next one.
-STOPPED = (EXIT_RESUBMIT, 130, -signal.SIGINT, -signal.SIGTERM, -signal.SIGUSR1)
+STOPPED = (EXIT_RESUBMIT, EXIT_INTERRUPTED, *(-number for number in ASKING))
 
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:

@@ -9,12 +9,12 @@ from itertools import product
 
 import pandas as pd
 
-from furnace.config.arguments import require_readable, texts_of
+from furnace.config.arguments import note, require_readable, texts_of
 from furnace.config.checks import check_start
 from furnace.config.experiment import Experiment, read_experiment
 from furnace.config.record import changes, read_record
 from furnace.engine.checkpoint import Snapshots
-from furnace.engine.signals import ASKING
+from furnace.engine.signals import heeded
 from furnace.errors import InputError
 from furnace.evaluation.evaluate import chosen_predictors
 from furnace.evaluation.log_table import read_table, scales_text
@@ -58,13 +58,14 @@ class Job:
             InputError: the folder holds a run with other settings.
         """
         settings = self.experiment.settings
-        trained = read_record(settings.OUTPUT_PATH).get("settings", {})
+        record = read_record(settings.OUTPUT_PATH)
+        trained = record.get("settings", {})
         asked = self.experiment.result_settings()
         # The path of the weights is left out, because the file may have moved.
         comparable = {name: asked[name] for name in asked if name in trained and name != "pretrained_model"}
-        if changed := changes(trained, comparable):
+        if changed := [*changes(trained, comparable), *self.experiment.code_changes(record)]:
             raise InputError(
-                f"{self.title}: {settings.OUTPUT_PATH} holds a run with other settings: {changed}; "
+                f"{self.title}: {settings.OUTPUT_PATH} holds a run with other settings: {'; '.join(changed)}; "
                 "set them back, or OUTPUT_PATH to other folders, with {method} and {labeled_ratio} in it"
             )
         snapshots = Snapshots(settings.snapshot_dir)
@@ -92,13 +93,18 @@ def _status_of(command: Sequence[str]) -> int:
 
     The command has a process group of its own, so that Ctrl-C does not reach it twice.
     """
-    with subprocess.Popen(command, process_group=0) as child:
-        before = {number: signal.signal(number, lambda got, _: child.send_signal(got)) for number in ASKING}
-        try:
+    early: list[int] = []  # signals that come before the command is there
+    before = {number: signal.signal(number, lambda got, _: early.append(got)) for number in heeded()}
+    try:
+        with subprocess.Popen(command, process_group=0) as child:
+            for number in before:
+                signal.signal(number, lambda got, _: child.send_signal(got))
+            for got in early:
+                child.send_signal(got)
             return child.wait()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def planned_jobs(experiment_folder: str, pairs: Sequence[str], lists: Mapping[str, str]) -> Iterator[Job]:
@@ -114,14 +120,16 @@ def planned_jobs(experiment_folder: str, pairs: Sequence[str], lists: Mapping[st
     """
     values = {option: _values(option, text) for option, text in lists.items()}
     texts = {name: text for name, text in texts_of(pairs).items() if text}
-    for pair in pairs:
-        if (name := pair.partition("=")[0]) in VARIED.values():
-            raise InputError(f"{pair}: a sweep has lists; say --{next(o for o, n in VARIED.items() if n == name)}")
-    common = [f"{name}={text}" for name, text in texts.items() if name not in VARIED.values()]
+    given = [pair.partition("=")[0] for pair in pairs]
+    for option, name in VARIED.items():
+        if name in given:
+            raise InputError(f"{pairs[given.index(name)]}: a sweep has lists; say --{option}")
+        if texts.pop(name, None):
+            note(f"{name} in the environment changes nothing: a sweep has --{option}={lists[option]}")
     folders = set()
     for ratio, method, seed in product(values["ratios"], values["methods"], values["seeds"]):
-        own = [*common, f"method={method}", f"labeled_ratio={ratio}", f"seed={seed}"]
-        experiment = read_experiment(experiment_folder, texts_of(own))
+        own = {**texts, "method": method, "labeled_ratio": ratio, "seed": seed}
+        experiment = read_experiment(experiment_folder, own)
         output = experiment.settings.OUTPUT_PATH
         if experiment.settings.seed != 0:
             output = output.with_name(f"{output.name}_seed{seed}")
@@ -131,10 +139,11 @@ def planned_jobs(experiment_folder: str, pairs: Sequence[str], lists: Mapping[st
                 "{method} and {labeled_ratio} in it"
             )
         folders.add(output)
-        own += [f"OUTPUT_PATH={output}", f"snapshot_dir={output}"]
-        experiment = read_experiment(experiment_folder, texts_of(own))
+        own |= {"OUTPUT_PATH": str(output), "snapshot_dir": str(output)}
+        experiment = read_experiment(experiment_folder, own)
         check_start(experiment)
-        yield Job(f"{method} 1/{ratio} seed {seed}", tuple(own), experiment)
+        as_arguments = tuple(f"{name}={text}" for name, text in own.items())
+        yield Job(f"{method} 1/{experiment.settings.labeled_ratio} seed {seed}", as_arguments, experiment)
 
 
 def _values(option: str, text: str) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from repository import REPOSITORY
 
+from furnace.config.checks import without_effect
 from furnace.config.experiment import for_evaluation, read_experiment
 from furnace.config.settings import FIELDS, Settings, help_table, read_settings
 from furnace.errors import InputError
@@ -33,10 +34,80 @@ VOC = REPOSITORY / "exp.voc/ensemble_teacher+cutmix"
         ("ohem_threshold", "none", None),
         ("ohem_threshold", "0.7", 0.7),
         ("width", "0.25", 0.25),
+        ("learning_rate", "1e-2", 0.01),
+        ("labeled_ratio", "1/8", 8),
+        ("eval_flip", "True", True),
+        ("NGPUS", "ALL", "all"),
+        ("pretrained_model", "None", "none"),
+        ("ohem_threshold", "None", None),
+        ("pretrained_model", "$WEIGHTS/a.pth", "/some where/a.pth"),
+        ("dataset_path", "${WEIGHTS}/x", Path("/some where/x")),
+        ("dataset_path", "~/x", Path.home() / "x"),
     ],
 )
+@pytest.mark.usefixtures("weights_variable")
 def test_reads(name: str, text: str, value: object) -> None:
     assert getattr(read_settings({}, {name: text}), name) == value
+
+
+@pytest.fixture
+def weights_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEIGHTS", "/some where")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("NGPUS", "0,1", "how many (CUDA_VISIBLE_DEVICES=0,1 says which)"),
+        ("learning_rate", "0,01", "a number of at least 0 (with a point, not a comma)"),
+        ("labeled_ratio", "0.125", "N or 1/N, a whole number of at least 1"),
+        ("method", "EMA", "one of supervised, org, ema (perhaps ema)"),
+        ("ensemble", "V3", "(perhaps v3)"),
+        ("ensemble", "v0 v3", "several with commas between them"),
+        ("eval_epochs", "lst", "last, all, none (perhaps last), a range 20-34 or a list 30,34"),
+        ("backbone", "resnet50-v1c", "(perhaps resnet50_v1c)"),
+        ("eval_epochs", "1-99999999999", "epochs up to 1000000"),  # such a list would fill the memory
+        ("nepochs", "1" + 20 * "0", "at most 1000000"),
+        ("num_workers", "100000", "at most 1000"),
+        ("timeout_minutes", "1e300", "at most 1e+06"),
+        ("OUTPUT_PATH", "$NO_SUCH_VARIABLE/x", "a folder ($NO_SUCH_VARIABLE is no variable of the environment)"),
+        ("OUTPUT_PATH", "a\nb", "a folder's name on one line"),
+        ("pretrained_model", "https://host/a.pth", "a file, torchvision://resnet50 or none (download it yourself)"),
+    ],
+)
+def test_what_is_nearly_right_gets_a_hint(name: str, text: str, said: str) -> None:
+    with pytest.raises(InputError, match=f"^{name}: expected ") as caught:
+        read_settings({}, {name: text})
+    assert f"{said}, found {text!r}" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_home_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # without HOME, and without an entry for the user
+    with pytest.raises(
+        InputError, match=r"dataset_path: expected a folder, ~ only .* or where HOME is set, found '~/x'"
+    ):
+        read_settings({}, {"dataset_path": "~/x"})
+
+
+def test_none_in_a_configuration_is_not_set() -> None:
+    assert read_settings({"batch_size": None, "pretrained_model": None, "nepochs": None}, {}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("texts", "lines"),
+    [
+        ({}, []),
+        ({"method": "supervised", "cps_ramp": "0.1,0.2"}, ["cps_ramp has no effect without a cross term"]),
+        ({"method": "org", "ema_decay": "0.9", "ohem_min_kept": "9"},
+         ["ema_decay has no effect without teachers", "ohem_min_kept has no effect without ohem_threshold"]),
+        ({"validate_epochs": "0", "validate_images": "9"}, ["validate_images has no effect without validations"]),
+        ({"OUTPUT_PATH": "/tmp/{method}_{seed}"},
+         ["{seed} in OUTPUT_PATH stands for nothing, as {labeled_ratio}, {batch_size}, {backbone}, {method} would"]),
+    ],
+)  # fmt: skip
+def test_settings_without_an_effect_are_named(demo_data: Path, texts: dict, lines: list[str]) -> None:
+    plain = {"dataset_path": str(demo_data), "pretrained_model": "none"}
+    assert without_effect(read_experiment(VOC, {**plain, **texts})) == lines
 
 
 @pytest.mark.parametrize(

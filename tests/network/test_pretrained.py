@@ -1,11 +1,15 @@
 """Weights: recognised whatever their naming, taken whole or refused, and the outputs they give."""
 
+import gzip
+import socket
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from repository import REPOSITORY
 from runs import RunsCode
@@ -128,7 +132,7 @@ def test_converted_weights_give_the_outputs_of_the_network_they_come_from(name: 
     naming = "OpenMMLab's naming" if arguments[2] else "torchvision's naming"
     assert network_of(source) == (backbone, arguments[1] / 64)
     network = ResNet(backbone, arguments[1] / 64).eval()
-    assert load_backbone(network, source) == f"whatever.pth: {words} in {naming}"
+    assert load_backbone(network, source) == f"whatever.pth: {words} in {naming}; left out: 2 of fc"
     image = torch.randn(2, 3, 33, 47, dtype=torch.float64)
     with torch.no_grad():
         for expected, found in zip(reference.double()(image), network.double()(image), strict=True):
@@ -161,27 +165,40 @@ def in_parts(prefix: str, *beside: str) -> Callable[[dict], dict]:
 
 FILES = {
     "published": (dict, "ResNet-18 v1c of width 0.125 in the published naming"),
-    "with a classifier": (in_parts("", "fc.weight", "fc.bias"), "in the published naming"),
+    "with a classifier": (in_parts("", "fc.weight", "fc.bias"), "in the published naming; left out: 2 of fc"),
     "in state_dict": (lambda state: {"state_dict": state, "epoch": 3}, "in the published naming"),
     "in model": (lambda state: {"model": state}, "in the published naming"),
     "of DataParallel": (in_parts("module."), "in the published naming"),
-    "OpenMMLab classifier": (in_parts("backbone.", "head.fc.weight"), "in the published naming"),
+    "of torch.compile": (in_parts("_orig_mod.module."), "in the published naming"),
+    "OpenMMLab classifier": (
+        in_parts("backbone.", "head.fc.weight"), "in the published naming; left out: 1 of head"
+    ),
+    "segmentation_models": (
+        in_parts("encoder.", "decoder.0.weight", "decoder.1.weight"), "in the published naming; left out: 2 of decoder"
+    ),
+    "a detector": (in_parts("backbone.body.", "backbone.fpn.bias", "rpn.bias"), "left out: 1 of backbone, 1 of rpn"),
+    "under another name": (lambda state: {"epoch": 3, "teacher": state}, "in the published naming"),
+    "beside averages": (
+        lambda state: {"state_dict": state, "state_dict_ema": state, "epoch": 3},
+        "in the published naming; left out: state_dict_ema",
+    ),
     "OpenMMLab segmentor": (
-        in_parts("backbone.", "decode_head.conv_seg.bias", "auxiliary_head.conv_seg.bias"), "in the published naming"
+        in_parts("backbone.", "decode_head.conv_seg.bias", "auxiliary_head.conv_seg.bias"),
+        "in the published naming; left out: 1 of decode_head, 1 of auxiliary_head",
     ),
     "all of these": (
         lambda state: {"state_dict": in_parts("module.backbone.", "module.decode_head.conv_seg.bias")(state)},
-        "in the published naming",
+        "in the published naming; left out: 1 of decode_head",
     ),
     "a teacher": (
         lambda state: {"model": in_parts("backbone.", "head.aspp.red_bn.weight", "classifier.bias")(state)},
-        "ResNet-18 v1c of width 0.125, a teacher of a snapshot",
+        "ResNet-18 v1c of width 0.125, one network of a run; left out: 1 of head, 1 of classifier",
     ),
     "students": (
         lambda state: {"model": in_parts(
             "branch1.backbone.", "branch1.head.reduce.1.bias", "branch1.classifier.bias", "branch2.backbone.bn1.weight"
         )(state)},
-        "ResNet-18 v1c of width 0.125, student 1 of a snapshot",
+        "ResNet-18 v1c of width 0.125, student 1 of a snapshot; left out: 2 of branch1, 1 of branch2",
     ),
 }  # fmt: skip
 
@@ -257,8 +274,6 @@ MISFITS = {
     "conv1.0.weight missing": lambda state: {name: value for name, value in state.items() if name != "conv1.0.weight"},
     "surprise not in the network": lambda state: {**state, "surprise": torch.zeros(1)},
     "decode_head.weight not in the network": in_parts("", "decode_head.weight"),
-    "surprise.weight not in the network": in_parts("backbone.", "surprise.weight"),
-    "branch3.weight not in the network": in_parts("branch1.backbone.", "branch3.weight"),
     r"conv1.0.weight has shape \(32, 3, 3, 3\)": lambda state: {**state, "conv1.0.weight": torch.zeros(32, 3, 3, 3)},
     r"layer1.0.conv1.weight has shape \(9,": lambda state: {**state, "layer1.0.conv1.weight": torch.zeros(9, 16, 3, 3)},
     r"layer4.0.conv1.weight has shape \(\)": lambda state: {**state, "layer4.0.conv1.weight": torch.tensor(1.0)},
@@ -275,6 +290,21 @@ def test_a_weight_file_that_does_not_fit_names_the_key(tmp_path: Path, fragment:
     with pytest.raises(InputError, match=f"weights do not fit: {source}: {fragment}"):
         load_backbone(target, source)
     assert torch.equal(target.bn1.weight, before)
+
+
+TWO_NETWORKS = {
+    "holds several dictionaries of tensors, student, teacher": lambda state: {"student": state, "teacher": state},
+    r"holds several backbones \(encoder_q.layer1, encoder_k.layer1\)": lambda state: (
+        in_parts("encoder_q.")(state) | in_parts("encoder_k.")(state)
+    ),
+}
+
+
+@pytest.mark.parametrize("words", TWO_NETWORKS)
+def test_nothing_is_guessed_where_a_file_holds_several_networks(tmp_path: Path, words: str) -> None:
+    source = saved(tmp_path / "weights.pth", TWO_NETWORKS[words](small().state_dict()))
+    with pytest.raises(InputError, match=f"^weights not recognised: {source} {words}: expected one.* save"):
+        load_backbone(small(), source)
 
 
 def of_torchvision(name: str) -> Callable[[], dict]:
@@ -307,6 +337,7 @@ OTHERS = {
     r"this program's resume.pth \(the networks lie beside it in snapshot\)": lambda: {
         "epoch": 1, "digests": {}, "iteration": 9, "optimizers": [], "scaler": {}, "settings": {}
     },
+    "an optimizer's state": lambda: torch.optim.SGD(small().parameters()).state_dict(),
 }  # fmt: skip
 
 
@@ -344,9 +375,9 @@ def test_another_backbone_or_width_than_was_set_is_one_line(tmp_path: Path) -> N
          "ResNet-18 v1c with a stem of 32 channels in OpenMMLab's naming; backbone is resnet18_v1c; "
          "set backbone=resnet18_v1c_stem32 or leave it unset"),
         (snapshot, "resnet18_v1c", 1,
-         "ResNet-18 v1c of width 0.25, a teacher of a snapshot; width is 1; set width=0.25 or leave it unset"),
+         "ResNet-18 v1c of width 0.25, one network of a run; width is 1; set width=0.25 or leave it unset"),
         (snapshot, "resnet50", 0.5,
-         "ResNet-18 v1c of width 0.25, a teacher of a snapshot; backbone is resnet50 and width is 0.5; "
+         "ResNet-18 v1c of width 0.25, one network of a run; backbone is resnet50 and width is 0.5; "
          "set backbone=resnet18_v1c width=0.25 or leave them unset"),
     ):  # fmt: skip
         with pytest.raises(InputError) as caught:
@@ -378,9 +409,41 @@ def test_a_truncated_file_is_one_line(tmp_path: Path, zipped: bool, kept: float)
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_offers_the_other_two() -> None:
+def zipped(path: Path, *names: str) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        for name in names:
+            file.writestr(name, b"x")
+
+
+OTHER_FORMS = {
+    "a pointer of Git LFS": lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+    "a web page": lambda path: path.write_text("\n<!DOCTYPE html>\n<html><body>Sign in</body></html>"),
+    "text, which begins with 'Entry not found'": lambda path: path.write_text("Entry not found"),
+    "a safetensors file": lambda path: path.write_bytes(safetensors.torch.save(small().state_dict())),
+    "a TorchScript archive": lambda path: torch.jit.script(nn.Linear(2, 2)).save(str(path)),
+    "a zip archive, but none of torch.save": lambda path: zipped(path, "resnet18_v1c.pth"),
+    "an archive": lambda path: path.write_bytes(gzip.compress(b"weights")),
+    "an HDF5 file": lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n"),
+}
+
+
+@pytest.mark.parametrize("words", OTHER_FORMS)
+def test_a_file_of_another_form_is_said_to_be_that(tmp_path: Path, words: str) -> None:
+    path = tmp_path / "resnet18_v1c.pth"
+    OTHER_FORMS[words](path)
+    with pytest.raises(InputError, match=f"^no file of weights: {path} is {words}.*; .*") as caught:
+        check_weights(str(path), "resnet18_v1c", 0.125)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_offers_the_other_two(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"torchvision://resnet50.*pretrained_model=none"):
         check_weights("/nowhere/resnet50_v1c.pth", "resnet50_v1c", 1)
+    (tmp_path / "resnet50_v1c.pth").touch()
+    with pytest.raises(InputError, match=r"not found: .*/resnet50v1c.pth \(perhaps resnet50_v1c.pth\): "):
+        check_weights(f"{tmp_path}/resnet50v1c.pth", "resnet50_v1c", 1)
+    with pytest.raises(InputError, match=f"pretrained_model is a folder: {tmp_path}: expected a file"):
+        check_weights(str(tmp_path), "resnet50_v1c", 1)
 
 
 @pytest.fixture
@@ -418,6 +481,29 @@ def test_without_network_the_place_of_the_file_is_named(hub: Path, name: str) ->
     assert not list(hub.glob("*"))
 
 
+def test_a_folder_of_downloads_that_cannot_be_written(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (hub.parents[1]).write_text("a file in its place")
+    with pytest.raises(InputError, match=r"^cannot download torchvision://resnet18: .*; set TORCH_HOME to a folder"):
+        check_weights("torchvision://resnet18", "resnet18", 1)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: "~/.cache/torch/hub")  # as where the system knows no home
+    with pytest.raises(InputError, match=r"no home folder is known: .*; set TORCH_HOME to a folder"):
+        check_weights("torchvision://resnet18", "resnet18", 1)
+    assert not Path("~").exists()
+
+
+def test_a_download_that_stalls_ends(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that takes the connection and then says nothing."""
+    monkeypatch.undo()
+    monkeypatch.setenv("TORCH_HOME", str(hub.parents[1]))
+    monkeypatch.setattr(pretrained, "STALLED", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/x"
+        monkeypatch.setattr("torch.hub.urlopen", lambda *_, **__: urllib.request.urlopen(address))
+        with pytest.raises(InputError, match=r"cannot download torchvision://resnet18: .*timed out"):
+            check_weights("torchvision://resnet18", "resnet18", 1)
+    assert socket.getdefaulttimeout() is None
+
+
 def test_a_file_put_there_needs_no_network(hub: Path) -> None:
     from torchvision.models import resnet18
 
@@ -426,7 +512,8 @@ def test_a_file_put_there_needs_no_network(hub: Path) -> None:
     check_weights("torchvision://resnet18", "resnet18", 1)
     target = ResNet("resnet18")
     assert load_backbone(target, "torchvision://resnet18") == (
-        "torchvision://resnet18 (resnet18-f37072fd.pth): ResNet-18 with a 7x7 stem in torchvision's naming"
+        "torchvision://resnet18 (resnet18-f37072fd.pth): ResNet-18 with a 7x7 stem in torchvision's naming; "
+        "left out: 2 of fc"
     )
     assert all(torch.equal(value, state[name]) for name, value in target.state_dict().items())
     with pytest.raises(InputError, match=r"ResNet-18 with a 7x7 stem.*backbone is resnet18_v1c; set backbone=resnet18"):
@@ -493,7 +580,8 @@ def test_a_run_starts_from_openmmlabs_file_and_another_from_its_snapshot(
     assert run("train", f"pretrained_model={source}") == 0
     words = "ResNet-18 v1c of width 0.0625 with a stem of 2 channels"
     assert (
-        f"resnet18_v1c_stem32 width 0.0625\nweights: a.pth: {words} in OpenMMLab's naming\n" in capsys.readouterr().out
+        f"resnet18_v1c_stem32 width 0.0625\nweights: a.pth: {words} in OpenMMLab's naming; left out: 2 of fc\n"
+        in capsys.readouterr().out
     )
 
     snapshot = tmp_path / "res18_stem32/snapshot/model_epoch1.pth"
@@ -501,7 +589,7 @@ def test_a_run_starts_from_openmmlabs_file_and_another_from_its_snapshot(
     assert run("train", f"pretrained_model={snapshot}", "width=1") == 2
     assert "width is 1; set width=0.0625 or leave it unset" in capsys.readouterr().err
     assert run("train", f"pretrained_model={snapshot}", "learning_rate=0", second) == 0
-    assert f"weights: model_epoch1.pth: {words}, student 1 of a snapshot\n" in capsys.readouterr().out
+    assert f"weights: model_epoch1.pth: {words}, student 1 of a snapshot; left out: " in capsys.readouterr().out
     before = torch.load(snapshot, weights_only=True)["model"]
     after = torch.load(tmp_path / "second/snapshot/model_epoch1.pth", weights_only=True)["model"]
     for student in ("branch1", "branch2"):  # learning_rate=0: still the weights they started from

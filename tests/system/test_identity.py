@@ -1,0 +1,74 @@
+"""What a run was trained by belongs to it: a resume, a sweep, an evaluation and predict notice another network."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from runs import KilledError, before_step
+
+from furnace.__main__ import main
+from furnace.prediction.trained import find_trained
+
+HELPER = "from furnace.network.deeplabv3plus import DeepLabV3Plus\n"
+OTHER_HELPER = f"{HELPER}DeepLabV3Plus.mark = 1\n"
+NETWORK = "from my_layers import DeepLabV3Plus\n\nbuild_network = DeepLabV3Plus\n"
+
+
+def kill() -> None:
+    raise KilledError
+
+
+def test_a_run_belongs_to_its_experiment(
+    experiment: Path, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    (experiment / "network.py").write_text(NETWORK)
+    helper = experiment / "my_layers.py"
+    helper.write_text(HELPER)
+    settings = [pair for pair in tiny if not pair.startswith("nepochs")]
+    settings += ["nepochs=2", "validate_epochs=0", "eval_epochs=1", "picture_iter=0", "ensemble=v0"]
+    before_step(monkeypatch, {8: kill})  # in the second epoch
+    with pytest.raises(KilledError):
+        main(["train", str(experiment), *settings])
+    record = json.loads((tmp_path / "run/config.json").read_text())
+    assert record["experiment_folder"] == str(experiment)
+    assert {name: len(digest) for name, digest in record["code"].items()} == dict.fromkeys(
+        ("config.py", "my_layers.py", "network.py"), 64
+    )
+    capfd.readouterr()
+
+    # Another network, here in the module beside network.py: nothing goes on from it in silence.
+    helper.write_text(OTHER_HELPER)
+    said = "my_layers.py has changed"
+    assert main(["train", str(experiment), *settings]) == 2
+    line = f"error: cannot resume with other settings: {said}; set them back, choose another OUTPUT_PATH, or set resume"
+    assert line in capfd.readouterr().err
+    lists = ["--methods=ema", "--ratios=8", "--seeds=0", "--dry-run"]
+    assert main(["sweep", str(experiment), *settings, *lists]) == 2
+    assert f"holds a run with other settings: {said}; " in capfd.readouterr().err
+    note = f"note: since this run was trained, {said}\n"
+    assert main(["eval", str(experiment), *settings]) == 0
+    out = capfd.readouterr().out
+    assert out.startswith(note) and out.endswith(note) and "epoch 1 of run: mean IoU" in out
+    find_trained(experiment, settings, None, None, None)  # as predict and export do
+    assert capfd.readouterr().out == note
+
+    # The same network in a folder that was moved, and a change of config.py that changes no result.
+    helper.write_text(f"# The same again.\n{HELPER}")
+    moved = experiment.rename(tmp_path / "moved")
+    configuration = moved / "config.py"
+    configuration.write_text(configuration.read_text().replace("validate_epochs=4", "validate_epochs=5"))
+    assert main(["train", str(moved), *settings]) == 0
+    out = capfd.readouterr().out
+    assert f"note: this run was begun from {experiment}, whose network is the same\n" in out
+    assert "note: config.py has changed since the run was started last; what decides its result has not" in out
+    assert main(["eval", str(moved), *settings]) == 0
+    assert "note: " not in capfd.readouterr().out
+
+    # A run from before all this was recorded goes on as it did.
+    state = torch.load(tmp_path / "run/resume.pth", weights_only=True)
+    del state["settings"]["code"]
+    torch.save(state, tmp_path / "run/resume.pth")
+    (moved / "my_layers.py").write_text(OTHER_HELPER)
+    assert main(["train", str(moved), *settings]) == 0
+    assert "nothing to do" in capfd.readouterr().out
