@@ -4,12 +4,14 @@ from pathlib import Path
 
 from furnace.config.experiment import Experiment
 from furnace.config.readers import Epochs
+from furnace.config.record import read_record
 from furnace.data.entries import Split
+from furnace.data.learnable import look_at_masks
 from furnace.engine.backend import prepare_backends
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.distributed import World
 from furnace.engine.files import require_writable
-from furnace.errors import InputError
+from furnace.errors import EXIT_BAD_INPUT, InputError
 from furnace.evaluation.gallery import Gallery
 from furnace.evaluation.log_table import read_table
 from furnace.evaluation.pictures import EvaluationPictures
@@ -23,7 +25,8 @@ def evaluate(experiment: Experiment, world: World) -> None:
 
     Raises:
         InputError: a snapshot, or a network that a predictor needs, is missing or does not fit; or an image, a label or
-            log_df.csv cannot be read; or a folder cannot be written.
+            log_df.csv cannot be read; or a folder cannot be written. Pictures that cannot be written cost no scores:
+            that is raised in the end.
     """
     settings = experiment.settings
     prepare_backends(settings.deterministic, settings.precision)
@@ -32,7 +35,11 @@ def evaluate(experiment: Experiment, world: World) -> None:
     split = experiment.split("val")
     log_file = log_path(settings)
     world.share_error(lambda: check_evaluation(experiment, split))
-    short_names = settings.save_predictions != "none" and stems_are_unique(split)
+    note = experiment.note_of_changes() if world.is_main else ""
+    if note:
+        print(note, flush=True)
+    trained = read_record(settings.OUTPUT_PATH).get("settings", {})
+    faults: list[InputError] = []
     for epoch in epochs:
         predictors = chosen_predictors(settings.ensemble, snapshots.has_teachers(epoch), settings.snapshot_dir)
         if world.is_main and "all" in settings.ensemble and len(predictors) < len(PREDICTORS):
@@ -40,13 +47,21 @@ def evaluate(experiment: Experiment, world: World) -> None:
             print(f"epoch {epoch} has no teachers: {left_out} left out")
         saved = saved_predictor(settings.save_predictions, predictors)
         networks = evaluation_networks(experiment, world.device, snapshots, epoch, predictors)
-        with EvaluationPictures(settings.OUTPUT_PATH, split, predictors, saved, short_names) as pictures:
-            looks = (pictures.add, Gallery(settings.OUTPUT_PATH, epoch, split, predictors).add)
+        gallery = Gallery(settings.OUTPUT_PATH, epoch, split, predictors)
+        with EvaluationPictures(settings.OUTPUT_PATH, split, predictors, saved) as pictures:
+            looks = (pictures.add, gallery.add)
             confusions = count_confusions(experiment, world, split, networks, predictors, looks, title=f"epoch {epoch}")
             if world.is_main:
                 pictures.write_panel()
         if world.is_main:
-            report(experiment, snapshots.students_file(epoch), epoch, confusions, log_file)
+            report(experiment, trained, snapshots.students_file(epoch), epoch, confusions, log_file)
+        faults += [*pictures.faults, *gallery.faults]
+    if note:  # once more, beside the scores
+        print(note, flush=True)
+    if world.highest(len(faults)):  # one that ended by itself would end the others before they have saved
+        if not faults:
+            raise SystemExit(EXIT_BAD_INPUT)
+        raise InputError(f"the scores are saved, {len(faults)} of the pictures are not: {faults[0]}")
 
 
 def check_evaluation(experiment: Experiment, split: Split) -> None:
@@ -55,16 +70,12 @@ def check_evaluation(experiment: Experiment, split: Split) -> None:
     It is called before the first image is scored, so that no work is lost.
     """
     split.check_files(with_labels=True)
+    for line in look_at_masks(None, split):
+        print(f"note: {line}", flush=True)
     require_writable(experiment.settings.OUTPUT_PATH)
     require_writable(experiment.folder)
     if experiment.log_table.is_file():
         read_table(experiment.log_table)
-
-
-def stems_are_unique(split: Split) -> bool:
-    """Whether predictions can be named as their images alone, without the images' folders."""
-    count = len(split.files)
-    return len({split.image_path(number).stem for number in range(count)}) == count
 
 
 def chosen_epochs(snapshots: Snapshots, wanted: Epochs) -> list[int]:

@@ -19,7 +19,7 @@ from furnace.data.entries import Split
 from furnace.data.file_list import spread
 from furnace.engine.files import json_text, write_atomically, write_text
 from furnace.errors import InputError
-from furnace.evaluation.pictures import panel_captions
+from furnace.evaluation.pictures import kept, panel_captions
 from furnace.pictures import colourize, shrink, write_png
 from furnace.semi.ensemble import PREDICTORS, count_different
 
@@ -73,9 +73,13 @@ class Gallery:
 
     The list alone decides which images these are, so that each process knows which of its own to write. Nothing is
     written unless at least two networks are evaluated singly, because with one there is nothing to compare.
+
+    Attributes:
+        faults: the errors of pictures that could not be written, which must not cost the scores.
     """
 
     def __init__(self, output: Path, epoch: int, split: Split, predictors: Sequence[str]) -> None:
+        self.faults: list[InputError] = []
         self.folder = output / FOLDER / f"epoch{epoch}"
         self.split, self.predictors = split, predictors
         self.captions = {
@@ -87,8 +91,11 @@ class Gallery:
 
     def add(self, number: int, image: Tensor, label: Tensor, predicted: Tensor) -> None:
         """Takes image `number` (H, W, 3), its label (H, W) and what the predictors say (P, H, W), all uint8."""
-        if number not in self.numbers or len(self.singles) < 2:
-            return
+        if number in self.numbers and len(self.singles) >= 2:
+            with kept(self.faults):
+                self._add(number, image, label, predicted)
+
+    def _add(self, number: int, image: Tensor, label: Tensor, predicted: Tensor) -> None:
         said = {code: predicted[self.predictors.index(code)].cpu().numpy() for code in self.captions}
         places = [self.predictors.index(code) for code in self.singles]
         different = count_different(predicted[places]).cpu().numpy()

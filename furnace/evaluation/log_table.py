@@ -1,16 +1,14 @@
 """`log_df.csv`: one row per evaluated snapshot and predictor, over all runs of an experiment folder."""
 
-import fcntl
 import math
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from furnace.engine.files import write_text
-from furnace.errors import InputError
+from furnace.engine.files import locked, write_text
+from furnace.errors import InputError, in_short
 from furnace.evaluation.metrics import Scores
 
 PUBLISHED_COLUMNS = ("log_file", "folder", "model_file", "mean_IU", "mean_IU_no_back", "mean_pixel_ACC", "Ensemble")
@@ -42,7 +40,7 @@ def append_rows(path: Path, rows: Sequence[dict[str, str]]) -> None:
     Raises:
         InputError: what stands at `path` is no table, or cannot be read or written.
     """
-    with _locked(path):
+    with locked(path.with_name(f".{path.name}.lock")):
         new = pd.DataFrame(rows, dtype=str)
         if path.is_file():
             old = read_table(path)
@@ -76,7 +74,7 @@ def read_table(path: Path) -> pd.DataFrame:
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"not a table: {path}: {str(error).splitlines()[0]}; mend it or move it away") from None
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}; make it readable or move it away") from None
+        raise InputError(f"cannot read {path}: {in_short(error)}; make it readable or move it away") from None
     table.columns = table.columns.str.strip()
     if not table.columns.is_unique:
         raise InputError(f"{path} has a column twice; expected every name once; mend it or move it away")
@@ -95,15 +93,3 @@ def read_table(path: Path) -> pd.DataFrame:
         if column not in table.columns:
             table[column] = ""
     return table
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Holds an advisory lock on a file beside `path`."""
-    try:
-        lock = open(path.with_name(f".{path.name}.lock"), "w")
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; make the folder writable") from None
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

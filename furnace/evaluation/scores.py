@@ -2,14 +2,16 @@
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from furnace.config.experiment import Experiment
-from furnace.config.record import plain, read_record
+from furnace.config.record import plain
 from furnace.config.settings import Settings
-from furnace.engine.files import write_text
+from furnace.engine.files import write_text, writing
 from furnace.evaluation.log_table import append_rows, scales_text, score_columns
 from furnace.evaluation.metrics import Scores
 
@@ -21,43 +23,56 @@ def log_path(settings: Settings) -> Path:
 
 
 def report(
-    experiment: Experiment, model_file: Path, epoch: int, confusions: dict[str, np.ndarray], log_file: Path
+    experiment: Experiment,
+    trained: Mapping[str, Any],
+    model_file: Path,
+    epoch: int,
+    confusions: Mapping[str, np.ndarray],
+    log_file: Path,
 ) -> None:
-    """Prints one snapshot's scores, adds them to the text log and to log_df.csv, and writes OUTPUT_PATH/scores.
+    """Writes one snapshot's scores into OUTPUT_PATH/scores, log_df.csv and the text log, and prints them.
 
     Args:
+        trained: the settings that the run was trained with, as its config.json has them.
         confusions: a confusion matrix (N, N) for each predictor's code.
+
+    Raises:
+        InputError: one of these files cannot be written; what comes before it is, and the scores are printed.
     """
     settings, classes = experiment.settings, experiment.dataset.classes
-    trained = read_record(settings.OUTPUT_PATH).get("settings", {})
-    sections, rows = [log_file.read_text(encoding="utf-8")] if log_file.is_file() else [], []
-    print(f"epoch {epoch} of {settings.OUTPUT_PATH.name}: mean IoU in percent")
-    for code, confusion in confusions.items():
-        scores = Scores.from_confusion(confusion)
-        print(f"  {code:<5} {100 * scores.mean_iou:6.2f}")
-        sections.append(f"Model: {model_file}\nEnsemble: {code}\n{scores.text(classes)}\n")
-        rows.append(
-            {
-                "log_file": log_file.name,
-                "folder": settings.OUTPUT_PATH.name,
-                "model_file": model_file.name,
-                "Ensemble": code,
-                "epoch": str(epoch),
-                **{
-                    name: str(trained.get(name, plain(getattr(settings, name))))
-                    for name in ("method", "labeled_ratio", "backbone", "seed")
-                },
-                "scales": scales_text(settings.eval_scales),
-                "flip": str(int(settings.eval_flip)),
-                "evaluated_at": time.strftime("%Y-%m-%d %H:%M:%S"),
-                **score_columns(scores, classes),
-            }
-        )
-    write_text(log_file, "\n".join(sections))
-    append_rows(experiment.log_table, rows)
-    for row in rows:
-        _write_score_file(experiment, row, confusions[row["Ensemble"]])
+    scores = {code: Scores.from_confusion(confusion) for code, confusion in confusions.items()}
+    common = {
+        "log_file": log_file.name,
+        "folder": settings.OUTPUT_PATH.name,
+        "model_file": model_file.name,
+        "epoch": str(epoch),
+        **{
+            name: str(trained.get(name, plain(getattr(settings, name))))
+            for name in ("method", "labeled_ratio", "backbone", "seed")
+        },
+        "scales": scales_text(settings.eval_scales),
+        "flip": str(int(settings.eval_flip)),
+        "evaluated_at": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+    rows = [{**common, "Ensemble": code, **score_columns(found, classes)} for code, found in scores.items()]
+    try:
+        for row in rows:
+            _write_score_file(experiment, row, confusions[row["Ensemble"]])
+        append_rows(experiment.log_table, rows)
+        _add_to_log(log_file, model_file, {code: found.text(classes) for code, found in scores.items()})
+    finally:
+        print(f"epoch {epoch} of {settings.OUTPUT_PATH.name}: mean IoU in percent")
+        for code, found in scores.items():
+            print(f"  {code:<5} {100 * found.mean_iou:6.2f}", flush=True)
     print(f"added to {experiment.log_table}", flush=True)
+
+
+def _add_to_log(log_file: Path, model_file: Path, texts: Mapping[str, str]) -> None:
+    """Adds one snapshot's scores to the text log; `texts` has them by the predictor's code."""
+    sections = [f"Model: {model_file}\nEnsemble: {code}\n{text}\n" for code, text in texts.items()]
+    with writing(log_file):
+        before = [log_file.read_text(encoding="utf-8")] if log_file.is_file() else []
+    write_text(log_file, "\n".join([*before, *sections]))
 
 
 def _write_score_file(experiment: Experiment, row: dict[str, str], confusion: np.ndarray) -> None:

@@ -80,6 +80,21 @@ class SlidingWindow:
         views = [self._view(image, scale) for scale in self.scales]
         return {name: self._sum(network, views, image.shape[:2]) for name, network in self.networks.items()}
 
+    def memory(self, height: int, width: int) -> int:
+        """Returns how many bytes `scores` holds at once for an image of this size, but for what the networks need."""
+        number = self.dtype.itemsize
+        image, logits = height * width, self.num_classes * number  # pixels, and bytes for each
+        views = [self._pixels(height, scale) * self._pixels(width, scale) for scale in self.scales]
+        resized = [scale != 1 for scale in self.scales]
+        in_work = max(view + image * again for view, again in zip(views, resized, strict=True))
+        done = image if resized[0] else views[0]  # one network's scores; padding that was cut off still takes memory
+        networks = (len(self.networks) - (len(views) == 1)) * done + in_work
+        windows = self.window_batch * self.crop_size**2 * (3 * number + self.flip * (3 * number + logits))
+        return networks * logits + sum(views) * 3 * number + windows
+
+    def _pixels(self, length: int, scale: float) -> int:
+        return max(round(length * scale), self.crop_size)
+
     def _sum(self, network: Network, views: Sequence[View], size: torch.Size) -> Tensor:
         """Sums one network's scores (N, H, W) over all views. Those of one view are freed before the next are made."""
         first, *others = views
@@ -114,6 +129,7 @@ class SlidingWindow:
             windows = torch.cat([view.pixels[..., y : y + crop, x : x + crop] for y, x in batch])  # (B, 3, S, S)
             for (y, x), scores in zip(batch, self._window_scores(network, windows), strict=True):
                 total[0, :, y : y + crop, x : x + crop] += scores
+            del scores  # or those of this batch would take memory while the next ones are made
         return total[..., rows, columns]
 
     def _window_scores(self, network: Network, windows: Tensor) -> Tensor:

@@ -6,19 +6,24 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from furnace.config.experiment import Experiment
 from furnace.data.entries import Split
 from furnace.data.file_list import spread
-from furnace.data.loaders import validation_images
+from furnace.data.loaders import image_bytes, validation_images
 from furnace.data.reading import crashes_named
 from furnace.engine.backend import autocast, evaluation_dtype, loader_workers
+from furnace.engine.bars import bar
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.distributed import World
+from furnace.engine.shared_memory import require_shared_memory
 from furnace.evaluation.metrics import Scores, confusion_matrices
+from furnace.evaluation.room import Room
 from furnace.evaluation.sliding_window import Network, SlidingWindow
 from furnace.semi.ensemble import PREDICTORS, Ensemble, predicted_labels
+
+HEADERS = 100  # images whose sizes are looked at before the first one is scored
+REMEDY = "lower image_size, score fewer predictors at once (ensemble), or take an image of this size out of the list"
 
 # A Look takes an image's number, the image (H, W, 3), its label (H, W) and what P predictors say (P, H, W), all uint8.
 Look = Callable[[int, Tensor, Tensor, Tensor], None]
@@ -51,11 +56,17 @@ def count_confusions(
     window = sliding_window(experiment, networks, device)
     share = (range(len(split.files)) if numbers is None else numbers)[world.rank :: world.size]
     workers = loader_workers(settings.num_workers, device)
+    # Behind the scores come labels, and what counts them. An image and its label are here, and twice in each worker.
+    room = Room(experiment, window, behind=len(predictors) + 16, beside=4 * (1 + 2 * workers) + 16, remedy=REMEDY)
+    room.require_largest(split.image_path(share[place]) for place in spread(len(share), HEADERS))
+    if workers and share:
+        require_shared_memory([image_bytes(split, share)], workers)
     images = validation_images(split, share, workers, pin_memory=device.type == "cuda")
     total = torch.zeros(len(predictors), classes, classes, dtype=torch.int64, device=device)
-    for number, image, label in tqdm(
-        images, total=len(share), desc=title, unit="image", disable=not world.is_main, dynamic_ncols=True, leave=leave
+    for number, image, label in bar(
+        images, total=len(share), desc=title, unit="image", disable=not world.is_main, leave=leave
     ):
+        room.require(split.image_path(number), *image.shape[:2])
         truth = label.to(device, non_blocking=True)
         predicted = predicted_labels(window.scores(image), predictors)
         total += confusion_matrices(predicted, truth, classes)

@@ -1,14 +1,13 @@
 """The arguments of `python -m furnace predict` and `export`."""
 
 import argparse
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from furnace.config.arguments import EXPERIMENT_HELP, take_any_order
+from furnace.config.arguments import EXPERIMENT_HELP, split_settings, take_any_order
 from furnace.engine.files import require_writable
-from furnace.errors import InputError
+from furnace.errors import InputError, say_note
 
 if TYPE_CHECKING:  # --help must answer without importing torch
     from furnace.prediction.trained import Trained
@@ -62,21 +61,21 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
 
 
 def _predict(options: argparse.Namespace, _: Sequence[str]) -> int:
-    from furnace.config.settings import FIELDS
     from furnace.prediction.inputs import find_sources
     from furnace.prediction.outputs import FOLDERS
     from furnace.prediction.predict import predict_sources, require_predictions_alone
 
-    pairs = [text for text in options.images if (name := re.match(r"(\w+)=", text)) and name[1] in FIELDS]
-    images = [text for text in options.images if text not in pairs]
+    pairs, images = split_settings(options.images)
     trained = _find_trained(options, pairs)
     output = (options.out or trained.experiment.settings.OUTPUT_PATH / "predictions").absolute()
     if not images:
         raise InputError("no image named; expected files, folders, patterns in quotes or videos; add one")
-    sources = find_sources(images, left_out=[output / name for name in FOLDERS])
+    sources, left_out = find_sources(images, barred=[output / name for name in FOLDERS])
+    if left_out:
+        say_note(f"left out: {left_out}; a file that is named itself is tried, and so is a video that a pattern finds")
     require_writable(output)
     require_predictions_alone(output, sources)
-    predict_sources(trained, sources, output, options.probabilities, options.disagreement)
+    predict_sources(trained, sources, output, options.probabilities, options.disagreement, left_out)
     return 0
 
 

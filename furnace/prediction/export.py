@@ -13,7 +13,7 @@ from furnace import __version__
 from furnace.data.normalization import IMAGENET_MEAN, IMAGENET_STD
 from furnace.engine.checkpoint import write_tensors
 from furnace.engine.files import require_writable, write_atomically
-from furnace.errors import InputError
+from furnace.errors import InputError, in_short, say_note
 from furnace.evaluation.validation import filled_networks
 from furnace.prediction import onnx_graph
 from furnace.prediction.trained import Trained
@@ -40,7 +40,7 @@ def export(trained: Trained, out: Path, formats: Mapping[str, str]) -> None:
     networks = filled_networks(trained.experiment, trained.snapshots, trained.epoch, [trained.predictor])
     require_writable(out.absolute().parent if is_file else out)
     metadata = metadata_of(trained)
-    for name, ending in formats.items():
+    for name, ending in sorted(formats.items(), key=lambda entry: entry[0] == "onnx"):  # last, because it needs most
         if name == "onnx":
             path = out if is_file else out / f"{trained.predictor}{ending}"
             write_onnx(path, [networks[member] for member in members], metadata)
@@ -75,6 +75,8 @@ def metadata_of(trained: Trained) -> dict[str, Any]:
 def write_onnx(path: Path, networks: list[nn.Module], metadata: Mapping[str, Any]) -> None:
     """Writes the networks as one graph, after comparing ONNX Runtime with PyTorch on images of random sizes.
 
+    Where ONNX Runtime cannot be used, the graph is written all the same, which is said.
+
     Args:
         path: the file to write.
         networks: a predictor's networks, on the CPU; the graph gives the mean of their logits.
@@ -86,7 +88,12 @@ def write_onnx(path: Path, networks: list[nn.Module], metadata: Mapping[str, Any
     print(f"{path}: recording and comparing, which takes half a minute or so", flush=True)
     predictor = onnx_graph.PredictorGraph(networks).eval()
     graph = onnx_graph.onnx_bytes(predictor, metadata)
-    session, generator = onnx_graph.session_of(graph), np.random.default_rng(0)
+    try:
+        session, generator = onnx_graph.session_of(graph), np.random.default_rng(0)
+    except Exception as error:  # it is not installed, or does not fit what is
+        write_atomically(path, lambda file: file.write(graph))
+        say_note(f"{path} is written, but not compared with PyTorch: {in_short(error)}; see whether onnxruntime works")
+        return
     found = [
         onnx_graph.difference(session, predictor, onnx_graph.random_images(generator, low, high))
         for low, high in onnx_graph.COMPARED_SIZES
@@ -99,7 +106,11 @@ def write_onnx(path: Path, networks: list[nn.Module], metadata: Mapping[str, Any
             "update torch, onnxscript and onnxruntime"
         )
     write_atomically(path, lambda file: file.write(graph))
-    print(f"{path}: compared on {len(found)} random sizes, largest difference {said}", flush=True)
+    print(
+        f"{path}: compared on {len(found)} random sizes, largest difference {said}; "
+        f"opset {onnx_graph.OPSET}, IR version {onnx_graph.FORM}: for {onnx_graph.READER}",
+        flush=True,
+    )
 
 
 def write_safetensors(path: Path, network: nn.Module, metadata: Mapping[str, Any]) -> None:

@@ -20,7 +20,8 @@ from furnace.data.normalization import IMAGENET_MEAN, IMAGENET_STD
 if TYPE_CHECKING:
     import onnxruntime  # type: ignore[import-untyped]  # the package ships no types
 
-OPSET = 18
+# The file's version of operators, the oldest version of its form that has them, and who reads both.
+OPSET, FORM, READER = 18, 8, "onnxruntime 1.14 and newer"
 # The size of the images that the graph is recorded with. The recorder treats a dimension of 1 as a constant and may
 # take two equal ones for the same, so that none is 1 and no two are equal.
 EXAMPLE_SIZE = (2, 3, 337, 391)
@@ -84,6 +85,7 @@ def onnx_bytes(predictor: PredictorGraph, metadata: Mapping[str, object]) -> byt
         )
     assert program is not None  # torch returns None from its older exporter alone, which dynamo=True leaves aside
     model = program.model_proto
+    model.ir_version = FORM  # torch writes a newer one, which older programs refuse, although nothing in it is newer
     for name, value in metadata.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = name, value if isinstance(value, str) else json.dumps(value)

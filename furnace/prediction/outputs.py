@@ -3,7 +3,8 @@
 N is the number of classes; H and W are an image's size.
 """
 
-from collections.abc import Sequence
+import errno
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -15,9 +16,12 @@ from PIL import Image
 from furnace.data.datasets import Dataset
 from furnace.engine.background import Background
 from furnace.engine.files import write_atomically
+from furnace.errors import InputError
 from furnace.pictures import colour_table, colourize, write_png
 
 FOLDERS = ("index", "color", "overlay", "probability", "disagreement")
+# Errors of the system that lie with the name of a file: others may be written where this one cannot be.
+OF_ONE_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 BORDER = (255, 255, 255)  # the colour of the lines between classes in an overlay
 # The colour for each number of different classes that up to four networks name at a pixel. The first stands for 0,
 # which does not occur; the second, for agreement, is dark.
@@ -41,19 +45,31 @@ class PredictionPictures(Background):
     Args:
         output: the folder that predictions are written below.
         dataset: gives the classes and their colours.
+        refuse: is told why a prediction cannot be written, if others can be.
     """
 
-    def __init__(self, output: Path, dataset: Dataset) -> None:
+    def __init__(self, output: Path, dataset: Dataset, refuse: Callable[[InputError], None]) -> None:
         super().__init__()
-        self.output, self.dataset = output, dataset
+        self.output, self.dataset, self.refuse = output, dataset, refuse
 
     def add(self, prediction: Prediction) -> None:
         """Takes a prediction to be written.
 
         Raises:
-            InputError: one of the predictions before could not be written.
+            InputError: one of the predictions before could not be written, and none can be: the disk is full, say.
         """
-        self.do(self._save, prediction)
+        self.do(self._save_or_refuse, prediction)
+
+    def _save_or_refuse(self, prediction: Prediction) -> None:
+        try:
+            self._save(prediction)
+        except InputError as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and cause.errno not in OF_ONE_NAME:
+                raise
+            self.refuse(error)
+        except MemoryError:
+            self.refuse(InputError(f"image too large: {prediction.name}: no memory left to write pictures; cut it up"))
 
     def _save(self, prediction: Prediction) -> None:
         label, palette = prediction.label, self.dataset.palette

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from furnace.engine.backend import memory_failure, prepare_backends
 from furnace.errors import InputError
+from furnace.evaluation.room import Room
 from furnace.evaluation.sliding_window import SlidingWindow
 from furnace.evaluation.validation import evaluation_networks, sliding_window
+from furnace.prediction.inputs import Picture
 from furnace.prediction.outputs import Prediction
 from furnace.prediction.trained import Trained
 from furnace.semi.ensemble import (
@@ -26,6 +28,12 @@ from furnace.semi.ensemble import (
     predict,
     predicted_labels,
     predictors_of,
+)
+
+# Bytes for each pixel of an image that are held beside its scores: itself, two that are read ahead, and pictures.
+BESIDE = 16
+REMEDY = (
+    "cut it up, lower image_size, take one network (--ensemble v1), or leave --probabilities and --disagreement out"
 )
 
 
@@ -49,13 +57,21 @@ class Predictor:
         networks = evaluation_networks(experiment, device, trained.snapshots, trained.epoch, self.predictors)
         self.window = sliding_window(experiment, networks, device)
         self.visits = _counting(self.window) if probabilities else None
+        classes = experiment.dataset.num_classes
+        behind = len(self.predictors) + (10 * classes + 4) * probabilities + 12 * len(singles) * disagreement
+        self.room = Room(experiment, self.window, behind, BESIDE + 2 * classes * probabilities, REMEDY)
 
-    def predict(self, name: Path, image: np.ndarray) -> Prediction:
-        """Labels an image (H, W, 3) uint8 RGB.
+    def require_room(self, picture: Picture) -> None:
+        """Raises InputError if the image needs more memory than is free."""
+        self.room.require(picture.path, picture.height, picture.width)
+
+    def predict(self, picture: Picture) -> Prediction:
+        """Labels an image.
 
         Raises:
-            InputError: the image is too large for the memory.
+            InputError: the image cannot be read, or is too large for the memory.
         """
+        name, image = picture.name, picture.read()
         with _enough_memory(name, image, self.window.device):
             pixels = torch.from_numpy(image)
             scores = self.window.scores(pixels)

@@ -1,5 +1,6 @@
 """Finds a trained run and one of its predictors: what `predict` and `export` work with."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,12 +47,14 @@ def find_trained(
             raise InputError(f"no run: {run}: expected a run's folder, which holds snapshot; check --weights")
         texts["OUTPUT_PATH"] = texts["snapshot_dir"] = str(run)
     if texts.get("OUTPUT_PATH") and not texts.get("dataset_path"):
-        texts["dataset_path"] = _data_of(Path(experiment_folder, texts["OUTPUT_PATH"]).expanduser())
+        texts["dataset_path"] = _data_of(Path(experiment_folder, os.path.expandvars(texts["OUTPUT_PATH"])).expanduser())
     for option, setting, text in (("ensemble", "ensemble", ensemble), ("epoch", "eval_epochs", epoch)):
         if text is not None:
             require_readable(option, setting, text)
             texts[setting] = text
     experiment = for_evaluation(read_experiment(experiment_folder, texts))
+    if note := experiment.note_of_changes():
+        print(note, flush=True)
     settings = experiment.settings
     snapshots = Snapshots(settings.snapshot_dir)
     epochs = chosen_epochs(snapshots, settings.eval_epochs)

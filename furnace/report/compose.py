@@ -8,14 +8,17 @@ damaged.
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
-from furnace.engine.files import write_text
+from furnace.engine import memory
+from furnace.engine.bars import bar
+from furnace.engine.files import require_writable, write_text
 from furnace.errors import InputError
+from furnace.report.gallery import gallery_bytes
 from furnace.report.groups import groups
 from furnace.report.logs import hand_out, lies_beside, log_tables, read_tables
 from furnace.report.page import render
 from furnace.report.runs import find_runs, note_what_is_odd, read_run
+
+COPIES = 7  # of all pictures: as text, which is longer by a third, by itself, in the page, and in the page's file
 
 
 def write_report(folders: Sequence[Path], logs: Sequence[Path], out: Path, images: int) -> None:
@@ -31,7 +34,11 @@ def write_report(folders: Sequence[Path], logs: Sequence[Path], out: Path, image
     Raises:
         InputError: a folder or a table is missing, there is nothing to report, or the page cannot be written.
     """
-    runs = [read_run(path) for path in find_runs(folders)]
+    if out.is_dir():
+        raise InputError(f"--out: {out} is a folder; name a file in it, such as {out / 'report.html'}")
+    found = find_runs(folders)
+    require_writable(out.absolute().parent)
+    runs = [read_run(path) for path in found]
     for path in logs:
         if not path.is_file():
             raise InputError(f"no file: {path}: expected a log_df.csv; name one, or leave --log out")
@@ -48,6 +55,8 @@ def write_report(folders: Sequence[Path], logs: Sequence[Path], out: Path, image
             f"{', '.join(map(str, folders))}, found none, and no scores in a log_df.csv; train first, or name "
             "the folder that runs write into"
         )
-    shown = tqdm(runs, desc="drawing", unit="run", dynamic_ncols=True, disable=None if len(runs) > 1 else True)
+    pictures = sum(gallery_bytes(run, images) for run in runs)
+    memory.require(COPIES * pictures, f"a page about {len(runs)} runs", "lower --images, or name fewer runs")
+    shown = bar(runs, desc="drawing", unit="run", disable=None if len(runs) > 1 else True)
     write_text(out, render(shown, groups(runs, loose), problems, folders, images))
     print(f"{len(runs)} run{'s' * (len(runs) != 1)}, {out.stat().st_size / 1e6:.1f} MB: {out}")

@@ -4,8 +4,10 @@ import base64
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
+
+from furnace.data.decoding import decode_image
+from furnace.errors import InputError
 
 # The endings of pictures that the page shows, and their media types.
 KINDS = {".png": "image/png", ".jpg": "image/jpeg"}
@@ -35,10 +37,12 @@ def file_picture(path: Path, text: str) -> Picture | None:
         content = path.read_bytes()
     except (OSError, ValueError):  # ValueError if no file can have such a name
         content = b""
-    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
-    if decoded is None or path.suffix not in KINDS:
+    try:
+        height, width = decode_image(np.frombuffer(content, np.uint8), path).shape[:2]
+    except InputError:
         return None
-    height, width = decoded.shape[:2]
+    if path.suffix not in KINDS:
+        return None
     return Picture(_address(KINDS[path.suffix], content), text, width, height)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
 
 from furnace.evaluation.metrics import MEAN_IOU
 from furnace.report.groups import Group
@@ -18,11 +17,12 @@ from furnace.report.plotting import (
     GREEN,
     ORANGE,
     RED,
-    STYLE,
+    chart,
     draw_line,
     label_by_epoch,
     new_axes,
     shortened,
+    styled,
     svg_text,
 )
 from furnace.report.summary import Evaluated, Statistic
@@ -48,12 +48,13 @@ LOSS_LINES: dict[str, tuple[str, dict[str, Any]]] = {
 SHOWN = 0.5  # percent of a true class's pixels; smaller shares are not written out in the confusion matrix
 
 
+@chart
 def loss_chart(metrics: pd.DataFrame) -> str | None:
     """Draws the losses in metrics.csv by epoch; None if it has none. Terms that are always 0 are left out."""
     terms = [term for term in LOSS_LINES if term in metrics and (metrics[term].fillna(0) != 0).any()]
     if not terms:
         return None
-    with rc_context(STYLE):
+    with styled():
         figure, axes = new_axes(3.1)
         for term in terms:
             name, look = LOSS_LINES[term]
@@ -62,11 +63,12 @@ def loss_chart(metrics: pd.DataFrame) -> str | None:
         return svg_text(figure)
 
 
+@chart
 def score_chart(evaluated: Evaluated) -> str | None:
     """Draws mean IoU by epoch, a line for each predictor; None if there is a single epoch, which the table shows."""
     if len(evaluated.epochs) == 1:
         return None
-    with rc_context(STYLE):
+    with styled():
         figure, axes = new_axes(3.1)
         for code, by_epoch in evaluated.rows.items():
             scores = [row.mean_iou for row in by_epoch.values()]
@@ -75,6 +77,7 @@ def score_chart(evaluated: Evaluated) -> str | None:
         return svg_text(figure)
 
 
+@chart
 def validation_chart(metrics: pd.DataFrame) -> str | None:
     """Draws the mean IoU that training measured now and then, a line for each predictor; None if it never did."""
     scores = {
@@ -83,7 +86,7 @@ def validation_chart(metrics: pd.DataFrame) -> str | None:
     scores = {code: found for code, found in scores.items() if len(found)}
     if not scores:
         return None
-    with rc_context(STYLE):
+    with styled():
         figure, axes = new_axes(3.1)
         for code, found in scores.items():
             draw_line(axes, found.index, found, code, PREDICTOR_LINES[code], always_marked=True)
@@ -91,12 +94,13 @@ def validation_chart(metrics: pd.DataFrame) -> str | None:
         return svg_text(figure)
 
 
+@chart
 def class_chart(by_class: Mapping[str, float | None]) -> str | None:
     """Draws the IoU of each class that occurs as a bar with its value, the best on top; None if no class occurs."""
     ordered = sorted(((value, name) for name, value in by_class.items() if value is not None), reverse=True)
     if not ordered:
         return None
-    with rc_context({**STYLE, "axes.grid.axis": "x"}):
+    with styled({"axes.grid.axis": "x"}):
         figure, axes = new_axes(0.7 + 0.22 * len(ordered))
         values, names = zip(*ordered, strict=True)
         places = range(len(ordered))
@@ -111,6 +115,7 @@ def class_chart(by_class: Mapping[str, float | None]) -> str | None:
         return svg_text(figure)
 
 
+@chart
 def confusion_chart(confusion: np.ndarray, classes: Sequence[str]) -> str | None:
     """Draws which classes the pixels of each true class were taken for, in percent of these pixels.
 
@@ -130,7 +135,7 @@ def confusion_chart(confusion: np.ndarray, classes: Sequence[str]) -> str | None
     names = [shortened(classes[index]) for index in occurring]
     count = len(names)
     side = max(3.4, 1.6 + 0.27 * count)
-    with rc_context({**STYLE, "axes.grid": False, "font.size": 9 if count <= 30 else 6}):
+    with styled({"axes.grid": False, "font.size": 9 if count <= 30 else 6}):
         figure, axes = new_axes(side, side)
         axes.imshow(part, cmap="Blues", vmin=0, vmax=100)
         axes.set_xticks(range(count), names, rotation=90)
@@ -146,12 +151,13 @@ def confusion_chart(confusion: np.ndarray, classes: Sequence[str]) -> str | None
         return svg_text(figure)
 
 
-def seeds_chart(groups: Sequence[Group]) -> str:
+@chart
+def seeds_chart(groups: Sequence[Group]) -> str | None:
     """Draws the last scores of each group's headline predictor: a row for each group, a dot for each run.
 
     A bar with a number marks their mean.
     """
-    with rc_context({**STYLE, "axes.grid.axis": "x"}):
+    with styled({"axes.grid.axis": "x"}):
         figure, axes = new_axes(0.8 + 0.3 * len(groups))
         for place, group in enumerate(groups):
             scores = group.last_scores(group.headline)

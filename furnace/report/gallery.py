@@ -31,13 +31,25 @@ def read_gallery(run: Run, most: int) -> tuple[int, list[GalleryImage]]:
     Returns:
         The epoch, 0 if there is no gallery, and at most `most` images in their order.
     """
-    folder = run.path / FOLDER
-    epochs = [int(match[1]) for path in folder.glob("epoch*") if (match := EPOCH_FOLDER.fullmatch(path.name))]
-    if not epochs:
+    epoch = _last_epoch(run)
+    if not epoch:
         return 0, []
-    epoch = max(epochs)
-    shown = list(_shown(run, folder / f"epoch{epoch}"))
+    shown = list(_shown(run, run.path / FOLDER / f"epoch{epoch}"))
     return epoch, [GalleryImage(one.name, one.disagreement, list(_pictures(run, one))) for one in shown[:most]]
+
+
+def gallery_bytes(run: Run, most: int) -> int:
+    """Returns about how many bytes the files of the pictures have that `read_gallery` reads."""
+    files = list((run.path / FOLDER / f"epoch{_last_epoch(run)}").glob("*"))
+    images = sum(path.suffix == ".json" for path in files)
+    share = min(1.0, most / max(1, images))
+    return int(share * sum(path.stat().st_size for path in files if path.is_file()))
+
+
+def _last_epoch(run: Run) -> int:
+    """Returns the last epoch that has a gallery, 0 if none has."""
+    names = (EPOCH_FOLDER.fullmatch(path.name) for path in (run.path / FOLDER).glob("epoch*"))
+    return max((int(match[1]) for match in names if match), default=0)
 
 
 def _shown(run: Run, folder: Path) -> Iterator[ShownImage]:

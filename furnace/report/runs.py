@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from furnace.config.record import read_record
-from furnace.errors import InputError
+from furnace.errors import InputError, in_short, say_note
 from furnace.report.rows import Row, ScoreFile, newest, read_score_file
 
 # The setting `method` and its name for people, in the order in which tables list them.
@@ -115,11 +115,15 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"no folder: {folder}: expected one that runs wrote into; name one such as output_voc")
-        for place, below, files in os.walk(folder):
+        for place, below, files in os.walk(folder, onerror=_say_left_out):
             if any(sign in files for sign in SIGNS) or any(Path(place).glob(SCORES)):
                 found[Path(place).resolve()] = None
             below[:] = sorted(name for name in below if name not in OWN_FOLDERS and not name.startswith("."))
     return list(found)
+
+
+def _say_left_out(error: OSError) -> None:
+    say_note(f"{error.filename} is left out: {in_short(error)}")
 
 
 def read_run(path: Path) -> Run:

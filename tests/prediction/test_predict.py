@@ -1,5 +1,6 @@
 """`predict` labels whatever images it is given as an evaluation would, and says which ones it could not."""
 
+import errno
 import os
 import re
 import shutil
@@ -19,9 +20,11 @@ from torch.nn.functional import conv2d
 from furnace.__main__ import main
 from furnace.config.experiment import read_experiment
 from furnace.data.normalization import IMAGENET_MEAN, IMAGENET_STD
+from furnace.engine import files, memory
 from furnace.errors import InputError
+from furnace.evaluation import room
 from furnace.evaluation.sliding_window import SlidingWindow
-from furnace.prediction import predictor
+from furnace.prediction import inputs, outputs, predictor
 from furnace.prediction.inputs import find_sources
 from furnace.prediction.outputs import DISAGREEMENT, overlay
 from furnace.semi.ensemble import count_different
@@ -143,7 +146,7 @@ def test_folders_keep_their_structure_and_files_their_names(predict, photos: Pat
 
 def test_patterns_keep_what_is_below_their_fixed_part(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def names(*texts: str) -> list[str]:
-        return [source.name.as_posix() for source in find_sources(texts)]
+        return [source.name.as_posix() for source in find_sources(texts)[0]]
 
     assert names(f"{photos}/**/*.png") == ["a", "sub/deep er/c"]
     assert names(f"{photos}/s*/**") == ["sub/b", "sub/deep er/c"]
@@ -159,7 +162,7 @@ def test_patterns_keep_what_is_below_their_fixed_part(photos: Path, monkeypatch:
 
 def test_no_prediction_takes_anothers_place(photos: Path, tmp_path: Path) -> None:
     write(photos / "a.jpg", noise(9, 9))
-    assert [source.name.name for source in find_sources([str(photos)])][:2] == ["a.jpg", "a.png"]
+    assert [source.name.name for source in find_sources([str(photos)])[0]][:2] == ["a.jpg", "a.png"]
     other = tmp_path / "other/a.png"
     write(other, noise(9, 9))
     with pytest.raises(
@@ -205,6 +208,115 @@ def test_an_image_too_large_for_the_memory_is_left_out(
     assert predict(photos) == 2
     assert files_below(tmp_path / "out/index") == ["a.png", "sub/deep er/c.png"]
     assert re.search(r"error: image too large: sub/b: no memory left on cpu for 35 x 49 pix", capsys.readouterr().err)
+
+
+def test_an_image_that_would_not_fit_is_left_out_before_it_is_decoded(
+    predict, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    decoded, read_image = [], inputs.read_image
+    monkeypatch.setattr(inputs, "read_image", lambda path: decoded.append(path.name) or read_image(path))
+    monkeypatch.setattr(inputs, "LARGE", 60 * 60)
+    monkeypatch.setattr(memory, "free", lambda *_: room.LIBRARIES + 3e7)  # where an image of 600 x 700 takes 82 MB
+    write(photos / "huge.png", noise(600, 700))
+    write(photos / "large.png", noise(100, 110))
+    assert predict(photos) == 2
+    assert files_below(tmp_path / "out/index") == ["a.png", "large.png", "sub/b.png", "sub/deep er/c.png"]
+    assert sorted(decoded) == ["a.png", "b.jpg", "c.png", "large.png"]
+    errors = errors_in(capsys.readouterr().err)
+    assert len(errors) == 2 and re.fullmatch(
+        r"error: image too large: .*/huge\.png: 600 x 700 pixels \(height x width\) needs about \d+ MB of memory "
+        r"on cpu, 97 MB are free; cut it up, .*",
+        errors[0],
+    )
+
+
+def test_one_name_that_cannot_be_written_ends_nothing(
+    predict, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """A name as long as names may be is written; one that grows by its ending, or meets a folder, is said."""
+    longest, named_twice = "l" * 251, "t" * 250
+    for name in (f"{longest}.png", f"{named_twice}.png", f"{named_twice}.jpg"):
+        write(tmp_path / f"short{name[-4:]}", noise(9, 9))  # OpenCV cannot write the name
+        shutil.move(tmp_path / f"short{name[-4:]}", photos / name)
+    (tmp_path / "out/index/a.png").mkdir(parents=True)
+    (tmp_path / "out/.predictions").touch()
+    assert predict(photos) == 2
+    assert files_below(tmp_path / "out/index") == [f"{longest}.png", "sub/b.png", "sub/deep er/c.png"]
+    errors = errors_in(capsys.readouterr().err)
+    assert len(errors) == 4 and errors[-1].startswith("error: 3 of 6 could not be labelled")
+    assert "index/a.png: Is a directory; " in errors[0]
+    assert all("File name too long; shorten the name" in error for error in errors[1:3])
+
+
+def test_a_full_disk_ends_the_command_at_once(
+    predict, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def full(path: Path, _: object) -> None:
+        with files.writing(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(outputs, "write_png", full)
+    assert predict(photos) == 2
+    errors = errors_in(capsys.readouterr().err)
+    assert len(errors) == 1 and "No space left on device; free space" in errors[0]
+
+
+def test_a_folder_that_is_named_as_a_prediction_parts_from_it(predict, photos: Path, tmp_path: Path) -> None:
+    write(photos / "x.jpg", noise(9, 9))
+    write(photos / "x.png/y.jpg", noise(9, 9))
+    write(photos / "z.jpg", noise(9, 9))
+    write(photos / "z.npz/y.jpg", noise(9, 9))
+    assert predict(photos / "x.jpg", photos) == 0
+    found = files_below(tmp_path / "out/index")
+    assert {"x.png", "x.png/y.png"} & set(found) == {"x.png/y.png"} and {"x.jpg.png", "z.jpg.png"} < set(found)
+    write(photos / "x.jpg.png/y.jpg", noise(9, 9))
+    with pytest.raises(InputError, match=r"two predictions of one name: a folder of others and .*/x\.jpg would both"):
+        find_sources([str(photos)])
+
+
+def test_what_is_left_out_is_counted_by_its_ending(
+    predict, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for name in ("a.HEIC", "sub/b.HEIC", "clip.mp4", "none"):
+        (photos / name).touch()
+    shutil.copy(photos / "a.png", photos / "b.jfif")
+    (photos / "linked").symlink_to(tmp_path)
+    (photos / "loop.png").symlink_to("loop.png")
+    assert predict(photos) == 2
+    said = capsys.readouterr()
+    assert files_below(tmp_path / "out/index") == ["a.png", "b.png", "sub/b.png", "sub/deep er/c.png"]
+    left_out = "left out: 2 .HEIC, 1 linked folders, 1 .mp4, 1 without an ending, 1 .txt"
+    assert sorted(said.err.splitlines()[0].partition(";")[0][6:].removeprefix("left out: ").split(", ")) == sorted(
+        left_out.removeprefix("left out: ").split(", ")
+    )
+    assert "4 images labelled" in said.out and "(left out: 2 .HEIC, " in said.out
+    assert "image not readable: " in errors_in(said.err)[0]  # the link that leads to itself
+
+    shutil.copy(photos / "a.png", photos / "odd.xyz")
+    assert predict(photos / "odd.xyz", photos / "a.HEIC") == 2  # both are tried
+    said = capsys.readouterr().err
+    assert (tmp_path / "out/index/odd.png").is_file() and "left out" not in said
+    assert "1 of 2 could not be labelled" in said
+    assert predict(f"{photos}/*.HEIC") == 2
+    assert "or a video (folders of predictions are left out), found 1 .HEIC; check" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_read_is_said_and_the_others_go_on(
+    predict, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    scandir = os.scandir
+
+    def closed(path: str):
+        if str(path).endswith("deep er"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    assert predict(photos) == 2
+    assert files_below(tmp_path / "out/index") == ["a.png", "sub/b.png"]
+    errors = errors_in(capsys.readouterr().err)
+    assert "folder not readable: " in errors[0] and "deep er: Permission denied" in errors[0]
+    assert errors[1].startswith("error: 1 of 3 could not be labelled")
 
 
 def test_images_of_every_kind(predict, tmp_path: Path) -> None:
@@ -267,7 +379,10 @@ def test_a_video_that_breaks_off_is_said(predict, clip: Path, tmp_path: Path, ca
 def test_frames_and_images_of_one_folder_stay_apart(clip: Path, tmp_path: Path, monkeypatch) -> None:
     write(tmp_path / "clip/frame_000001.png", noise(8, 8))
     monkeypatch.chdir(tmp_path)
-    assert [source.name.as_posix() for source in find_sources(["*", "**/*.png"])] == ["clip.avi", "clip/frame_000001"]
+    assert [source.name.as_posix() for source in find_sources(["*", "**/*.png"])[0]] == [
+        "clip.avi",
+        "clip/frame_000001",
+    ]
 
 
 def test_a_stop_leaves_whole_files_alone(
@@ -321,7 +436,7 @@ def test_pipes_in_a_folder_are_left_out(demo_data: Path, predict, tmp_path: Path
     ("arguments", "fragment"),
     [
         (["nowhere"], "no image: nowhere: expected a file, a folder"),
-        (["imge_size=64"], "no image: imge_size=64"),
+        (["imge_size=64"], "unknown setting 'imge_size'"),
         (["*.nothing"], "no image: *.nothing"),
         (["seed=1"], "no image named"),
         (["val", "ensemble=v2,v3"], "ensemble: expected one predictor, found v2, v3"),

@@ -25,6 +25,7 @@ from pages import (
 )
 
 from furnace.__main__ import main
+from furnace.engine import memory
 from furnace.report import figures, groups, page
 from furnace.report.runs import read_metrics, read_run
 from furnace.report.summary import Statistic, ways
@@ -333,3 +334,18 @@ def test_scores_found_in_training_have_a_chart_of_their_own(tmp_path: Path) -> N
     assert ">v0<" in svg and ">v3<" in svg and ">v4<" not in svg
     assert main(["report", str(tmp_path)]) == 0
     assert 'alt="mean IoU found in training, by epoch"' in (tmp_path / "report.html").read_text()
+
+
+def test_a_page_that_does_not_fit_is_refused_before_pictures_are_read(
+    three_seeds: Path, report, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    write_gallery(three_seeds / "ema_0", 3)
+    monkeypatch.setattr(memory, "free", lambda *_: 1000)
+    out = three_seeds.parent / "report.html"
+    assert main(["report", str(three_seeds), "--out", str(out)]) == 2
+    assert re.search(
+        r"error: a page about \d+ runs needs about \d+ kB of memory on cpu, 1 kB are free; lower --images, or name fewer runs",
+        capsys.readouterr().err,
+    )
+    assert not out.exists()
+    report("--images", "0")
