@@ -66,10 +66,10 @@ def test_every_file_stands_on_a_floor() -> None:
 
 
 @pytest.mark.parametrize("room", ["data", "prepare", "synthetic"])
-def test_data_knows_files_and_signals_but_no_processes(room: str) -> None:
+def test_data_knows_the_machine_but_no_processes(room: str) -> None:
     for path in (FURNACE / room).rglob("*.py"):
         used = {name.split(".")[2] for name in imports(path) if name.startswith("furnace.engine.")}
-        assert used <= {"files", "signals"}, path
+        assert used <= {"files", "signals", "bars", "machine"}, path
 
 
 def test_every_room_has_a_caption_and_nothing_else_in_its_face() -> None:
@@ -142,3 +142,25 @@ def test_importing_a_configuration_writes_nothing() -> None:
             node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)
         ]
         assert [getattr(call, "id", None) for call in calls] == ["EasyDict"], path
+
+
+def test_text_is_utf8_wherever_it_is_read_or_written() -> None:
+    """The encoding of the locale decides nothing but what a terminal shows."""
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            function = node.func
+            name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+            given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            texts = [ast.unparse(argument) for argument in node.args]
+            on_path = isinstance(function, ast.Attribute)
+            reads = name in ("read_text", "write_text") and on_path
+            opens = name == "open" and not on_path and "b" not in given.get("mode", texts[1] if len(texts) > 1 else "")
+            runs = name in ("run", "Popen", "check_output") and "text" in given
+            assert not (reads or opens or runs) or "encoding" in given, f"{path}:{node.lineno}: {ast.unparse(node)}"
+
+
+def test_one_file_makes_progress_bars() -> None:
+    found = {path.relative_to(FURNACE).as_posix() for path in FILES for name in imports(path) if "tqdm" in name}
+    assert found == {"engine/bars.py"}

@@ -2,8 +2,9 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 
-from furnace.errors import InputError
+from furnace.errors import InputError, because
 
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:
@@ -28,15 +29,12 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
 
 
 def _demo_data(options: argparse.Namespace, _: Sequence[str]) -> int:
-    from tqdm import tqdm
-
+    from furnace.engine.bars import bar
     from furnace.synthetic.layout import write_city_layout, write_voc_layout
 
     write = {"voc": write_voc_layout, "city": write_city_layout}[options.layout]
     try:
-        write(options.folder, images=options.images, seed=options.seed, progress=tqdm)
+        write(options.folder, images=options.images, seed=options.seed, progress=partial(bar, unit="image"))
     except OSError as error:
-        raise InputError(
-            f"cannot write {options.folder}: {error.strerror}; name a folder that can be written"
-        ) from None
+        raise InputError(f"cannot write {options.folder}: {because(error)}") from error
     return 0

@@ -71,7 +71,7 @@ def write_voc_layout(folder: str | Path, images: int = 250, seed: int = 0, progr
 
     Args:
         images: how many images to make for training and validation together, at least 10.
-        progress: wraps the numbers of the images that are still to be made, as `tqdm` does.
+        progress: wraps the numbers of the images that are still to be made, as a progress bar does.
 
     Raises:
         InputError: there are to be fewer than 10 images, the seed is negative, or the folder holds something else than
@@ -91,7 +91,8 @@ def write_city_layout(folder: str | Path, images: int = 250, seed: int = 0, prog
 def _write(layout: Layout, folder: Path, images: int, seed: int, progress: Progress) -> None:
     _check_request(layout, folder, images, seed)
     _make_room(layout, folder)
-    (folder / layout.marker).write_text(f"Made by `python -m furnace demo-data`: {images} images, seed {seed}.\n")
+    made = f"Made by `python -m furnace demo-data`: {images} images, seed {seed}.\n"
+    (folder / layout.marker).write_text(made, encoding="utf-8")
     train_count = images * 4 // 5
     pairs, classes_shown = [], []
     for number in progress(range(images)):
@@ -104,7 +105,7 @@ def _write(layout: Layout, folder: Path, images: int, seed: int, progress: Progr
     for name, lines in _lists(layout, pairs, train_count, order).items():
         # Lists are written after all images: an interrupted demo has none, so nothing trains on half of it.
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text("\n".join(lines) + "\n")
+        (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _make_room(layout: Layout, folder: Path) -> None:

@@ -1,9 +1,11 @@
 """What a run says when it starts: what decides its result goes to the screen, everything goes to config.json."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from furnace.config.experiment import Experiment
-from furnace.config.record import settings_record, software_record, write_record
+from furnace.config.record import last_start, read_record, settings_record, software_record, write_record
+from furnace.data.learnable import look_at_masks, shared_images
 from furnace.training.learner import Learner
 
 
@@ -22,6 +24,8 @@ def announce(experiment: Experiment, learner: Learner, iterations_per_epoch: int
     }
     record = {
         "experiment": experiment.folder.name,
+        "experiment_folder": str(experiment.folder),
+        "code": experiment.code.digests(),
         "dataset": experiment.dataset.name,
         "classes": list(experiment.dataset.classes),
         "settings": settings_record(settings),
@@ -31,6 +35,8 @@ def announce(experiment: Experiment, learner: Learner, iterations_per_epoch: int
         "effective": effective,
         "lists": _lists(experiment),
     }
+    if start > 0:
+        _note_changes(last_start(read_record(settings.OUTPUT_PATH)), record)
     write_record(settings.OUTPUT_PATH, record, goes_on=start > 0)
     labeled, unlabeled = len(experiment.split("labeled").files), len(experiment.split("unlabeled").files)
     method = experiment.method
@@ -47,6 +53,25 @@ def announce(experiment: Experiment, learner: Learner, iterations_per_epoch: int
         f"writing to {settings.OUTPUT_PATH}",
         flush=True,
     )
+
+
+def look_at_data(experiment: Experiment) -> None:
+    """Says in a line each what cannot be learned from the lists; InputError if nothing can be, or a mask is bad."""
+    labeled, unlabeled = experiment.split("labeled"), experiment.split("unlabeled")
+    val = experiment.split("val") if experiment.needs_validation_images else None
+    lines = look_at_masks(labeled, val)
+    for line in lines + (shared_images((labeled, unlabeled), val) if val else []):
+        print(f"note: {line}", flush=True)
+
+
+def _note_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Says what is no hindrance to going on, but may be an oversight: another folder, another text of config.py."""
+    if "code" not in before:  # the run was begun before these were written down
+        return
+    if (folder := before.get("experiment_folder")) != now["experiment_folder"]:
+        print(f"note: this run was begun from {folder}, whose network is the same")
+    if before["code"].get("config.py") != now["code"].get("config.py"):
+        print("note: config.py has changed since the run was started last; what decides its result has not")
 
 
 def _lists(experiment: Experiment) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from furnace.config.arguments import add_run_command, texts_of
@@ -20,16 +21,22 @@ def _train(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     from furnace.config.checks import check_training
     from furnace.config.experiment import read_experiment
     from furnace.engine.launch import in_processes, require_share
+    from furnace.engine.place import find_place
+    from furnace.engine.terminal import copy_lines
+    from furnace.training.transcript import Transcript
 
     experiment = read_experiment(options.experiment, texts_of(options.settings))
+    copy_lines(Transcript(experiment.settings.OUTPUT_PATH / "train.log", errors_alone=find_place().rank > 0).add)
     check_training(experiment)
     settings = experiment.settings
 
     def work(world: "World") -> int:
         # A process that only starts others, one for each GPU, never gets here and does not pay for this import.
+        from furnace.engine.compiler import compiler_named
         from furnace.training.trainer import Trainer
 
-        return 0 if Trainer(experiment, world).run() else EXIT_RESUBMIT
+        with compiler_named() if settings.compile else nullcontext():
+            return 0 if Trainer(experiment, world).run() else EXIT_RESUBMIT
 
     require_share(settings.batch_size, settings.NGPUS)
     return in_processes(work, arguments, settings.NGPUS, settings.timeout_minutes)

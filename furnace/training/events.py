@@ -1,4 +1,4 @@
-"""TensorBoard's event files: a run does without them, so a failure to write them never ends it."""
+"""TensorBoard's event files: a run does without them, so no failure of them, whatever its kind, ever ends it."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
+
+from furnace.engine.bars import tell
+from furnace.errors import in_short
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -26,11 +28,15 @@ class Events:
 
     @cached_property
     def _writer(self) -> "SummaryWriter":
-        """The writer, which is made when it is first used, because its import takes a second."""
+        """The writer, which is made when it is first used, because a run that has nothing to do needs none."""
         from torch.utils.tensorboard import SummaryWriter
 
         threading.excepthook = _silent_for_tensorboard(threading.excepthook)
         return SummaryWriter(self.folder, purge_step=self.first_step)
+
+    def begin(self) -> None:
+        """Makes the first file, so that whoever misses TensorBoard reads of it before the first step."""
+        self._attempt(lambda writer: writer.flush())
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Adds numbers by name, and makes them visible at once."""
@@ -56,9 +62,9 @@ class Events:
             return
         try:
             write(self._writer)
-        except OSError as error:
+        except Exception as error:  # TensorBoard and what it is built on may be missing, or not fit each other
             self._failed = True
-            tqdm.write(f"note: no more events for TensorBoard: {self.folder}: {error.strerror}")
+            tell(f"note: no more events for TensorBoard: {self.folder}: {in_short(error)}")
 
 
 def _silent_for_tensorboard(hook: Callable) -> Callable:

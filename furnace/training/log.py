@@ -2,13 +2,13 @@
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
+from furnace.engine.bars import tell
 from furnace.engine.files import write_text
+from furnace.engine.machine import cores
+from furnace.engine.place import find_place
 from furnace.errors import InputError
 from furnace.evaluation.metrics import MEAN_IOU
 from furnace.training.events import Events
@@ -39,6 +39,8 @@ class EpochTable:
                 self.rows = [row for row in rows if int(row["epoch"]) <= last_epoch]
             except (KeyError, TypeError, ValueError, OSError, csv.Error) as error:
                 raise InputError(f"not a table of epochs: {path}: {error}; mend it or move it away") from None
+        if path.is_dir():
+            raise InputError(f"not a table of epochs: {path} is a folder; move it away")
 
     def append(self, row: dict[str, float | int | str]) -> None:
         """Adds a row, by column, and writes the file."""
@@ -77,21 +79,22 @@ class RunLogs:
         self.table = EpochTable(output / "metrics.csv", epochs_done)
         self.advice = waiting_advice(workers)
 
-    def add(self, row: dict[str, float | int], predictors: Sequence[str] = ()) -> None:
-        """Adds an epoch's row; the cells for the scores of these predictors are left empty until `add_scores`."""
+    def record(self, row: dict[str, float | int], predictors: Sequence[str] = ()) -> None:
+        """Writes an epoch's row; the cells for the scores of these predictors are left empty until `add_scores`."""
         self.table.append({**row, **{MEAN_IOU + code: "" for code in predictors}})
+
+    def tell(self, row: dict[str, float | int]) -> None:
+        """Shows an epoch that is recorded, and saved if that was due."""
         scalars = {name: value for name, value in row.items() if name not in ("epoch", "iteration")}
         self.events.scalars(scalars, int(row["iteration"]))
-        tqdm.write(
+        tell(
             f"epoch {row['epoch']}/{self.nepochs}  loss {row['loss']:.4f}  supervised "
             f"{row['loss_sup_1']:.4f} {row['loss_sup_2']:.4f}  "
             f"cross {row['loss_cross_1']:.4f} {row['loss_cross_2']:.4f}  {row['seconds']:.1f} s "
             f"({row['step_seconds']:.3f} s a step, {row['data_seconds']:.1f} s waiting for data)"
         )
         if self.advice and row["data_seconds"] > LONG_WAIT * row["seconds"]:
-            tqdm.write(
-                f"note: {row['data_seconds'] / row['seconds']:.0%} of the time is waiting for data; {self.advice}"
-            )
+            tell(f"note: {row['data_seconds'] / row['seconds']:.0%} of the time is waiting for data; {self.advice}")
             self.advice = ""  # once is enough
 
     def lack_scores(self, epoch: int) -> bool:
@@ -104,7 +107,7 @@ class RunLogs:
         self.table.fill_in({MEAN_IOU + code: score for code, score in scores.items()})
         self.events.scalars({f"mIoU/{code}": score for code, score in scores.items()}, iteration)
         found = "  ".join(f"{code} {score:.2f}" for code, score in scores.items())
-        tqdm.write(f"epoch {epoch}/{self.nepochs}  mean IoU: {found}")
+        tell(f"epoch {epoch}/{self.nepochs}  mean IoU: {found}")
 
     def close(self) -> None:
         """Writes the events that are left."""
@@ -113,7 +116,7 @@ class RunLogs:
 
 def waiting_advice(workers: int) -> str:
     """Says which setting to change where the networks wait for the `workers` of this process."""
-    cores = len(os.sched_getaffinity(0))
-    if workers < cores:
-        return f"set num_workers={min(cores, max(2, 2 * workers))} (it is {workers})"
+    share = max(1, cores() // find_place().local_size)
+    if workers < share:
+        return f"set num_workers={min(share, max(2, 2 * workers))} (it is {workers})"
     return f"num_workers={workers} uses every core: put dataset_path on a faster disk, or smaller images into it"

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from furnace.data.datasets import Dataset
 from furnace.data.samples import RawBatch
 from furnace.engine.backend import autocast
+from furnace.engine.bars import tell
+from furnace.errors import in_short
 from furnace.pictures import colourize, grey, panel, shrink
 from furnace.semi.batch import Batch
 from furnace.semi.cutmix import mix
@@ -27,12 +29,23 @@ class TrainingPictures:
 
     def __init__(self, dataset: Dataset, learner: Learner, events: Events) -> None:
         self.dataset, self.learner, self.events = dataset, learner, events
+        self._failed = False
 
     def look(self, raw: RawBatch, batch: Batch, step: Step, iterations_done: int) -> None:
         """Draws the first sample of the batch and of its pairs, and adds numbers that are counted over all of them.
 
-        Predictions are those of student 1 after the step, in eval mode.
+        Predictions are those of student 1 after the step, in eval mode. After a failure, such as one for want of
+        memory, it says so and draws no more: the run does without.
         """
+        if self._failed:
+            return
+        try:
+            self._look(raw, batch, step, iterations_done)
+        except Exception as error:
+            self._failed = True
+            tell(f"note: no more pictures of steps: {in_short(error)}")
+
+    def _look(self, raw: RawBatch, batch: Batch, step: Step, iterations_done: int) -> None:
         image = raw.image[0].numpy()
         labelled = [image, self._colours(raw.label[0]), self._colours(self._predict(batch.image))]
         self._show("labelled", labelled, ["image", "truth", "student 1"], iterations_done)
@@ -72,9 +85,11 @@ class TrainingPictures:
         """The classes (S, S) uint8 that student 1 sees in the first of (B, 3, S, S); its running statistics stay."""
         student = self.learner.ensemble.students[0]
         student.eval()
-        with torch.no_grad(), autocast(images.device, self.learner.dtype):
-            scores = student(images[:1])[0]  # (N, S, S)
-        student.train()
+        try:
+            with torch.no_grad(), autocast(images.device, self.learner.dtype):
+                scores = student(images[:1])[0]  # (N, S, S)
+        finally:
+            student.train()
         return scores.argmax(dim=0).to(torch.uint8)
 
     def _distances(self) -> list[float]:

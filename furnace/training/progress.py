@@ -1,14 +1,16 @@
 """How far a run has come: what is counted since an epoch began, when it is saved, and how it goes on from there."""
 
+import hashlib
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from furnace.config.experiment import Experiment
 from furnace.config.record import changes
+from furnace.engine.bars import tell
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.distributed import World
 from furnace.engine.files import claim, remove_leftovers
@@ -40,6 +42,9 @@ class Progress:
             "labelled list": experiment.split("labeled").files.sha256(),
             "unlabelled list": experiment.split("unlabeled").files.sha256(),
         }
+        self._code = experiment.code
+        decisive = json.dumps([self._identity, self._code.digests()]).encode()
+        world.require_same(hashlib.sha256(decisive).hexdigest()[:8], "settings, lists, or the files beside network.py")
         world.share_error(self._claim_folders)
         self.start = self._saved = self._resume()  # `_saved`: the iteration that the newest resume file goes on from
         self._saved_at = time.monotonic()
@@ -60,7 +65,7 @@ class Progress:
                 f"or set skip_nonfinite={allowed + 1} or more to leave such steps out: {named}"
             )
         if self.world.is_main:
-            tqdm.write(f"note: {found}: step left out, {self.skipped} of {allowed} allowed; files: {named}")
+            tell(f"note: {found}: step left out, {self.skipped} of {allowed} allowed; files: {named}")
 
     def save_is_due(self) -> bool:
         """Whether the last save is more than `snapshot_minutes` ago; it never is where they are 0."""
@@ -95,7 +100,7 @@ class Progress:
         return {
             **self.learner.state(),
             "iteration": done,
-            "settings": self._identity,
+            "settings": {**self._identity, "code": self._code.digests()},
             "counters": {
                 "losses": self.shared(self.meter.state()),
                 "times": self.stopwatch.state(),
@@ -135,10 +140,10 @@ class Progress:
 
     def _restore(self, state: dict) -> None:
         """Puts back what `_state` returned when it was saved, and the networks; refuses other settings."""
-        changed = changes(state["settings"], self._identity)
+        changed = [*changes(state["settings"], self._identity), *self._code.changes(state["settings"].get("code", {}))]
         if changed and self.settings.resume != "force":
             raise CommonInputError(
-                f"cannot resume with other settings: {changed}; "
+                f"cannot resume with other settings: {'; '.join(changed)}; "
                 "set them back, choose another OUTPUT_PATH, or set resume=force"
             )
         self.snapshots.restore(state, self.learner.ensemble.networks())

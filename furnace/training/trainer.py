@@ -12,22 +12,24 @@ The processes of a run exchange averages, agreements and scores, and all must co
 Whether a process comes to one therefore depends only on the iteration and on what all have agreed on before.
 """
 
-import sys
+from collections.abc import Iterable
 from functools import partial
 
 import torch
-from tqdm import tqdm
 
 from furnace.config.experiment import Experiment
-from furnace.data.loaders import training_batches
+from furnace.data.loaders import batch_bytes, image_bytes, training_batches
 from furnace.data.normalization import IMAGENET_MEAN, IMAGENET_STD
 from furnace.data.reading import crashes_named
 from furnace.data.samples import RawBatch, iterations_per_epoch
 from furnace.engine.backend import loader_workers, prepare_backends
+from furnace.engine.bars import bar, tell
 from furnace.engine.distributed import World
-from furnace.engine.signals import StopRequest
+from furnace.engine.shared_memory import require_shared_memory
+from furnace.engine.signals import Stopped, StopRequest, end_helpers
 from furnace.evaluation.validation import validate
-from furnace.training.announcement import announce
+from furnace.training.announcement import announce, look_at_data
+from furnace.training.footprint import require_room
 from furnace.training.learner import Learner
 from furnace.training.log import RunLogs
 from furnace.training.pictures import TrainingPictures
@@ -53,10 +55,13 @@ class Trainer:
         self.iterations = experiment.epochs * self.iterations_per_epoch
 
         prepare_backends(settings.deterministic, settings.precision)
+        require_room(experiment, world)
         self.learner = Learner(experiment, world, self.iterations)
         self.progress = Progress(experiment, world, self.learner, self.iterations_per_epoch)
+        self.done = self.progress.start  # iterations; those of earlier processes count too
         self.samples = training_samples(experiment, self.learner, self.iterations_per_epoch)
         self.workers = loader_workers(settings.num_workers, world.device)
+        self._require_shared_memory()
         self._to_device = partial(
             to_device,
             device=world.device,
@@ -64,6 +69,8 @@ class Trainer:
             std=torch.tensor(IMAGENET_STD, device=world.device),
             channels_last=settings.channels_last,
         )
+        if self.progress.start < self.iterations:
+            world.share_error(lambda: look_at_data(experiment))
         if world.is_main and self.progress.start < self.iterations:
             announce(experiment, self.learner, self.iterations_per_epoch, self.progress.start)
         self.logs = self._open_logs() if world.is_main else None
@@ -75,27 +82,36 @@ class Trainer:
         Returns:
             False if the run was asked to stop before its end. Either way everything is saved that going on needs.
         """
-        done = self.progress.start
-        with StopRequest() as stop, crashes_named():
-            self._validate_if_due(done)  # an earlier process may have ended between an epoch and its validation
-            if done < self.iterations:
-                done = self._train(stop)
-            elif self.world.is_main:
-                print(f"nothing to do: all {self.experiment.epochs} epochs are in {self.settings.snapshot_dir}")
-        if self.logs:
-            self.logs.close()
-        return done >= self.iterations
+        finished = True
+        with StopRequest(alone=self.world.size == 1) as stop, crashes_named():
+            try:
+                self._validate_if_due(stop)  # an earlier process may have ended between an epoch and its validation
+                if self.done < self.iterations:
+                    self._train(stop)
+                elif self.world.is_main:
+                    print(f"nothing to do: all {self.experiment.epochs} epochs are in {self.settings.snapshot_dir}")
+            except Stopped:
+                finished = False
+                end_helpers()  # of a validation
+                self._save()
+                self._say_stopped(stop)
+                stop.end_soon()
+            if self.logs:
+                self.logs.close()
+        return finished
 
-    def _train(self, stop: StopRequest) -> int:
+    def _train(self, stop: StopRequest) -> None:
         """The training loop: takes step after step, to the last one or until all processes agree to stop.
 
-        Returns:
-            How many iterations of the run are done then; those of earlier processes count too.
+        Raises:
+            Stopped: they agreed, or the only process was asked while it waited.
         """
-        for iteration, raw in self._batches():
+        if self.logs:
+            self.logs.events.begin()
+        for iteration, raw in self._batches(stop):
             batch = self._to_device(raw)
             step = self.learner.step(batch, iteration)  # forward, backward, and both optimizers
-            done = iteration + 1
+            self.done = done = iteration + 1
             self.progress.meter.add(iteration, step.terms)
             if self.progress.meter.due():
                 self._read_losses()
@@ -104,16 +120,21 @@ class Trainer:
             if done % self.iterations_per_epoch == 0:
                 self._end_epoch(done // self.iterations_per_epoch)
             agreed = self._agree(stop)
+            if agreed == STOP and done < self.iterations:
+                raise Stopped
             if agreed != GO_ON:
-                self._read_losses()
-                self.progress.save_within(done)
-            if agreed == STOP:
-                self._say_stopped(stop, done)
-                break
-            self._validate_if_due(done)
-        return done
+                self._save()
+            self._validate_if_due(stop)
 
-    def _batches(self) -> "tqdm[tuple[int, RawBatch]]":
+    def _require_shared_memory(self) -> None:
+        """Raises InputError if the workers that load for training, and those of a validation beside them, lack room."""
+        settings, world, sizes = self.settings, self.world, [batch_bytes(self.samples.plan, self.world.size)]
+        if self.workers and settings.validate_epochs:
+            split = self.experiment.split("val")
+            sizes.append(image_bytes(split, range(world.rank, len(split.files), world.size)))
+        require_shared_memory(sizes, self.workers)
+
+    def _batches(self, stop: StopRequest) -> Iterable[tuple[int, RawBatch]]:
         """Returns iterations and their batches, from the first that is not done yet on, behind a progress bar."""
         batches = training_batches(
             self.samples,
@@ -123,16 +144,21 @@ class Trainer:
             workers=self.workers,
             pin_memory=self.world.device.type == "cuda",
         )
-        self._bar = tqdm(
-            enumerate(self.progress.stopwatch.waiting(batches), self.progress.start),
+        left = self.iterations - self.progress.start
+        self._bar = bar(
+            enumerate(self.progress.stopwatch.waiting(stop.until_asked(batches, left)), self.progress.start),
             total=self.iterations,
             initial=self.progress.start,
             disable=not self.world.is_main,
             unit="it",
-            dynamic_ncols=True,
-            mininterval=0.2 if sys.stderr.isatty() else 30,
         )
         return self._bar
+
+    def _save(self) -> None:
+        """Saves what going on from here needs, unless that is saved already."""
+        if self.done > self.progress.start:
+            self._read_losses()
+        self.progress.save_within(self.done)
 
     def _read_losses(self) -> None:
         """Reads back what the last steps told and shows the means. Nothing is saved before this has been done.
@@ -148,7 +174,7 @@ class Trainer:
         self._bar.set_postfix(losses, refresh=False)
 
     def _end_epoch(self, epoch: int) -> None:
-        """Reads the losses back, writes the epoch's row, and a snapshot when one is due."""
+        """Reads the losses back, writes the epoch's row, and a snapshot when one is due; then it tells of them."""
         self._read_losses()
         losses = self.progress.shared(self.progress.meter.means())
         self.progress.meter.reset()
@@ -165,9 +191,11 @@ class Trainer:
         }
         stopwatch.reset()
         if self.logs:
-            self.logs.add(row, self.learner.ensemble.predictors() if self.experiment.scores_meanwhile else ())
+            self.logs.record(row, self.learner.ensemble.predictors() if self.experiment.scores_meanwhile else ())
         if is_due(epoch, self.settings.snapshot_iter) or epoch == self.experiment.epochs:
             self.progress.save_epoch(epoch)
+        if self.logs:
+            self.logs.tell(row)
 
     def _agree(self, stop: StopRequest) -> int:
         """Returns what all processes do now: GO_ON, SAVE or STOP.
@@ -177,24 +205,28 @@ class Trainer:
         save_is_due = self.world.is_main and self.progress.save_is_due()
         return self.world.highest(STOP if stop else SAVE if save_is_due else GO_ON)
 
-    def _say_stopped(self, stop: StopRequest, done: int) -> None:
-        if self.world.is_main and done < self.iterations:
+    def _say_stopped(self, stop: StopRequest) -> None:
+        if self.world.is_main:
             asked = f" ({stop.signal.name})" if stop.signal else ""  # without one, another process had the signal
-            tqdm.write(f"asked to stop{asked}: iteration {done} of {self.iterations} is saved; start again to go on")
+            tell(f"asked to stop{asked}: iteration {self.done} of {self.iterations} is saved; start again to go on")
 
-    def _validate_if_due(self, done: int) -> None:
-        """Scores the networks if `done` iterations end an epoch that is to be scored and has no scores yet."""
-        epoch, rest = divmod(done, self.iterations_per_epoch)
+    def _validate_if_due(self, stop: StopRequest) -> None:
+        """Scores the networks if an epoch ends here that is to be scored and has no scores yet.
+
+        Raises:
+            Stopped: the only process was asked to stop meanwhile; a later start scores them.
+        """
+        epoch, rest = divmod(self.done, self.iterations_per_epoch)
         if rest or not is_due(epoch, self.settings.validate_epochs):
             return
         lacks_scores = self.logs is not None and self.logs.lack_scores(epoch)
         if not self.world.highest(int(lacks_scores)):
             return
-        self.progress.save_within(done)  # because the validation may take long
-        with self.progress.stopwatch.stopped():
+        self.progress.save_within(self.done)  # because the validation may take long
+        with self.progress.stopwatch.stopped(), stop.ending_waits():
             scores = validate(self.experiment, self.world, self.learner.ensemble, f"epoch {epoch}")
         if self.logs:
-            self.logs.add_scores(epoch, done, scores)
+            self.logs.add_scores(epoch, self.done, scores)
 
     def _open_logs(self) -> RunLogs:
         start = self.progress.start

@@ -116,7 +116,7 @@ def one_pass(experiment: Experiment, networks: Mapping[str, Network], predictors
     timed = {name: Timed(networks[name]) for name in NETWORKS if any(name in PREDICTORS[code] for code in predictors)}
     split, saved = experiment.split("val"), saved_predictor("auto", tuple(predictors))
     begin = now()
-    with EvaluationPictures(experiment.settings.OUTPUT_PATH, split, predictors, saved, short_names=True) as pictures:
+    with EvaluationPictures(experiment.settings.OUTPUT_PATH, split, predictors, saved) as pictures:
         count_confusions(experiment, World(device=DEVICE), split, timed, predictors, [pictures.add], title="bench")
         pictures.write_panel()
     return Cost(now() - begin, sum(network.seconds for network in timed.values()))

@@ -54,11 +54,13 @@ class Plan:
     """How long a run is, and when it is killed."""
 
     epochs: int
-    life: tuple[float, float]  # seconds from a start, or from the last kill, to a kill
+    life: tuple[float, float]  # seconds from the first save after a start to a kill
 
 
-ONE = Plan(epochs=40, life=(1.0, 7.0))  # about three seconds pass before the first iteration, with two processes five,
-TWO = Plan(epochs=8, life=(2.0, 20.0))  # whose iterations take six times as long
+ONE = Plan(epochs=40, life=(0.0, 3.0))
+TWO = Plan(epochs=8, life=(0.0, 8.0))  # iterations of two processes take six times as long
+EARLY = 0.1  # share of the kills that do not wait for a save: they come up to START seconds after a start
+START = 6.0
 
 
 @dataclass
@@ -131,6 +133,26 @@ def differences(output: Path, expected: Path, epochs: int) -> Iterator[str]:
     yield from (f"left behind: {path.name}" for path in output.rglob(".*.tmp"))
 
 
+def let_live(process: subprocess.Popen, output: Path, dice: random.Random, plan: Plan) -> bool:
+    """Waits until it is time for the next kill; False if the run ended before."""
+    early = dice.random() < EARLY
+    if not early:
+        before = state_of(output)
+        while process.poll() is None and state_of(output) == before:
+            time.sleep(0.02)
+    try:
+        process.wait(dice.uniform(0, START) if early else dice.uniform(*plan.life))
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
+def state_of(output: Path) -> object:
+    """What changes with every save."""
+    path = output / "resume.pth"
+    return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
+
+
 def kill_one_process(folder: Path, kills: int, dice: random.Random, plan: Plan = ONE) -> Tally:
     """Kills a single process so many times; runs that end are compared, and another begins."""
     tally, expected = Tally(), folder / "undisturbed"
@@ -140,17 +162,17 @@ def kill_one_process(folder: Path, kills: int, dice: random.Random, plan: Plan =
         status = None
         while status != 0:
             process = start(command(folder, output, plan.epochs))
-            try:
-                status = process.wait(dice.uniform(*plan.life) if tally.kills < kills else None)
-                if status != 0:
-                    tally.faults.append(f"status {status} without a kill")
-                    return tally
-            except subprocess.TimeoutExpired:
+            if tally.kills < kills and let_live(process, output, dice, plan):
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 tally.kills += 1
                 tally.within_a_save += any(output.rglob(".*.pth.*.tmp"))
                 tally.faults += half_written(output)
+                continue
+            status = process.wait()
+            if status != 0:
+                tally.faults.append(f"status {status} without a kill")
+                return tally
         tally.runs += 1
         tally.faults += differences(output, expected, plan.epochs)
     return tally
@@ -169,18 +191,18 @@ def kill_one_of_two(folder: Path, kills: int, dice: random.Random, plan: Plan = 
         output, log = folder / f"two{tally.runs}", folder / f"two{tally.runs}.log"
         process = start(command(folder, output, plan.epochs, *torchrun(restarts=1000)), log)
         while process.poll() is None:
-            try:
-                process.wait(dice.uniform(*plan.life) if tally.kills < kills else None)
-            except subprocess.TimeoutExpired:
-                pair = children(process.pid)
-                if not pair:
-                    continue
-                os.kill(dice.choice(pair), signal.SIGKILL)
-                tally.kills += 1
-                begun = time.monotonic()
-                while any(alive(pid) for pid in pair) and time.monotonic() - begun < PATIENCE:
-                    time.sleep(0.05)
-                tally.slowest_end = max(tally.slowest_end, time.monotonic() - begun)
+            if tally.kills >= kills or not let_live(process, output, dice, plan):
+                process.wait()
+                continue
+            pair = children(process.pid)
+            if not pair:
+                continue
+            os.kill(dice.choice(pair), signal.SIGKILL)
+            tally.kills += 1
+            begun = time.monotonic()
+            while any(alive(pid) for pid in pair) and time.monotonic() - begun < PATIENCE:
+                time.sleep(0.05)
+            tally.slowest_end = max(tally.slowest_end, time.monotonic() - begun)
         tally.runs += 1
         tally.joins_given_up += log.read_text(errors="replace").count("has not found all others")
         if process.returncode != 0:

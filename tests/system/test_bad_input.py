@@ -171,6 +171,12 @@ def shrink_label(which: str) -> Callable[[Place], None]:
     return prepare
 
 
+def ignore_all(place: Place) -> None:
+    """Leaves no pixel of the labelled images with a class."""
+    for path in (place.own_data() / "train_aug/label").iterdir():
+        cv2.imwrite(str(path), np.full((10, 20), 255, dtype=np.uint8))
+
+
 def colour_label(place: Place) -> None:
     cv2.imwrite(str(first_image(place.own_data(), column=1)), np.full((10, 20, 3), (0, 0, 128), dtype=np.uint8))
 
@@ -321,6 +327,7 @@ class Case:
     rewritten: tuple[str, ...] = ()  # files of OUTPUT_PATH that may change all the same
 
 
+TORCHRUN = {"RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 OWN_WEIGHTS = {"pretrained_model": "<root>/weights.pth"}
 SNAPSHOT = "snapshot/model_epoch1.pth"
 TEACHER = "ema_snapshot/ema_branch2_epoch1.pth"
@@ -374,17 +381,17 @@ CASES = [
     Case("NNODES word", "train", {"NNODES": "two"}, ("NNODES: expected a whole number", "'two'", "set it")),
     Case("NNODES 0", "train", {"NNODES": "0"}, ("NNODES: expected a whole number", "'0'", "set it")),
     Case("no MASTER_ADDR", "train", {"NNODES": "2"}, ("MASTER_ADDR: not set, but NNODES is 2", "set it")),
-    Case("batch not divisible", "train", {"WORLD_SIZE": "3", "RANK": "0", "LOCAL_RANK": "0"},
+    Case("batch not divisible", "train", {"WORLD_SIZE": "3", **TORCHRUN},
          ("batch_size: 2 cannot be shared out over 3 processes", "expected a multiple of 3",
          "change batch_size or NGPUS")),
-    Case("WORLD_SIZE word", "train", {"WORLD_SIZE": "many", "RANK": "0", "LOCAL_RANK": "0"},
+    Case("WORLD_SIZE word", "train", {"WORLD_SIZE": "many", **TORCHRUN},
          ("WORLD_SIZE: expected a whole number", "'many'")),
     # The experiment folder.
     Case("no config.py", "train", {}, ("no experiment: <root>/experiment holds no config.py", "name a folder"),
          no_config),
     Case("no network.py", "train", {}, ("<root>/experiment/network.py is missing", "side by side"), no_network),
-    Case("unknown setting in config.py", "train", {}, ("config.py: unknown setting cps_wait", "expected one of",
-         "cps_weight"), edit("config.py", "cps_weight", "cps_wait")),
+    Case("unknown setting in config.py", "train", {}, ("config.py: unknown setting cps_wait (perhaps cps_weight)",
+         "expected one of"), edit("config.py", "cps_weight", "cps_wait")),
     Case("bad value in config.py", "train", {}, ("weight_decay: expected a number of at least 0", "'-1'"),
          edit("config.py", "weight_decay=2e-4", "weight_decay=-1")),
     Case("no data set in config.py", "train", {}, ("config.py", "dataset"), edit("config.py", "dataset=VOC,", "")),
@@ -429,6 +436,13 @@ CASES = [
          "val.txt"), shrink_label("val")),
     Case("colour label", "train", {}, ("label is a colour image: <root>/data/train_aug/label/", "found RGB",
          "convert it"), colour_label),
+    Case("nothing labelled", "train", {}, ("nothing to learn from: <root>/data/", "train_aug_labeled_1-8.txt",
+         "no pixel of its masks has a class", "mend the masks"), ignore_all),
+    Case("absolute path", "train", {}, ("file not found: /elsewhere/image/scene_00002.jpg: named by entry 1 of",
+         "labeled_1-8.txt: '/elsewhere/image/scene_00002.jpg"),
+         write_list("subset_train_aug/train_aug_labeled_1-8.txt", b"/elsewhere/image/scene_00002.jpg\tx.png")),
+    Case("list with commas", "train", {}, ("entry 1 names no label: 'a.jpg,a.png', which has a comma",),
+         write_list("subset_train_aug/train_aug_labeled_1-8.txt", b"a.jpg,a.png\n")),
     Case("lists overlap", "train", {}, ("lists overlap: <root>/data/train_aug/image/", "train_aug_labeled_1-8.txt and ",
          "furnace prepare split"), overlap),
     # A data set that declares itself.
@@ -446,9 +460,10 @@ CASES = [
     Case("another data set", "train", {}, ("<root>/data declares itself as field with 2 classes",
          "expects voc with 21", "docs/own_data.md"), other_dataset),
     # Where a run writes.
-    Case("file in the way", "train", {}, ("cannot write <root>/output", "choose another OUTPUT_PATH"), file_in_the_way),
+    Case("file in the way", "train", {}, ("cannot write <root>/output", "a file stands where a folder"),
+         file_in_the_way),
     Case("file above", "train", {"OUTPUT_PATH": "<root>/output/run"}, ("cannot write <root>/output/run",
-         "choose another OUTPUT_PATH"), file_in_the_way),
+         "a file stands where a folder is needed"), file_in_the_way),
     Case("snapshot_dir in the way", "train", {"snapshot_dir": "<root>/experiment/config.py"},
          ("cannot write <root>/experiment/config.py",)),
     # ImageNet weights.
@@ -540,6 +555,9 @@ CASES = [
          ("method was ema, is org", "choose another OUTPUT_PATH"), finished("ema")),
     Case("resume=never", "train", {"resume": "never"},
          ("snapshot_dir holds the snapshots of another run: <root>/output", "another OUTPUT_PATH"), finished("ema")),
+    Case("resume with another network", "train", {}, ("cannot resume with other settings: network.py has changed; ",
+         "choose another OUTPUT_PATH, or set resume=force"), finished("ema", edit("network.py", "DeepLabV3Plus  #",
+         "DeepLabV3Plus or 1  #"))),
     Case("snapshots without resume.pth", "train", {}, ("<root>/output", "another OUTPUT_PATH", "remove"),
          finished("ema", no_first_resume_file)),
     Case("resume from a damaged snapshot", "train", {}, ("cannot resume: ", f"<root>/output/{SNAPSHOT}", "put a whole"),
@@ -582,7 +600,7 @@ def test_bad_input_is_one_line_and_status_2(case: Case, place: Place, capfd: pyt
     for fragment in case.fragments:
         assert fill(fragment, place) in lines[0]
     after = place.files()
-    assert {path.name for path in before if after.get(path) != before[path]} <= set(case.rewritten)
+    assert {path.name for path in before if after.get(path) != before[path]} <= {*case.rewritten, "train.log"}
     assert not (place.root / "sprung").exists()  # and no code in a file has run
 
 
@@ -591,14 +609,19 @@ def test_cases_have_names_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("argument", "name"),
-    [("batchsize=4", "batchsize"), ("labeled_ratio", "labeled_ratio"), ("=4", ""), ("Method=ema", "Method")],
+    ("argument", "said"),
+    [
+        ("batchsize=4", "unknown setting 'batchsize' (perhaps batch_size); expected NAME=VALUE, NAME being one of "),
+        ("spam=4", "unknown setting 'spam'; expected NAME=VALUE, NAME being one of volna, "),
+        ("labeled_ratio", "labeled_ratio: expected NAME=VALUE without spaces around the =, found 'labeled_ratio'; "),
+        ("=4", "=4: expected NAME=VALUE without spaces around the =, found '=4'; "),
+        ("Method=ema", "unknown setting 'Method' (perhaps method); "),
+    ],
 )
-def test_unknown_arguments(place: Place, capfd: pytest.CaptureFixture, argument: str, name: str) -> None:
+def test_unknown_arguments(place: Place, capfd: pytest.CaptureFixture, argument: str, said: str) -> None:
     assert main(["train", str(place.experiment), argument]) == 2
     lines = lines_of(capfd.readouterr().err)
-    assert len(lines) == 1
-    assert lines[0].startswith(f"error: unknown setting {name!r}; expected NAME=VALUE, NAME being one of volna, ")
+    assert len(lines) == 1 and lines[0].startswith(f"error: {said}")
 
 
 def test_missing_experiment_folder(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
@@ -650,7 +673,10 @@ def test_arguments_win_over_the_environment_and_empty_texts_are_not_set(place: P
         patch.setenv("nepochs", "none at all")
         patch.setenv("seed", "")
         assert main(["train", str(place.experiment)]) == 2
-        assert "nepochs: expected a whole number of at least 1, found 'none at all'" in capfd.readouterr().err
+        assert (
+            "nepochs: expected a whole number of at least 1 and at most 1000000, found 'none at all'"
+            in capfd.readouterr().err
+        )
         assert main(["train", str(place.experiment), "nepochs=1"]) == 0
 
 

@@ -8,7 +8,7 @@ from faults import campaign
 
 def test_killed_runs_end_as_if_undisturbed() -> None:
     with campaign.workplace() as folder:
-        tally = campaign.kill_one_process(folder, 2, random.Random(1), campaign.Plan(epochs=8, life=(4.0, 7.0)))
+        tally = campaign.kill_one_process(folder, 2, random.Random(1), campaign.Plan(epochs=8, life=(0.0, 0.5)))
     assert tally.kills == 2 and tally.runs >= 1
     assert tally.faults == []
 
@@ -16,7 +16,7 @@ def test_killed_runs_end_as_if_undisturbed() -> None:
 @pytest.mark.xdist_group("several processes")
 def test_when_one_of_two_is_killed_both_begin_anew_and_go_on() -> None:
     with campaign.workplace() as folder:
-        tally = campaign.kill_one_of_two(folder, 1, random.Random(1), campaign.Plan(epochs=3, life=(2.0, 6.0)))
+        tally = campaign.kill_one_of_two(folder, 1, random.Random(1), campaign.Plan(epochs=3, life=(0.0, 2.0)))
     assert tally.kills >= 1 and tally.slowest_end < campaign.PATIENCE
     assert tally.faults == []
 

@@ -1,6 +1,7 @@
 """A run that ends anywhere goes on from there, and ends with the bits of one that never stopped."""
 
 import contextlib
+import multiprocessing
 import os
 import re
 import signal
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 import torch
 from repository import REPOSITORY, copy_experiment
-from running import IN_TWO_PROCESSES, start, wait_for
+from running import IN_TWO_PROCESSES, children_of, start, wait_for
 from runs import KilledError, assert_same_run, before_step
 
+from furnace.data.samples import TrainingSamples
 from furnace.engine.signals import StopRequest
 from furnace.errors import InputError
 from furnace.evaluation import validation
@@ -64,6 +66,49 @@ def test_a_signal_in_the_last_iteration_changes_nothing(
     before_step(monkeypatch, {ITERATIONS - 1: lambda: os.kill(os.getpid(), signal.SIGTERM)})
     assert run("train") == 0
     assert_same_run(tmp_path / "run", straight())
+
+
+def stand_still(asked: int) -> None:
+    """Waits as for a disk that does not answer, and lets somebody ask the run to stop meanwhile."""
+    time.sleep(1)  # so that the main process has used what it had, and waits too
+    os.kill(asked, signal.SIGTERM)
+    time.sleep(3600)
+
+
+@pytest.mark.parametrize(("workers", "iteration"), [(0, 5), (2, 0), (2, 5)])
+def test_a_signal_ends_the_wait_for_a_batch(
+    run: Callable, straight: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, iteration: int
+) -> None:
+    """What was done is saved at once, and nobody is left waiting."""
+    this, make = os.getpid(), TrainingSamples.__getitem__
+
+    def make_or_wait(self: TrainingSamples, indices: range) -> object:
+        if indices[0] == iteration * self.plan.batch_size:
+            stand_still(this)
+        return make(self, indices)
+
+    with monkeypatch.context() as still:
+        still.setattr(TrainingSamples, "__getitem__", make_or_wait)
+        assert run("train", f"num_workers={workers}") == STOPPED
+    assert not multiprocessing.active_children()
+    if iteration:
+        assert torch.load(tmp_path / "run/resume.pth", weights_only=True)["iteration"] == iteration
+    assert run("train") == 0
+    assert_same_run(tmp_path / "run", straight())
+
+
+def test_a_signal_ends_a_validation_which_a_later_start_does_again(
+    run: Callable, straight: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ["validate_epochs=3", "validate_images=2"]  # after the last epoch
+    with monkeypatch.context() as still:
+        still.setattr(validation, "predicted_labels", lambda *_: stand_still(os.getpid()))
+        for _ in range(2):  # the second start begins with it
+            assert run("train", *settings, "num_workers=1") == STOPPED
+    assert not multiprocessing.active_children()
+    assert torch.load(tmp_path / "run/resume.pth", weights_only=True)["iteration"] == ITERATIONS
+    assert run("train", *settings) == 0
+    assert_same_run(tmp_path / "run", straight(*settings))
 
 
 def test_who_presses_ctrl_c_twice_need_not_wait() -> None:
@@ -173,16 +218,21 @@ def test_the_script_waits_for_what_the_signal_asked_for(tiny: list[str], tmp_pat
 def test_two_processes_stop_together_and_go_on_as_if_nothing_had_been(
     two_at_once: list[Path], tiny: list[str], tmp_path: Path
 ) -> None:
-    """The signal reaches torchrun's process alone, which passes it on, as SIGTERM."""
+    """The signal reaches torchrun's process alone, which passes it on, as SIGTERM; a closed terminal stops nobody.
+
+    They are started as by nohup.
+    """
     output = tmp_path / "run"
     settings = [*tiny, "learning_rate=0.00001", "snapshot_minutes=1e-9"]
     command = [*IN_TWO_PROCESSES, "train", str(REPOSITORY / "exp.voc/ensemble_teacher+cutmix"), *settings]
-    process = start(*command)
+    process = start("bash", "-c", 'trap "" HUP; exec "$@"', "bash", *command)
     wait_for(output / "resume.pth", process)
+    for number in (process.pid, *children_of(process.pid)):
+        os.kill(number, signal.SIGHUP)
     os.kill(process.pid, signal.SIGUSR1)
     text, _ = process.communicate(timeout=120)
     assert process.returncode == STOPPED, text
-    assert "asked to stop (SIGTERM)" in text and "Traceback" not in text
+    assert "asked to stop (SIGTERM)" in text and "Traceback" not in text  # and not SIGHUP
     done = torch.load(output / "resume.pth", weights_only=True)["iteration"]
     assert f"iteration {done} of {ITERATIONS} is saved" in text
     process = start(*command)
@@ -236,7 +286,7 @@ def test_when_torchrun_is_killed_its_processes_stop_and_save(tiny: list[str], tm
     assert "asked to stop (SIGTERM)" in output and "Traceback" not in output
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGHUP"])
 def test_a_signal_during_an_evaluation_asks_to_start_again(
     run: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, name: str
 ) -> None:

@@ -32,6 +32,17 @@ def test_experiment_scripts_stop_at_errors_and_at_unset_variables() -> None:
             assert "\nset -euo pipefail\n" in script.read_text(), script
 
 
+def test_scripts_keep_their_ends_of_lines_in_every_clone() -> None:
+    """Without it, a clone with core.autocrlf holds scripts that bash cannot read."""
+    command = ["git", "check-attr", "text", "eol", "--", *(str(path.relative_to(REPOSITORY)) for path in SCRIPTS)]
+    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if result.returncode:
+        pytest.skip("no git, or no checkout")
+    found = {tuple(line.rsplit(": ", 2)[1:]) for line in result.stdout.splitlines()}
+    assert found == {("text", "auto"), ("eol", "lf")}
+    assert not any(b"\r" in path.read_bytes() for path in SCRIPTS)
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """The parts of a checkout that a run needs, in a folder with spaces and +."""
@@ -39,6 +50,9 @@ def checkout(tmp_path: Path) -> Path:
     copy_experiment("exp.voc", root / "exp.voc/ensemble_teacher+cutmix")
     shutil.copytree(REPOSITORY / "scripts", root / "scripts")
     (root / "furnace").symlink_to(REPOSITORY / "furnace")
+    folder = root / "exp.voc/ensemble_teacher+cutmix"
+    (folder / "network.py").rename(folder / "my_layers.py")  # a module beside network.py is found from everywhere
+    (folder / "network.py").write_text("from my_layers import build_network\n")
     return root
 
 

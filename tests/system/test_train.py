@@ -148,7 +148,7 @@ def test_weights_that_are_not_finite_are_not_saved(run, tmp_path: Path, monkeypa
     monkeypatch.setattr(Learner, "step", breaking_step)
     monkeypatch.setattr(LossMeter, "read_back", lambda self: [])
     output = tmp_path / "broken"
-    monkeypatch.setattr(RunLogs, "add", lambda self, *row: None)
+    monkeypatch.setattr(RunLogs, "record", lambda self, *row: None)
     assert run("train", "nepochs=1", f"OUTPUT_PATH={output}") == 2
     assert not (output / "snapshot").exists()
 

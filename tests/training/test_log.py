@@ -32,11 +32,11 @@ def test_a_long_wait_for_data_is_said_once(
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(4))
     logs = RunLogs(tmp_path, nepochs=4, epochs_done=0, iterations_done=0, workers=workers)
-    logs.add(epoch_row(1, seconds=9.0, data_seconds=2.9))
+    logs.tell(epoch_row(1, seconds=9.0, data_seconds=2.9))
     assert "note:" not in capsys.readouterr().out
-    logs.add(epoch_row(2, seconds=9.0, data_seconds=3.6))
+    logs.tell(epoch_row(2, seconds=9.0, data_seconds=3.6))
     assert f"note: 40% of the time is waiting for data; {advice}" in capsys.readouterr().out
-    logs.add(epoch_row(3, seconds=9.0, data_seconds=8.0))
+    logs.tell(epoch_row(3, seconds=9.0, data_seconds=8.0))
     assert "note:" not in capsys.readouterr().out
     logs.close()
 

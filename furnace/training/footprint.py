@@ -1,0 +1,66 @@
+"""The memory that training needs at the least, compared with what is free before any of it is taken."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from furnace.config.experiment import Experiment
+from furnace.engine import memory
+from furnace.engine.backend import training_dtype
+from furnace.engine.distributed import World
+from furnace.errors import say_note
+
+# More bytes for each pixel of a batch, and for weights, than networks here take. Where they are free, nobody asks.
+PLENTY, WEIGHTS = 16384, 2**31
+FLOAT = 4  # bytes of a number of an image, of whatever type networks compute in
+OFTEN = 1.5  # Where less than this times the least is free, a note says so: libraries and kernels need some too.
+REMEDY = "lower batch_size or image_size, share the batch out over more GPUs, or take a smaller backbone or width"
+
+
+def require_room(experiment: Experiment, world: World) -> None:
+    """Raises InputError if a step surely does not fit into the memory, and notes if it may not."""
+    settings, device = experiment.settings, world.device
+    images, left = settings.batch_size // world.size, memory.free(device)
+    if images * settings.image_size**2 * PLENTY + WEIGHTS < left:
+        return
+    least = least_bytes(experiment, images, device)
+    what = f"training with batch_size={settings.batch_size} and image_size={settings.image_size}"
+    if not settings.compile:  # which may find ways to keep less
+        memory.require(least, what, REMEDY, device)
+    if world.is_main and least * OFTEN > left:
+        say_note(f"{what} needs at least {memory.said(least)} of memory on {device}, {memory.said(left)} are free")
+
+
+def least_bytes(experiment: Experiment, images: int, device: torch.device) -> float:
+    """Returns how many bytes a step holds at once at the least.
+
+    That is the weights of students and teachers, the momentum of both students and the gradients of one, the images,
+    and what one student's forward pass keeps for its backward pass.
+
+    Args:
+        images: in the batch of one process.
+    """
+    size, weights, trained = experiment.settings.image_size, 0, 0
+
+    def build() -> tuple[nn.Module, Tensor]:
+        return experiment.network().train(), torch.empty(images, 3, size, size)
+
+    def step(made: tuple[nn.Module, Tensor]) -> None:
+        nonlocal weights, trained
+        network, image = made
+        weights = _bytes([*network.parameters(), *network.buffers()])
+        trained = _bytes(parameter for parameter in network.parameters() if parameter.requires_grad)
+        network(image).log_softmax(dim=1).mean().backward()
+
+    kept = memory.peak_of(build, step)
+    if training_dtype(experiment.settings.precision, device) != torch.float32:
+        kept //= 2
+    method = experiment.method
+    networks = 4 if method.labellers == "teachers" else 2
+    views = 1 if method.labellers == "none" else 4 + 2 * (method.view == "strong")  # and u0 and u1, and their mix
+    return networks * weights + 3 * trained + views * images * 3 * size**2 * FLOAT + kept
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)

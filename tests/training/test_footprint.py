@@ -1,0 +1,85 @@
+"""What cannot fit into the memory is refused before any of it is taken; what may not fit is noted."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from runs import make_experiment, tiny_settings
+from torch import nn
+
+from furnace.__main__ import main
+from furnace.engine import memory
+from furnace.evaluation import validation
+from furnace.training.footprint import least_bytes
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    return lambda size: monkeypatch.setattr(memory, "free", lambda *_: size)
+
+
+class Twice(nn.Module):
+    """Keeps nothing but what the loss keeps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(5, 3, 1, 1))
+        self.register_buffer("unused", torch.zeros(7))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return nn.functional.conv2d(image, self.weight)
+
+
+@pytest.mark.parametrize(
+    ("labellers", "view", "networks", "views"), [("teachers", "strong", 4, 6), ("none", "weak", 2, 1)]
+)
+def test_the_least_is_what_every_step_holds(labellers: str, view: str, networks: int, views: int) -> None:
+    experiment = SimpleNamespace(
+        network=Twice,
+        settings=SimpleNamespace(image_size=16, precision="fp32"),
+        method=SimpleNamespace(labellers=labellers, view=view),
+    )
+    pixels = 2 * 16 * 16
+    weights = 4 * (networks * (15 + 7) + 3 * 15)
+    images = views * 3 * pixels * 4
+    # Logits become their logarithmic softmax, which is kept for its gradient, of which the logits' gradient is made.
+    kept = 4 * pixels * (5 + 5 + 5)
+    found = least_bytes(experiment, 2, torch.device("cpu")) - weights - images
+    assert kept <= found <= kept + 300
+
+
+def test_training_that_cannot_fit_is_refused(run, free, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    free(1e6)
+    assert run("train") == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and not list((tmp_path / "run").glob("*snapshot*/*.pth"))
+    assert lines[0].startswith("error: training with batch_size=4 and image_size=32 needs about ")
+    assert "MB of memory on cpu, 1 MB are free; lower batch_size or image_size" in lines[0]
+
+
+def test_training_that_may_not_fit_is_noted(run, free, monkeypatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr("furnace.training.footprint.least_bytes", lambda *_: 9e8)
+    monkeypatch.setattr("furnace.training.trainer.Learner", lambda *_: pytest.fail("begun"))
+    free(1e9)
+    with pytest.raises(pytest.fail.Exception, match="begun"):
+        run("train")
+    said = capsys.readouterr().err
+    assert (
+        "note: training with batch_size=4 and image_size=32 needs at least 900 MB of memory on cpu, 1.0 GB are" in said
+    )
+
+
+@pytest.mark.parametrize("headers", [100, 0])
+def test_an_evaluation_says_what_image_is_too_large(
+    straight, demo_data: Path, free, headers: int, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Before the first is scored if it is found then, else when it comes."""
+    monkeypatch.setattr(validation, "HEADERS", headers)
+    output = straight("nepochs=1")
+    free(1e6)
+    assert main(["eval", str(make_experiment(tmp_path)), *tiny_settings(demo_data, output)]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and "error: image too large: " in errors[0] and "54 x 60 pixels" in errors[0]
+    assert "score fewer predictors at once" in errors[0]
