@@ -344,7 +344,8 @@ def test_a_page_that_does_not_fit_is_refused_before_pictures_are_read(
     out = three_seeds.parent / "report.html"
     assert main(["report", str(three_seeds), "--out", str(out)]) == 2
     assert re.search(
-        r"error: a page about \d+ runs needs about \d+ kB of memory on cpu, 1 kB are free; lower --images, or name fewer runs",
+        r"error: a page about \d+ runs needs about \d+ kB of memory on cpu, 1 kB are free; "
+        r"lower --images, or name fewer runs",
         capsys.readouterr().err,
     )
     assert not out.exists()
