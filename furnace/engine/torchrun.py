@@ -7,7 +7,8 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -40,9 +41,9 @@ def launch(arguments: Sequence[str], processes_here: int, timeout_minutes: float
     options += ["-m", "furnace", *arguments]
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # each process itself says what happened
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # torchrun would set the same, with a warning
-    _obey_signals()
     try:
-        run(get_args_parser().parse_args(options))  # type: ignore[no-untyped-call]  # torch does not annotate it
+        with _obeying_signals():
+            run(get_args_parser().parse_args(options))  # type: ignore[no-untyped-call]  # torch does not annotate it
     except ChildFailedError as error:
         failures = error.failures.items()
         return _status([(failure.timestamp, rank, failure.exitcode) for rank, failure in failures])
@@ -79,26 +80,39 @@ def _status(ends: Sequence[tuple[float, int, int]]) -> int:
     return next((code for _, _, code in sorted(ends) if code > 0), 128 + signal.SIGTERM)
 
 
-def _obey_signals() -> None:
+@contextmanager
+def _obeying_signals() -> Iterator[None]:
     """Lets signals end this process also while torchrun waits within a library, where no handler of Python's runs."""
-    if signal.SIGHUP not in heeded():
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])  # torchrun would listen to it again
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until torchrun has processes, and a handler of its own
-    signal.signal(signal.SIGUSR1, lambda *_: None)  # without one, the thread below would hear nothing of it
+    ignored = [] if signal.SIGHUP in heeded() else [signal.SIGHUP]
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ignored)  # torchrun would listen to it again
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_DFL),  # until torchrun has a handler
+        signal.SIGUSR1: signal.signal(signal.SIGUSR1, lambda *_: None),  # so that the thread below hears of it
+    }
     heard, told = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     os.set_blocking(heard, True)
-    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-    threading.Thread(target=_pass_on, args=[heard], daemon=True).start()
+    left = threading.Event()
+    wakeup = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    threading.Thread(target=_pass_on, args=[heard, left], daemon=True).start()
+    try:
+        yield
+    finally:
+        left.set()
+        signal.set_wakeup_fd(wakeup)
+        os.close(told)  # which ends the thread
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _pass_on(heard: int) -> None:
+def _pass_on(heard: int, left: threading.Event) -> None:
     """Makes SIGTERM of SIGUSR1, because torchrun passes that on; ends this process if torchrun does not."""
-    while True:
-        number = os.read(heard, 1)[0]
-        if number == signal.SIGUSR1:
-            os.kill(os.getpid(), signal.SIGTERM)
-        elif number in heeded():
-            end_within(2 * PATIENCE, EXIT_RESUBMIT)
+    with open(heard, "rb", buffering=0) as signals:
+        while number := signals.read(1):
+            if number[0] == signal.SIGUSR1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            elif number[0] in heeded():
+                end_within(2 * PATIENCE, EXIT_RESUBMIT, unless=left)
 
 
 def _alone() -> list[str]:

@@ -21,6 +21,7 @@ from furnace.engine.background import Background
 from furnace.engine.signals import Stopped, StopRequest, end_helpers, heeded, resubmit_on_signal
 from furnace.prediction.predict import _ahead
 
+pytestmark = pytest.mark.usefixtures("hangups_heard")
 FOREVER = 3600
 
 

@@ -287,6 +287,7 @@ def test_when_torchrun_is_killed_its_processes_stop_and_save(tiny: list[str], tm
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGHUP"])
+@pytest.mark.usefixtures("hangups_heard")
 def test_a_signal_during_an_evaluation_asks_to_start_again(
     run: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, name: str
 ) -> None:
