@@ -73,10 +73,26 @@ def system_errors_said() -> Iterator[None]:
         if (package := (error.name or "").partition(".")[0]) in ("", "furnace"):
             raise
         raise CommonInputError(f"the package {package} is missing; pip install -r requirements.txt") from error
+    except ImportError as error:
+        if (reason := _why_not_loaded(error)) is None:
+            raise
+        raise CommonInputError(reason) from error
     except OSError as error:
         if error.filename is None:
             raise
         raise InputError(f"{os.fsdecode(error.filename)}: {because(error)}") from error
+
+
+def _why_not_loaded(error: ImportError) -> str | None:
+    """Returns a line about a library of the system that cannot be loaded; None if the error is about anything else."""
+    library = next((word for word in str(error).split() if ".so" in word), "").rstrip(":")
+    if not library:
+        return None
+    if "failed to map" in str(error) or "allocate memory" in str(error):
+        remedy = "allow more memory (ulimit -v, or the job's limit)"
+    else:
+        remedy = "install it, or pip install --force-reinstall the package that it belongs to"
+    return f"cannot load {str(error).splitlines()[0]}; {remedy}"
 
 
 def say(error: object) -> None:

@@ -48,11 +48,13 @@ def seeded() -> None:
 
 
 @pytest.fixture
-def hangups_heard() -> Iterator[None]:
-    """Undoes what `nohup` does, under which the tests may have been started."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def signals_heard() -> Iterator[None]:
+    """Undoes what `nohup` and `&` do, with which the tests may have been started: they ignore SIGHUP and SIGINT."""
+    handlers = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     yield
-    signal.signal(signal.SIGHUP, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -57,3 +57,12 @@ def test_what_nobody_foresaw_about_a_file_is_one_line(tmp_path: Path) -> None:
         open(tmp_path / "none")
     with pytest.raises(OSError, match="no file"), system_errors_said():
         raise OSError("about no file")
+
+
+def test_a_library_that_cannot_be_loaded_is_one_line() -> None:
+    with pytest.raises(InputError, match=r"cannot load libx.so: failed .*; allow more memory"), system_errors_said():
+        raise ImportError("libx.so: failed to map segment from shared object")
+    with pytest.raises(InputError, match=r"cannot load libGL.so.1: .*; install it, or pip"), system_errors_said():
+        raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
+    with pytest.raises(ImportError, match="cannot import name"), system_errors_said():
+        raise ImportError("cannot import name 'x' from 'furnace'")

@@ -2,7 +2,9 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,6 +13,7 @@ from furnace.errors import EXIT_BAD_INPUT, InputError, perhaps, say
 
 # Variables that are nearly called like settings, but are set by schedulers and compilers' modules.
 OF_OTHERS = ("NCPUS", "COMPILER")
+MAY_BE_EMPTY = ("--images", "--masks", "--image-ending", "--mask-ending")  # of own data: the source itself, no ending
 EXPERIMENT_HELP = "a folder with config.py and network.py"
 
 
@@ -30,6 +33,9 @@ class Parser(argparse.ArgumentParser):
         """Parses as argparse does, and in any order where `any_order` is set; an unknown argument ends the program."""
         if self._is_parsing:  # parse_known_intermixed_args calls this method again
             return super().parse_known_args(args, namespace)
+        args = list(sys.argv[1:] if args is None else args)
+        if any(not text.strip() and before not in MAY_BE_EMPTY for before, text in pairwise(["", *args])):
+            self.error("an argument is empty: expected none that is; is a variable of the shell not set?")
         self._is_parsing = True
         try:
             parse = self.parse_known_intermixed_args if self.any_order else super().parse_known_args

@@ -62,7 +62,7 @@ def read_record(output: Path) -> dict[str, Any]:
         if not all(isinstance(start.get(part, {}), dict) for start in _starts(record) for part in ("settings", "code")):
             raise ValueError("expected settings and code to be objects")
         return record
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
         raise InputError(f"damaged file: {output / 'config.json'}: {error}; remove it to go without") from None

@@ -192,7 +192,8 @@ def end_helpers() -> None:
         helper.join(1)
         for path in Path("/dev/shm").glob(f"torch_{helper.pid}_*"):  # it was about to hand this over
             path.unlink(missing_ok=True)
-    signal.signal(signal.SIGCHLD, before)
+    if before is not None:  # while the interpreter ends, there are no handlers any more
+        signal.signal(signal.SIGCHLD, before)
 
 
 def _helpers() -> "list[BaseProcess]":

@@ -1,5 +1,6 @@
 """`python -m furnace eval` scores snapshots with any of the seven predictors in one pass over the images."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from furnace.config.experiment import Experiment
@@ -40,13 +41,23 @@ def evaluate(experiment: Experiment, world: World) -> None:
         print(note, flush=True)
     trained = read_record(settings.OUTPUT_PATH).get("settings", {})
     faults: list[InputError] = []
+    unread: list[InputError] = []
+    left_out = 0
     for epoch in epochs:
-        predictors = chosen_predictors(settings.ensemble, snapshots.has_teachers(epoch), settings.snapshot_dir)
+        whole = True
+        try:
+            predictors = chosen_predictors(settings.ensemble, snapshots.has_teachers(epoch), settings.snapshot_dir)
+            networks = evaluation_networks(experiment, world.device, snapshots, epoch, predictors)
+        except InputError as error:
+            unread.append(error)
+            whole = False
+        if world.highest(not whole):  # the other snapshots may be whole
+            left_out += 1
+            continue
         if world.is_main and "all" in settings.ensemble and len(predictors) < len(PREDICTORS):
-            left_out = ", ".join(code for code in PREDICTORS if code not in predictors)
-            print(f"epoch {epoch} has no teachers: {left_out} left out")
+            lacking = ", ".join(code for code in PREDICTORS if code not in predictors)
+            print(f"epoch {epoch} has no teachers: {lacking} left out")
         saved = saved_predictor(settings.save_predictions, predictors)
-        networks = evaluation_networks(experiment, world.device, snapshots, epoch, predictors)
         gallery = Gallery(settings.OUTPUT_PATH, epoch, split, predictors)
         with EvaluationPictures(settings.OUTPUT_PATH, split, predictors, saved) as pictures:
             looks = (pictures.add, gallery.add)
@@ -58,10 +69,21 @@ def evaluate(experiment: Experiment, world: World) -> None:
         faults += [*pictures.faults, *gallery.faults]
     if note:  # once more, beside the scores
         print(note, flush=True)
+    if left_out:
+        raise _of_unread(unread, left_out, len(epochs))
     if world.highest(len(faults)):  # one that ended by itself would end the others before they have saved
         if not faults:
             raise SystemExit(EXIT_BAD_INPUT)
         raise InputError(f"the scores are saved, {len(faults)} of the pictures are not: {faults[0]}")
+
+
+def _of_unread(unread: Sequence[InputError], left_out: int, count: int) -> InputError | SystemExit:
+    """Returns what ends an evaluation in which some of `count` snapshots could not be read, perhaps by others alone."""
+    if not unread:
+        return SystemExit(EXIT_BAD_INPUT)
+    if left_out == count:
+        return unread[0]
+    return InputError(f"{left_out} of {count} snapshots could not be scored, the others' scores are saved: {unread[0]}")
 
 
 def check_evaluation(experiment: Experiment, split: Split) -> None:
@@ -74,7 +96,7 @@ def check_evaluation(experiment: Experiment, split: Split) -> None:
         print(f"note: {line}", flush=True)
     require_writable(experiment.settings.OUTPUT_PATH)
     require_writable(experiment.folder)
-    if experiment.log_table.is_file():
+    if experiment.log_table.exists():
         read_table(experiment.log_table)
 
 

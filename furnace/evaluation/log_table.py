@@ -71,7 +71,9 @@ def read_table(path: Path) -> pd.DataFrame:
             )
     except pd.errors.ParserWarning:
         raise InputError(f"not a table: {path}: a row is longer than the first line; mend it or move it away") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise InputError(f"not a table: {path}: no UTF-8; save it as such (Excel: CSV UTF-8) or move it away") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise InputError(f"not a table: {path}: {str(error).splitlines()[0]}; mend it or move it away") from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {in_short(error)}; make it readable or move it away") from None

@@ -65,6 +65,8 @@ def _why_not_read(path: Path, error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:  # it could not be opened
         return f"cannot read {path}: {because(error)}"
     reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+    if isinstance(error, EOFError):  # it says nothing else
+        reason = "it is empty, or ends too early"
     return f"damaged file: {path}: {reason}; replace it"
 
 

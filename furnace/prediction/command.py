@@ -12,6 +12,10 @@ from furnace.errors import InputError, say_note
 if TYPE_CHECKING:  # --help must answer without importing torch
     from furnace.prediction.trained import Trained
 
+# Endings of files that are not written, and slips of the pen.
+OTHER_FORMATS = frozenset((".pt", ".bin", ".ckpt", ".ts", ".torchscript", ".tflite", ".pb", ".h5", ".keras")) | {
+    *(".engine", ".trt", ".plan", ".mlmodel", ".onx", ".safetensor", ".pkl")
+}
 FORMATS = {"onnx": ".onnx", "state_dict": ".pth", "safetensors": ".safetensors"}  # each with its file's ending
 
 
@@ -61,9 +65,10 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
 
 
 def _predict(options: argparse.Namespace, _: Sequence[str]) -> int:
-    from furnace.prediction.inputs import find_sources
-    from furnace.prediction.outputs import FOLDERS
+    from furnace.data.entries import FILE
+    from furnace.prediction.inputs import FOLDERS, find_sources
     from furnace.prediction.predict import predict_sources, require_predictions_alone
+    from furnace.prediction.videos import VIDEO
 
     pairs, images = split_settings(options.images)
     trained = _find_trained(options, pairs)
@@ -73,6 +78,8 @@ def _predict(options: argparse.Namespace, _: Sequence[str]) -> int:
     sources, left_out = find_sources(images, barred=[output / name for name in FOLDERS])
     if left_out:
         say_note(f"left out: {left_out}; a file that is named itself is tried, and so is a video that a pattern finds")
+    if not output.exists() and (FILE.fullmatch(output.name) or VIDEO.fullmatch(output.name)):
+        raise InputError(f"--out: expected a folder, below which predictions go, found {output}; name one")
     require_writable(output)
     require_predictions_alone(output, sources)
     predict_sources(trained, sources, output, options.probabilities, options.disagreement, left_out)
@@ -131,7 +138,7 @@ def _wanted_formats(out: Path, asked: tuple[str, ...] | None) -> tuple[str, ...]
             format than the one asked for.
     """
     endings = FORMATS.values()
-    if out.suffix.lower() in (*endings, ".pt", ".bin", ".ckpt") and (out.suffix not in endings or out.is_dir()):
+    if out.suffix.lower() in (*endings, *OTHER_FORMATS) and (out.suffix not in endings or out.is_dir()):
         raise InputError(f"--out: expected a folder, or a file that ends in {', '.join(endings)}, found {out}")
     by_ending = tuple(name for name, ending in FORMATS.items() if out.suffix == ending)
     if by_ending and asked not in (None, by_ending):

@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from furnace.errors import InputError
 from furnace.prediction.videos import VIDEO, announced, frames
 
 FILE_ENDINGS = (".png", ".npz")  # of predictions
+FOLDERS = ("index", "color", "overlay", "probability", "disagreement")  # of predictions
+MARKER = ".predictions"  # lies beside these folders and says that they hold nothing else
 LARGE = 2**25  # pixels of images that are not read ahead, so that no two of them are in memory
 
 
@@ -155,7 +158,7 @@ def _found(text: str, barred: Sequence[Path], others: Counter[str]) -> list[Sour
     fixed = _absolute(Path(*takewhile(lambda part: not glob.has_magic(part), pattern.parts)))
     # A pattern that ends in `**` finds files here; with Path.glob it would find folders alone.
     matches = map(_absolute, glob.iglob(str(pattern), recursive=True))  # noqa: PTH207
-    files = _below(fixed, (file for file in matches if not file.is_dir()), barred)
+    files = _below(fixed, (file for file in matches if not file.is_dir()), barred, others)
     return _wanted(files, lambda file: bool(FILE.fullmatch(file.name) or VIDEO.fullmatch(file.name)), others)
 
 
@@ -166,20 +169,27 @@ def _in_folder(root: Path, barred: Sequence[Path], others: Counter[str]) -> list
         files += [Path(folder, name) for name in names]
         if links := sum(Path(folder, name).is_symlink() for name in folders):
             others["linked folders"] += links
-    found = _wanted(_below(root, files, barred), lambda file: FILE.fullmatch(file.name) is not None, others)
+    found = _wanted(_below(root, files, barred, others), lambda file: FILE.fullmatch(file.name) is not None, others)
     for error in closed:
         fault = f"folder not readable: {error.filename}: {error.strerror}; open it, or name the files apart"
         found.append(Source(Path(error.filename), Path(error.filename).relative_to(root) / "-", InputError(fault)))
     return found
 
 
-def _below(root: Path, files: Iterable[Path], barred: Sequence[Path]) -> list[Source]:
-    """Returns the files, sorted by their paths, without those hidden or barred."""
+def _below(root: Path, files: Iterable[Path], barred: Sequence[Path], others: Counter[str]) -> list[Source]:
+    """Returns the files, sorted by their paths, without those hidden or barred, and without earlier predictions."""
     sources = []
+    is_marked = cache(lambda folder: (folder / MARKER).is_file())
     for file in sorted(files):
         below = file.relative_to(root)
-        hidden = any(part.startswith(".") for part in below.parts)
-        if not hidden and not any(real(file).is_relative_to(folder) for folder in barred):
+        if any(part.startswith(".") for part in below.parts):
+            if FILE.fullmatch(file.name) and not file.name.startswith("._"):  # which systems leave behind
+                others["hidden"] += 1
+        elif any(real(file).is_relative_to(folder) for folder in barred):
+            continue
+        elif any(is_marked(root / place.parent) for place in below.parents if place.name in FOLDERS):
+            others["earlier predictions"] += 1
+        else:
             sources.append(Source(file, below))
     return sources
 

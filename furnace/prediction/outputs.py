@@ -19,7 +19,6 @@ from furnace.engine.files import write_atomically
 from furnace.errors import InputError
 from furnace.pictures import colour_table, colourize, write_png
 
-FOLDERS = ("index", "color", "overlay", "probability", "disagreement")
 # Errors of the system that lie with the name of a file: others may be written where this one cannot be.
 OF_ONE_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 BORDER = (255, 255, 255)  # the colour of the lines between classes in an overlay

@@ -9,8 +9,8 @@ from typing import TypeVar
 from furnace.engine.bars import above_bars, bar
 from furnace.engine.files import write_text
 from furnace.errors import InputError, say
-from furnace.prediction.inputs import Picture, Source, real
-from furnace.prediction.outputs import FOLDERS, Prediction, PredictionPictures
+from furnace.prediction.inputs import FOLDERS, MARKER, Picture, Source, real
+from furnace.prediction.outputs import Prediction, PredictionPictures
 from furnace.prediction.predictor import Predictor
 from furnace.prediction.trained import Trained
 
@@ -26,7 +26,7 @@ def require_predictions_alone(output: Path, sources: Sequence[Source]) -> None:
     Raises:
         InputError: such a folder holds other files, or one of the sources lies in it.
     """
-    marker = output / ".predictions"
+    marker = output / MARKER
     for name in FOLDERS:
         folder = output / name
         if folder.exists() and not folder.is_dir():

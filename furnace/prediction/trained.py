@@ -44,7 +44,8 @@ def find_trained(
     if weights is not None:
         run = weights.absolute()
         if not (run / "snapshot").is_dir():
-            raise InputError(f"no run: {run}: expected a run's folder, which holds snapshot; check --weights")
+            above = next((f": {folder} is one" for folder in run.parents[:2] if (folder / "snapshot").is_dir()), "")
+            raise InputError(f"no run: {run}: expected a run's folder, which holds snapshot; check --weights{above}")
         texts["OUTPUT_PATH"] = texts["snapshot_dir"] = str(run)
     if texts.get("OUTPUT_PATH") and not texts.get("dataset_path"):
         texts["dataset_path"] = _data_of(Path(experiment_folder, os.path.expandvars(texts["OUTPUT_PATH"])).expanduser())

@@ -91,8 +91,15 @@ def open_archive(location: Path) -> Archive | None:
         if zipfile.is_zipfile(location):
             return _zip(location)
         with open(location, "rb") as file:
-            plain = file.read(512)[257:262] == b"ustar"
-        return _tar(location) if plain else None
+            head = file.read(512)
+        if head[257:262] == b"ustar":
+            return _tar(location)
+    if not head.startswith(tuple(DECOMPRESSORS)) and not _is_old_tar(head):
+        raise InputError(
+            f"no archive that can be read: {location}: expected {', '.join(ARCHIVE_ENDINGS)}, whole; "
+            "name a folder, or unpack it yourself (7z, RAR, zstd, zip in parts), and name the folder"
+        )
+    return None
 
 
 def unpack_tar(location: Path, folder: Path, progress: Callable[[int], None]) -> None:
@@ -138,6 +145,15 @@ class _Member(tarfile.TarInfo):
             raise tarfile.ReadError(str(error)) from None
 
 
+def _is_old_tar(head: bytes) -> bool:
+    """Whether a tar file without a mark may begin so, as systems before 1988 wrote it."""
+    try:
+        tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+        return True
+    except tarfile.HeaderError:
+        return False
+
+
 def _decompressed(raw: BufferedReader) -> BufferedIOBase:
     start = raw.peek(8)
     for magic, opened in DECOMPRESSORS.items():
@@ -148,7 +164,7 @@ def _decompressed(raw: BufferedReader) -> BufferedIOBase:
 
 def _zip(location: Path) -> Archive:
     with zipfile.ZipFile(location) as archive:
-        entries = {_checked(entry.filename, location): entry for entry in archive.infolist() if _is_regular(entry)}
+        entries = {_checked(_named(entry), location): entry for entry in archive.infolist() if _is_regular(entry)}
     if any(entry.flag_bits & 1 for entry in entries.values()):
         raise InputError(f"archive is encrypted: {location}: expected one without password; unpack it yourself")
     handles: dict[int, zipfile.ZipFile] = {}  # by process id: forked processes would share the place in one open file
@@ -180,9 +196,14 @@ def _tar(location: Path) -> Archive:
     return Archive(location, frozenset(places), content)
 
 
+def _named(entry: zipfile.ZipInfo) -> str:
+    """Returns a member's name; some programs of Windows write backslashes between folders."""
+    return entry.filename.replace("\\", "/")
+
+
 def _is_regular(entry: zipfile.ZipInfo) -> bool:
     kind = stat.S_IFMT(entry.external_attr >> 16)
-    return not entry.is_dir() and kind in (0, stat.S_IFREG)
+    return not _named(entry).endswith("/") and kind in (0, stat.S_IFREG)
 
 
 def _checked(name: str, location: Path) -> str:

@@ -195,13 +195,13 @@ def _place_mask(pair: Pair, folder: Path, plan: Plan) -> Placed:
     size = size_of(image)
     turned = size.orientation if size else UPRIGHT
     if _is_there(mask):
-        return Placed(None, turned, histogram(read_label(mask, IGNORE)))
+        return Placed(None, turned, histogram(read_label(mask, IGNORE)), size is not None)
     indices = plan.indices(pair.mask.read(), str(pair.mask))  # (H, W)
     if size and (reason := misfit(Path(str(pair.image)), size, str(pair.mask), indices.shape)):
         image.unlink()  # so that a mended image is taken when the command is given again
         return Placed(reason)
     _write(mask, cv2.imencode(".png", indices)[1].tobytes())
-    return Placed(None, turned, histogram(indices))
+    return Placed(None, turned, histogram(indices), size is not None)
 
 
 def _not_drawn(plan: Plan, ratios: Sequence[int]) -> list[str]:

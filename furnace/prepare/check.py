@@ -128,8 +128,16 @@ def check(dataset: Dataset, folder: Path, lists: Path, processes: int, progress:
     for name, (role, split) in splits.items():
         counted = pixels[files.entries[name]].sum(axis=0) if role in WITH_LABELS else None  # (N + 1,)
         report.lists[name] = ListReport(str(split.files.path), len(split.files), split.files.sha256(), counted)
+        if counted is not None and _is_one_mask(pixels[files.entries[name]]):
+            message = "all of its masks hold the same number of pixels of each class, as copies of one mask do"
+            report.problems.append(Problem("list", str(split.files.path), message))
     report.problems += files.shared_masks() + files.overlaps() + _unlearnable(report)
     return report
+
+
+def _is_one_mask(counts: np.ndarray) -> bool:
+    """Whether masks of several classes seem to be one and the same, by their numbers of pixels (masks, N + 1)."""
+    return len(counts) > 3 and bool(np.count_nonzero(counts[0, :-1]) > 1 and (counts == counts[0]).all())
 
 
 def _unlearnable(report: Report) -> list[Problem]:
@@ -160,6 +168,7 @@ def _unlearnable(report: Report) -> list[Problem]:
 def _look_at(dataset: Dataset, image_path: str, mask_path: str | None) -> _Finding:
     """Opens one image, and its mask where it has one."""
     problems, found, pixels, sizes, turn = [], None, None, [], UPRIGHT
+    is_plain = False
 
     def remark(kind: str) -> Tell:
         return lambda name, text: problems.append(Problem(kind, str(name), text))
@@ -169,6 +178,7 @@ def _look_at(dataset: Dataset, image_path: str, mask_path: str | None) -> _Findi
         image = decode_image(content, image_path, remark("image"))
         found, turn = fingerprint(image), exif_turn(content) if mask_path else UPRIGHT
         sizes.append(image.shape[:2])
+        is_plain = all(bool((part == part[0, 0]).all()) for part in (image[::13, ::13], image))
     except InputError as error:
         problems.append(Problem("image", image_path, str(error)))
     if mask_path is not None:
@@ -179,6 +189,8 @@ def _look_at(dataset: Dataset, image_path: str, mask_path: str | None) -> _Findi
             sizes.append(mask.shape)
         except InputError as error:
             problems.append(Problem("mask", mask_path, str(error)))
+    if is_plain and pixels is not None and np.count_nonzero(pixels[:-1]) > 1:
+        problems.append(Problem("image", image_path, "all of its pixels have one colour, but its mask shows classes"))
     fits = len(sizes) == 2 and sizes[0] == sizes[1]
     if len(sizes) == 2 and not fits:
         image_size, mask_size = ("{} x {}".format(*size) for size in sizes)

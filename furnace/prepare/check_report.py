@@ -28,6 +28,9 @@ def as_text(report: Report) -> str:
         if absent:
             untaught = f"; val shows {', '.join(asked)}, which cannot be learned from it" if asked else ""
             lines.append(f"note: {name} shows no {', '.join(absent)}{untaught}")
+    roles = {name.split()[0] for name in report.lists}
+    if absent := [role for role in ("labeled", "unlabeled", "val") if role not in roles]:
+        lines.append(f"note: there is no list {' and none '.join(absent)}, which training or evaluation asks for")
     if report.not_read:
         names = ", ".join(Path(path).name for path in report.not_read[:SHOWN])
         lines.append(f"note: {len(report.not_read)} lists are not read, because no list is called so: {names}")

@@ -25,6 +25,8 @@ ALIASES = {  # of columns, where there are several
     **dict.fromkeys(("pixel value", "pixel_value", "index", "id"), "value"),
     **{"r": "red", "g": "green", "b": "blue"},
 }
+OTHER_FORM = re.compile(r"[{}<>\[\]]|:$|^- |^//|^(['\"]).*\1$")  # as in YAML, XML, .pbtxt, Python
+BEHIND = re.compile(r"(.*?[^\s\d:=])\s*([\s:=])\s*\d+")  # a value behind its name
 CVAT = re.compile(r"([^:]+):(\d+),(\d+),(\d+):[^:]*:[^:]*")  # label:color_rgb:parts:actions
 MOST_VALUE = 65535  # the largest that a mask with 16 bits holds
 # Where a classes file is looked for, if none is named: at the top of the source, or one folder below it.
@@ -145,7 +147,9 @@ def _text(file: Path | File) -> str:
         return content.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"classes file not readable: {file}: {reason}; name a UTF-8 text file") from None
+        raise InputError(
+            f"classes file not readable: {file}: {reason}; name a UTF-8 text file, or the classes: ground,plant"
+        ) from None
 
 
 def _table(header: list[str], lines: list[list[str]], separator: str, what: str) -> list[Row]:
@@ -164,11 +168,14 @@ def _listed(lines: Sequence[list[str]], what: str) -> list[Row]:
     """Returns the rows of a list of names; labelme's `__ignore__` is none of them, and takes no number."""
     if odd := [line for line in lines if len(line) != 1 or not _is_name(line[0])]:
         raise _no_form(what, f"the line {','.join(odd[0])[:60]!r}")
-    if marks := [line[0] for line in lines if re.search(r"[{}<>]|:$|^- ", line[0])]:  # as in YAML, XML, .pbtxt
+    if marks := [line[0] for line in lines if OTHER_FORM.search(line[0])]:
         raise _no_form(what, f"the line {marks[0][:60]!r}")
     numbers = [int(match[1]) for line in lines if (match := re.match(r"(\d+)(?:\s*[:=.)]\s*|\s+)\S", line[0]))]
     if len(numbers) == len(lines) > 1 and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
         raise _no_form(what, f"numbers before the names, as in {lines[0][0][:60]!r}")
+    behind = [match for line in lines[-2:] if (match := BEHIND.fullmatch(line[0]))]  # the first may be a header
+    if len(behind) == 2 and (behind[0][1] != behind[1][1] or any(match[2] in ":=" for match in behind)):
+        raise _no_form(what, f"numbers behind the names, as in {behind[1][0][:60]!r}")
     return [{"name": line[0]} for line in lines]
 
 

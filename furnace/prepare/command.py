@@ -1,6 +1,7 @@
 """The arguments of `python -m furnace prepare`, which makes a data set's folder, draws lists, and checks everything."""
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -112,7 +113,7 @@ def _at_least(low: int) -> Callable[[str], int]:
 
 def _classes(text: str) -> Path | tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
-    is_path = len(names) == 1 or "/" in text or Path(text).suffix or Path(text).exists()
+    is_path = len(names) == 1 or "/" in text or Path(text).suffix or os.path.exists(text)  # noqa: PTH110  any text
     return Path(text) if is_path else names
 
 

@@ -82,6 +82,11 @@ REFUSED = (  # what no mask can be made of here: a pattern of names, what it is,
         "masks without their images, as CVAT exports them",
         "export with `Save images`, or put the images into JPEGImages",
     ),
+    (
+        r".*_gtFine_[a-zA-Z]+\.(?:png|json)",
+        "files of Cityscapes",
+        "`python -m furnace prepare city` reads *_gtFine_labelIds.png; for other masks, set both endings",
+    ),
     (r".*/ann/.*\.json", "Supervisely's drawings", "export with its app `Export as masks`"),
     (
         r".*(?:coco|instances_|stuff_|panoptic_)[^/]*\.json|(?:.*/)?annotations?/[^/]*\.json",
@@ -96,7 +101,8 @@ REFUSED = (  # what no mask can be made of here: a pattern of names, what it is,
     ),
     (r".*\.xml", "boxes in XML, as LabelImg saves them", "masks must be drawn: boxes say nothing of single pixels"),
     (r".*labels/.*\.txt", "YOLO's drawings", "export as masks, as CVAT's `Segmentation mask 1.1`"),
-    (r".*\.(?:npy|npz|mat)", "arrays", "save them as PNG, one channel of whole numbers"),
+    (r".*\.(?:nii(?:\.gz)?|dcm|mha|mhd|nrrd)", "medical volumes", "save each slice as PNG, masks as whole numbers"),
+    (r".*\.(?:npy|npz|mat|h5|hdf5)", "arrays", "save them as PNG, one channel of whole numbers"),
 )
 
 

@@ -30,7 +30,7 @@ from furnace.prepare.layouts import (
 )
 from furnace.prepare.masks import MaskCode
 from furnace.prepare.parts import TRAIN, Part, parted, parts_of
-from furnace.prepare.plan import Pair, Plan, is_shown, missing
+from furnace.prepare.plan import NAMED, Pair, Plan, is_shown, missing
 from furnace.prepare.sources import File, Unpack, listing
 
 LOOKED_AT = 32  # masks that are opened before anything is written
@@ -170,6 +170,13 @@ def _no_pairs(
         if found := [name for name in shown if re.fullmatch(pattern, name, re.IGNORECASE)]:
             return InputError(f"no masks in {place}: expected images of classes, found {what} ({found[0]}); {remedy}")
     asked = "".join(f" in {name}" for name in (own.images, own.masks) if name is not None)
+    if not images and not masks and shown:
+        kinds = Counter(map(_kind, shown)).most_common(NAMED)
+        return InputError(
+            f"expected two images with masks or more{asked}, found none in a known form: in {place} are "
+            f"{', '.join(f'{count:,} {kind}' for kind, count in kinds)}, such as {shown[0]}; name the folders with "
+            "--images and --masks; what is neither JPEG, PNG, TIFF nor BMP must be converted, archives unpacked"
+        )
     image, mask = (found[0].file.name if found else "(none)" for found in (images, masks))
     return InputError(
         f"expected two images with masks or more{asked}, found fewer: in {place} images are named like {image}, "

@@ -16,6 +16,12 @@ TRAIN: Part = ("train", "")  # the part of an image that nothing gives one
 FILE_ENDING = re.compile(f"{ENDINGS}$", re.IGNORECASE)
 PART_NAMES = {"train": "train|training", "val": "val|valid|validation|dev", "test": "test|testing"}
 BEHIND_PART = r"(?:[-_ ]?(?:set|data|images?|imgs?|split|\d+))?"  # train2017, test_set
+LISTS = (".txt", ".lst", ".csv")
+WORDS = {  # in names of folders that are nearly those of parts, such as `roads_test`, `01_train`, `valid `
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation", "dev", "eval", "evaluation"), "val"),
+    **dict.fromkeys(("test", "testing", "holdout"), "test"),
+}
 PART = re.compile("|".join(f"(?P<{part}>(?:{names}){BEHIND_PART})" for part, names in PART_NAMES.items()), re.I)
 
 
@@ -27,16 +33,42 @@ def part_of(key: str) -> Part | None:
     return None
 
 
+def _nearly(name: str) -> str | None:
+    """Returns the part that a word of a folder's or file's name says; None if none does, or it may be two."""
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
+    parts = {WORDS[word.lower()] for word in words if word.lower() in WORDS}
+    if "train" in parts:
+        return "train" if len(parts) == 1 else None
+    return "test" if "test" in parts else next(iter(parts), None)
+
+
+def _nearly_parts(keys: Iterable[str]) -> dict[str, Part]:
+    """Returns the parts that folders nearly name, without those folders that all images lie in."""
+    folders = {key: key.split("/")[:-1] for key in keys}
+    shared = set.intersection(*map(set, folders.values())) if folders else set()
+    return {
+        key: (part, folder)
+        for key, names in folders.items()
+        for folder in reversed(names)  # the first of those that say something counts
+        if folder not in shared and (part := _nearly(folder))
+    }
+
+
 def parts_of(images: Mapping[str, File], files: Sequence[File]) -> dict[str, Part]:
     """Returns `train`, `val` or `test` for images, and what says so: a folder, or a list such as `val.txt`.
+
+    Folders that nearly have the names of parts count where there are two different parts.
 
     Raises:
         InputError: an image is in the lists of two parts.
     """
     listed: dict[str, list[tuple[str, str, File]]] = {}  # by an image's name: with its folders, the part, the list
+    stems = {key.rpartition("/")[2] for key in images}
     for part, file in _lists(files):
         for line in file.read().decode("utf-8-sig", errors="replace").splitlines():
             name = FILE_ENDING.sub("", columns(line.strip())[0])
+            if name.rpartition("/")[2] not in stems:  # a name before other columns
+                name = FILE_ENDING.sub("", re.split(r"[\s,;]", line.strip(), maxsplit=1)[0])
             listed.setdefault(name.rpartition("/")[2], []).append((f"/{name}", part, file))
     parts: dict[str, Part] = {}
     for key, image in images.items():
@@ -52,14 +84,15 @@ def parts_of(images: Mapping[str, File], files: Sequence[File]) -> dict[str, Par
             raise InputError(f"{image} is in {found[0][1]} and in {found[-1][1]}: expected one part; mend the lists")
         if found:
             parts[key] = found[0]
-    return parts
+    together = {**_nearly_parts(images), **parts}
+    return together if len({part for part, _ in together.values()}) > 1 else parts
 
 
 def _lists(files: Iterable[File]) -> Iterator[tuple[str, File]]:
     """Yields the text files that are named as a part is, such as `ImageSets/Segmentation/val.txt`."""
     for file in files:
         path = PurePosixPath(file.name)
-        if path.suffix.lower() == ".txt" and is_shown(file.name) and (part := part_of(f"{path.stem}/")):
+        if path.suffix.lower() in LISTS and is_shown(file.name) and (part := part_of(f"{path.stem}/")):
             yield part[0], file
 
 
@@ -100,4 +133,7 @@ def parted(
         )
     drawn = set(draw_split(sorted(train), val_ratio or VAL, seed)[0])
     notes.append(f"{len(drawn):,} of {len(train):,} images with masks are drawn to validate")
+    named = {part for key in images if (part := _nearly(re.split(r"[^A-Za-z]", key.rpartition("/")[2])[0]))}
+    if not says and len(named) > 1:
+        notes.append(f"images' names begin with {', '.join(sorted(named))}: this decides nothing, only folders do")
     return [key for key in train if key not in drawn], [key for key in train if key in drawn], notes

@@ -34,11 +34,13 @@ class Placed(NamedTuple):
         misfit: why the mask does not lie on the image, None if it does.
         turned: the EXIF orientation of a photograph that is turned, 1 if it is not.
         counts: how many pixels of the mask have each value, int64 (256,); None without a mask.
+        is_open: whether the image's header could be read.
     """
 
     misfit: str | None = None
     turned: int = UPRIGHT
     counts: np.ndarray | None = None
+    is_open: bool = True
 
 
 class Seen:
@@ -48,6 +50,7 @@ class Seen:
         self.plan = plan
         self.misfits: list[str] = []
         self.turned: list[str] = []
+        self.closed: list[str] = []
         self.counts = np.zeros(256, dtype=np.int64)
 
     def add(self, pair: Pair, placed: Placed) -> None:
@@ -56,6 +59,8 @@ class Seen:
             self.misfits.append(placed.misfit)
         if placed.turned != UPRIGHT:
             self.turned.append(str(pair.image))
+        if not placed.is_open:
+            self.closed.append(str(pair.image))
         if placed.counts is not None:
             self.counts += placed.counts
 
@@ -65,8 +70,10 @@ class Seen:
             raise InputError(f"masks do not fit their images: {len(self.misfits)}, the first: {self.misfits[0]}")
 
     def warnings(self) -> list[str]:
-        """Returns a line for photographs that are turned, and one for classes that no mask shows."""
+        """Returns a line for images that cannot be read, for photographs that are turned, for classes not shown."""
         warnings = []
+        if self.closed:
+            warnings.append(f"{len(self.closed):,} images with masks cannot be read, such as {self.closed[0]}")
         if self.turned:
             warnings.append(
                 f"{len(self.turned):,} photographs with masks carry an EXIF orientation, such as {self.turned[0]}: "

@@ -11,7 +11,7 @@ from pathlib import Path
 from furnace.engine import memory
 from furnace.engine.bars import bar
 from furnace.engine.files import require_writable, write_text
-from furnace.errors import InputError
+from furnace.errors import InputError, say_note
 from furnace.report.gallery import gallery_bytes
 from furnace.report.groups import groups
 from furnace.report.logs import hand_out, lies_beside, log_tables, read_tables
@@ -36,6 +36,8 @@ def write_report(folders: Sequence[Path], logs: Sequence[Path], out: Path, image
     """
     if out.is_dir():
         raise InputError(f"--out: {out} is a folder; name a file in it, such as {out / 'report.html'}")
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"--out: expected a file that ends in .html, found {out}; name one")
     found = find_runs(folders)
     require_writable(out.absolute().parent)
     runs = [read_run(path) for path in found]
@@ -59,4 +61,8 @@ def write_report(folders: Sequence[Path], logs: Sequence[Path], out: Path, image
     memory.require(COPIES * pictures, f"a page about {len(runs)} runs", "lower --images, or name fewer runs")
     shown = bar(runs, desc="drawing", unit="run", disable=None if len(runs) > 1 else True)
     write_text(out, render(shown, groups(runs, loose), problems, folders, images))
+    for problem in problems:
+        say_note(problem)
+    if odd := [run.path.name for run in runs if run.problems]:
+        say_note(f"something is missing or odd in {len(odd)} of {len(runs)} runs, such as {odd[0]}: the page says what")
     print(f"{len(runs)} run{'s' * (len(runs) != 1)}, {out.stat().st_size / 1e6:.1f} MB: {out}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from furnace.engine.bars import tell
-from furnace.engine.files import write_text
+from furnace.engine.files import write_text, writing
 from furnace.engine.machine import cores
 from furnace.engine.place import find_place
 from furnace.errors import InputError
@@ -23,8 +23,10 @@ class EpochTable:
         path: the file.
         last_epoch: the epoch that a run goes on from; rows of later epochs are dropped. At 0 the table begins anew.
 
+    A file that is no such table is put aside, and a note says so: a run does without it.
+
     Raises:
-        InputError: the file is there but is no such table.
+        InputError: a folder is there, or the file cannot be moved.
     """
 
     def __init__(self, path: Path, last_epoch: int) -> None:
@@ -38,7 +40,10 @@ class EpochTable:
                     raise ValueError("a row is longer or shorter than the first line")
                 self.rows = [row for row in rows if int(row["epoch"]) <= last_epoch]
             except (KeyError, TypeError, ValueError, OSError, csv.Error) as error:
-                raise InputError(f"not a table of epochs: {path}: {error}; mend it or move it away") from None
+                aside = path.with_suffix(".damaged.csv")
+                with writing(aside):
+                    path.replace(aside)
+                tell(f"note: not a table of epochs: {path}: {error}; it is now {aside.name}, and a new one begins")
         if path.is_dir():
             raise InputError(f"not a table of epochs: {path} is a folder; move it away")
 

@@ -110,6 +110,8 @@ def test_what_nearly_is_a_setting_is_no_image(tmp_path: Path, monkeypatch) -> No
             ["sweep", "x", "--ratio=8", "--seed=1", "--metods=org"],
             "unknown argument '--metods=org' (perhaps --methods); ",
         ),
+        (["report", "x", "--out", ""], "an argument is empty"),
+        (["train", " ", "seed=1"], "an argument is empty"),
         (["sweep", "x", "--launcher", "Slurm"], "--launcher: expected one of local, slurm (perhaps slurm), found"),
     ],
 )

@@ -21,7 +21,7 @@ from furnace.engine.background import Background
 from furnace.engine.signals import Stopped, StopRequest, end_helpers, heeded, resubmit_on_signal
 from furnace.prediction.predict import _ahead
 
-pytestmark = pytest.mark.usefixtures("hangups_heard")
+pytestmark = pytest.mark.usefixtures("signals_heard")
 FOREVER = 3600
 
 
@@ -184,6 +184,13 @@ def test_helpers_that_do_not_listen_are_killed_and_not_taken_for_crashed(reactio
         assert signal.getsignal(signal.SIGCHLD) == (crash if reaction is None else reaction)
     finally:
         signal.signal(signal.SIGCHLD, before)
+
+
+def test_helpers_end_while_the_interpreter_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_to = []
+    monkeypatch.setattr(signal, "signal", lambda _, handler: set_to.append(handler))  # returns None, as it does then
+    end_helpers()
+    assert set_to == [signal.SIG_DFL]
 
 
 def python(code: str) -> subprocess.Popen:

@@ -147,3 +147,6 @@ def test_a_table_that_is_none_is_refused_and_kept(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="lacks the column log_file"):
         append_rows(path, [row(1)])
     assert path.read_text() == "a,b\n1,2\n"
+    path.write_text("log_file,Straße\n", encoding="utf-16")  # Excel's "Unicode text"
+    with pytest.raises(InputError, match="no UTF-8; save it as such"):
+        append_rows(path, [row(1)])

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -274,6 +275,45 @@ def test_a_folder_that_is_named_as_a_prediction_parts_from_it(predict, photos: P
         find_sources([str(photos)])
 
 
+def test_earlier_predictions_below_a_folder_are_no_images(
+    predict, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    write(photos / "index/own.png", noise(9, 9))
+    write(photos / "old/index/a.png", noise(9, 9))
+    (photos / "old/.predictions").touch()
+    assert predict(photos) == 0
+    found = files_below(tmp_path / "out/index")
+    assert "index/own.png" in found and not [name for name in found if name.startswith("old/")]
+    assert "1 earlier predictions" in capsys.readouterr().err
+    found, _ = find_sources([str(photos / "**/*.png")])
+    assert "index/own.png" in [str(one.below) for one in found] and len(found) == len({one.path for one in found})
+    assert not [one for one in found if "old" in one.path.parts]
+    assert [one.path.name for one in find_sources([str(photos / "old/index")])[0]] == ["a.png"]  # when asked for
+
+
+def test_an_output_called_like_an_image_is_refused(
+    trained: TrainedRun, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "mask.png"
+    words = [trained.experiment, "--weights", trained.run, "NGPUS=0", photos, "--out", out]
+    assert main(["predict", *map(str, words)]) == 2
+    assert "--out: expected a folder" in capsys.readouterr().err and not out.exists()
+
+
+@pytest.mark.parametrize("below", ["snapshot", "snapshot/model_epoch3.pth"])
+def test_a_part_of_a_run_names_the_run(trained: TrainedRun, photos: Path, capsys, below: str) -> None:
+    words = [trained.experiment, "--weights", trained.run / below, photos, "--out", photos]
+    assert main(["predict", *map(str, words)]) == 2
+    assert f"check --weights: {trained.run} is one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["net.onx", "net.tflite", "net.ts", "net.PTH"])
+def test_other_formats_are_no_folders(trained: TrainedRun, tmp_path: Path, capsys, name: str) -> None:
+    words = [trained.experiment, "--weights", trained.run, "--out", tmp_path / name]
+    assert main(["export", *map(str, words)]) == 2
+    assert "--out: expected a folder, or a file that ends in" in capsys.readouterr().err
+
+
 def test_what_is_left_out_is_counted_by_its_ending(
     predict, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -285,7 +325,7 @@ def test_what_is_left_out_is_counted_by_its_ending(
     assert predict(photos) == 2
     said = capsys.readouterr()
     assert files_below(tmp_path / "out/index") == ["a.png", "b.png", "sub/b.png", "sub/deep er/c.png"]
-    left_out = "left out: 2 .HEIC, 1 linked folders, 1 .mp4, 1 without an ending, 1 .txt"
+    left_out = "left out: 2 .HEIC, 1 hidden, 1 linked folders, 1 .mp4, 1 without an ending, 1 .txt"
     assert sorted(said.err.splitlines()[0].partition(";")[0][6:].removeprefix("left out: ").split(", ")) == sorted(
         left_out.removeprefix("left out: ").split(", ")
     )
@@ -398,7 +438,10 @@ def test_a_stop_leaves_whole_files_alone(
 
     monkeypatch.setattr(SlidingWindow, "scores", interrupted)
     assert predict(photos) == 130
-    assert not [name for name in files_below(tmp_path / "out") if name.endswith(".tmp")]
+    end = time.monotonic() + 60  # what is being written at the stop is finished in its thread
+    while any(name.endswith(".tmp") for name in files_below(tmp_path / "out")):
+        assert time.monotonic() < end
+        time.sleep(0.05)
     for name in files_below(tmp_path / "out/index"):
         indices(tmp_path / "out/index" / name)
 

@@ -100,3 +100,23 @@ def test_an_encrypted_zip_is_said_before_anything_is_made(tmp_path: Path, capfd:
     path.write_bytes(content)
     assert f"archive is encrypted: {path}" in error_of(capfd, "city", path, tmp_path / "out", *ONE)
     assert not (tmp_path / "out.partial").exists()
+
+
+def test_backslashes_of_windows_part_folders(tmp_path: Path) -> None:
+    path = tmp_path / "all.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("a\\b.txt", "c\\"):
+            member = zipfile.ZipInfo("x")
+            member.filename = name
+            archive.writestr(member, b"1")
+    found = archives.open_archive(path)
+    assert found is not None and found.names("") == ["a/b.txt"] and found.read("a/b.txt") == b"1"
+
+
+@pytest.mark.parametrize("start", [b"7z\xbc\xaf", b"Rar!", b"\x28\xb5\x2f\xfd", b"\xff\xd8", b"PK\x03\x04", b""])
+def test_what_is_no_known_archive_is_not_called_damaged(
+    tmp_path: Path, capfd: pytest.CaptureFixture, start: bytes
+) -> None:
+    path = tmp_path / "all.tar"
+    path.write_bytes(start + b"1" * 600)
+    assert "no archive that can be read" in error_of(capfd, "city", path, tmp_path / "out", *ONE)

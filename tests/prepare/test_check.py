@@ -240,3 +240,20 @@ def test_what_is_no_data_set(tmp_path: Path, folder: Path, capsys: pytest.Captur
         assert f"error: {message}: {tmp_path}" in capsys.readouterr().err
     assert main(["prepare", "check", str(folder), "--lists", str(tmp_path)]) == 2
     assert f"error: no list in {tmp_path}: expected train.txt" in capsys.readouterr().err
+
+
+def test_one_mask_for_all_and_an_image_of_one_colour(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    for number in TRAIN:
+        write_mask(folder / f"labels/{number}.png", mask(0, 2))
+    cv2.imwrite(str(folder / "images/3.png"), np.zeros((*SIZE, 3), dtype=np.uint8))
+    found = problems_of(folder, capsys)
+    copies = "all of its masks hold the same number of pixels of each class, as copies of one mask do"
+    assert ("list", "train.txt", copies) in found
+    assert ("image", "images/3.png", "all of its pixels have one colour, but its mask shows classes") in found
+    assert len(found) == 2
+
+
+def test_a_list_that_is_not_there_is_noted(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    (folder / "val.txt").unlink()
+    assert main(["prepare", "check", str(folder), "--workers", "1"]) == 0
+    assert "note: there is no list val, which training or evaluation asks for" in capsys.readouterr().out

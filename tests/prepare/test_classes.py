@@ -7,6 +7,7 @@ import pytest
 from furnace.data.datasets import Colour
 from furnace.errors import InputError
 from furnace.prepare.classes import find_classes, read_classes
+from furnace.prepare.command import _classes
 
 COLOURS: list[Colour] = [(0, 0, 0), (250, 50, 83), (36, 179, 83)]
 BY_COLOUR = {colour: index for index, colour in enumerate(COLOURS)}
@@ -75,6 +76,12 @@ def test_only_plain_names_leave_255_open(tmp_path: Path) -> None:
     ("text", "found"),
     [
         ("0: ground\n1: road\n", "numbers before the names"),
+        ("ground 0\nroad 255\n", "numbers behind the names"),
+        ("name value\nground 0\nroad 1\n", "numbers behind the names"),
+        ("ground=0\nground=1\n", "numbers behind the names"),
+        ("'ground'\n'road'\n", "the line"),
+        ("ground]\nroad\n", "the line"),
+        ("// mine\nground\nroad\n", "the line"),
         ("1 ground\n2 road\n", "numbers before the names"),
         ("names:\n- ground\n- road\n", "the line 'names:'"),
         ("item {\n  name: 'ground'\n}\n", "the line 'item {'"),
@@ -116,3 +123,10 @@ def test_the_file_that_is_found() -> None:
         "obj_class_to_machine_color.json"
     )
     assert find_classes(["notes.txt"]) is None
+
+
+def test_numbered_names_and_many_names_are_names(tmp_path: Path) -> None:
+    assert read_classes(written(tmp_path, "type 1\ntype 2\nother\ntype 3\n"), None).names[-1] == "type 3"
+    assert read_classes(written(tmp_path, "grade 1\ngrade 2\n"), None).names == ("grade 1", "grade 2")
+    many = ",".join(f"class{number}" for number in range(150))
+    assert _classes(many) == tuple(many.split(","))

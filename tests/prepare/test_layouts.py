@@ -469,3 +469,74 @@ def test_without_classes(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     assert "labels.txt (labelme's" in capfd.readouterr().err
     (source / "labels.txt").write_text("a\nb\n")  # masks would mean something else now
     assert "there already" in error_of(capfd, "folder", source, tmp_path / "out", *ONE)
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("train ", "valid ", "test "),
+        ("01_train", "02_val", "03_test"),
+        ("roads_train", "roads_evaluation", "roadsHoldout"),
+        ("train", "val", "test-dev"),
+    ],
+)
+def test_folders_that_nearly_name_parts_decide(
+    tmp_path: Path, capfd: pytest.CaptureFixture, folders: tuple[str, ...]
+) -> None:
+    source = tmp_path / "a test of train"
+    for number in range(9):
+        name = f"{folders[number % 3]}/{number}"
+        add(source, f"images/{name}.jpg", f"masks/{name}.png", number)
+    assert take(source) == 0
+    assert len(listed(source, "train")) == len(listed(source, "val")) == 3
+    assert all(folders[1] in image for image in listed(source, "val"))
+    assert f"3 images in {folders[2]} are left out" in capfd.readouterr().err
+
+
+def test_one_folder_that_nearly_names_a_part_is_none(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    source = tmp_path / "source"
+    for number in range(8):
+        name = f"{('crash test', 'road')[number % 2]}/{number}"
+        add(source, f"images/{name}.jpg", f"masks/{name}.png", number)
+    assert take(source) == 0
+    assert len(listed(source, "train")) + len(listed(source, "val")) == 8
+
+
+def test_names_that_begin_with_parts_are_said(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    source = tmp_path / "source"
+    for number in range(6):
+        name = f"{('train', 'val')[number % 2]}_{number}"
+        add(source, f"images/{name}.jpg", f"masks/{name}.png", number)
+    assert take(source) == 0
+    assert "names begin with train, val: this decides nothing" in capfd.readouterr().err
+
+
+def test_lists_with_further_columns(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    source = tmp_path / "source"
+    for number in range(6):
+        add(source, f"images/cat {number}.jpg", f"masks/cat {number}.png", number)
+        add(source, f"images/dog{number}.jpg", f"masks/dog{number}.png", number)
+    (source / "val.txt").write_text("cat 1\ndog2 1 1\ndog3,x\n")
+    assert take(source) == 0
+    assert listed(source, "val") == ["cat 1.jpg", "dog2.jpg", "dog3.jpg"]
+
+
+def test_what_is_no_picture_is_counted_and_named(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "inner.7z").touch()
+    assert "are 1 .7z, such as inner.7z" in refused(capfd, source)
+    (source / "a_gtFine_polygons.json").touch()
+    assert "found files of Cityscapes" in refused(capfd, source)
+    (source / "scan.nii.gz").touch()
+    (source / "a_gtFine_polygons.json").unlink()
+    assert "found medical volumes (scan.nii.gz)" in refused(capfd, source)
+
+
+def test_an_image_that_cannot_be_read_is_said(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    source = tmp_path / "source"
+    for number in range(4):
+        add(source, f"images/{number}.jpg", f"masks/{number}.png", number)
+    (source / "images/2.jpg").write_bytes(b"")
+    assert take(source) == 0
+    assert "1 images with masks cannot be read, such as" in capfd.readouterr().err

@@ -310,6 +310,13 @@ def test_options(three_seeds: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["report", str(three_seeds / "ema_0"), "--log", str(other)]) == 0
     assert Page(out.read_text()).tables["across"][1][2] == "12.0"
     assert main(["report", str(three_seeds / "ema_0"), "--log", str(tmp_path / "none.csv")]) == 2
+    assert main(["report", str(three_seeds), "--out", str(tmp_path / "page.pdf")]) == 2
+    assert "--out: expected a file that ends in .html" in capsys.readouterr().err
+    other.write_text("a,b\n1,2\n")
+    (three_seeds / "ema_1/config.json").write_text("{")
+    assert main(["report", str(three_seeds), "--log", str(other)]) == 0
+    said = capsys.readouterr().err
+    assert "other.csv lacks the column log_file" in said and "missing or odd in 1 of 4 runs, such as ema_1" in said
 
 
 def test_a_table_named_by_a_relative_path_is_the_one_that_a_run_names(

@@ -80,5 +80,5 @@ def test_the_command_writes_streets(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert sum(path.stat().st_size for path in (tmp_path / "demo").rglob("*.png")) < 30 * 80_000
     with pytest.raises(SystemExit, match="2"):
         main(["demo-data", str(tmp_path / "other"), "--layout", "town"])
-    assert "--layout: invalid choice: 'town' (choose from" in capsys.readouterr().err
+    assert "--layout: expected one of voc, city, found 'town'" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()

@@ -219,6 +219,11 @@ def test_scores_are_saved_and_shown_whatever_fails_behind_them(
     assert len(read_table(experiment / "log_df.csv")) == 7 and "  v3 " in said.out
     for path in (tmp_path / "run/scores").iterdir():
         path.unlink()
+    (tmp_path / "run/snapshot/model_epoch0.pth").write_bytes(b"")  # one damaged snapshot among those to score
+    assert run("eval", "nepochs=1", "save_predictions=none", "eval_epochs=all", "ensemble=v0") == 2
+    said = capsys.readouterr()
+    assert "error: 1 of 2 snapshots could not be scored, the others' scores are saved: damaged file: " in said.err
+    assert [path.name for path in (tmp_path / "run/scores").iterdir()] == ["epoch1_v0.json"] and "  v0 " in said.out
     monkeypatch.setattr("furnace.evaluation.scores.append_rows", damaged)
     assert run("eval", "nepochs=1", "save_predictions=none") == 2
     said = capsys.readouterr()

@@ -92,7 +92,8 @@ def test_a_signal_ends_the_wait_for_a_batch(
         assert run("train", f"num_workers={workers}") == STOPPED
     assert not multiprocessing.active_children()
     if iteration:
-        assert torch.load(tmp_path / "run/resume.pth", weights_only=True)["iteration"] == iteration
+        done = torch.load(tmp_path / "run/resume.pth", weights_only=True)["iteration"]
+        assert done == iteration if workers == 0 else 1 <= done <= iteration  # workers are ahead
     assert run("train") == 0
     assert_same_run(tmp_path / "run", straight())
 
@@ -287,7 +288,7 @@ def test_when_torchrun_is_killed_its_processes_stop_and_save(tiny: list[str], tm
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGHUP"])
-@pytest.mark.usefixtures("hangups_heard")
+@pytest.mark.usefixtures("signals_heard")
 def test_a_signal_during_an_evaluation_asks_to_start_again(
     run: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, name: str
 ) -> None:

@@ -209,7 +209,14 @@ def test_a_worker_that_is_killed_names_its_file(
 ) -> None:
     if command == "eval":
         assert run("train", "nepochs=1") == 0
-    monkeypatch.setattr(images, "decode_mask", lambda content, path: os.kill(os.getpid(), signal.SIGKILL))
+    main_process, decode = os.getpid(), images.decode_mask
+
+    def decode_or_die(*arguments: object, **options: object) -> object:
+        if os.getpid() != main_process:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return decode(*arguments, **options)
+
+    monkeypatch.setattr(images, "decode_mask", decode_or_die)
     assert run(command, "nepochs=1", "num_workers=1") == 2
     assert re.search(r"error: a worker that loads data .*, while at .*/label/\S*\.png; ", capsys.readouterr().err)
 

@@ -47,9 +47,20 @@ def test_where_every_core_loads_data_more_workers_are_no_advice(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("line", ["1,0.5,mine", "1"])
-def test_a_table_of_epochs_with_a_cell_too_many_or_too_few_is_refused(tmp_path: Path, line: str) -> None:
+def test_a_table_of_epochs_with_a_cell_too_many_or_too_few_is_put_aside(
+    tmp_path: Path, line: str, capsys: pytest.CaptureFixture
+) -> None:
     (tmp_path / "metrics.csv").write_text(f"epoch,loss\n{line}\n")
-    with pytest.raises(InputError, match=r"not a table of epochs: .*longer or shorter"):
+    table = EpochTable(tmp_path / "metrics.csv", last_epoch=1)
+    assert "note: not a table of epochs: " in capsys.readouterr().out
+    assert (tmp_path / "metrics.damaged.csv").read_text() == f"epoch,loss\n{line}\n"
+    table.append({"epoch": 2, "loss": 0.25})
+    assert (tmp_path / "metrics.csv").read_text() == "epoch,loss\n2,0.25\n"
+
+
+def test_a_folder_in_the_tables_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").mkdir()
+    with pytest.raises(InputError, match="is a folder; move it away"):
         EpochTable(tmp_path / "metrics.csv", last_epoch=1)
 
 
