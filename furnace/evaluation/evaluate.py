@@ -40,23 +40,21 @@ def evaluate(experiment: Experiment, world: World) -> None:
     if note:
         print(note, flush=True)
     trained = read_record(settings.OUTPUT_PATH).get("settings", {})
-    faults: list[InputError] = []
-    unread: list[InputError] = []
-    left_out = 0
+    unread: list[InputError | None] = []  # of each snapshot that could not be read: why, None where others know it
+    unseen: list[InputError] = []  # pictures that could not be written
     for epoch in epochs:
-        whole = True
+        fault = None
         try:
             predictors = chosen_predictors(settings.ensemble, snapshots.has_teachers(epoch), settings.snapshot_dir)
             networks = evaluation_networks(experiment, world.device, snapshots, epoch, predictors)
         except InputError as error:
-            unread.append(error)
-            whole = False
-        if world.highest(not whole):  # the other snapshots may be whole
-            left_out += 1
+            fault = error
+        if world.highest(fault is not None):  # the other snapshots may be whole
+            unread.append(fault)
             continue
         if world.is_main and "all" in settings.ensemble and len(predictors) < len(PREDICTORS):
-            lacking = ", ".join(code for code in PREDICTORS if code not in predictors)
-            print(f"epoch {epoch} has no teachers: {lacking} left out")
+            left_out = ", ".join(code for code in PREDICTORS if code not in predictors)
+            print(f"epoch {epoch} has no teachers: {left_out} left out")
         saved = saved_predictor(settings.save_predictions, predictors)
         gallery = Gallery(settings.OUTPUT_PATH, epoch, split, predictors)
         with EvaluationPictures(settings.OUTPUT_PATH, split, predictors, saved) as pictures:
@@ -66,24 +64,34 @@ def evaluate(experiment: Experiment, world: World) -> None:
                 pictures.write_panel()
         if world.is_main:
             report(experiment, trained, snapshots.students_file(epoch), epoch, confusions, log_file)
-        faults += [*pictures.faults, *gallery.faults]
+        unseen += [*pictures.faults, *gallery.faults]
     if note:  # once more, beside the scores
         print(note, flush=True)
-    if left_out:
-        raise _of_unread(unread, left_out, len(epochs))
-    if world.highest(len(faults)):  # one that ended by itself would end the others before they have saved
-        if not faults:
-            raise SystemExit(EXIT_BAD_INPUT)
-        raise InputError(f"the scores are saved, {len(faults)} of the pictures are not: {faults[0]}")
+    _raise_faults(world, unread, unseen, len(epochs))
 
 
-def _of_unread(unread: Sequence[InputError], left_out: int, count: int) -> InputError | SystemExit:
-    """Returns what ends an evaluation in which some of `count` snapshots could not be read, perhaps by others alone."""
-    if not unread:
-        return SystemExit(EXIT_BAD_INPUT)
-    if left_out == count:
-        return unread[0]
-    return InputError(f"{left_out} of {count} snapshots could not be scored, the others' scores are saved: {unread[0]}")
+def _raise_faults(
+    world: World, unread: Sequence[InputError | None], unseen: Sequence[InputError], snapshots: int
+) -> None:
+    """Ends all processes alike if something was left out, now that all scores are saved.
+
+    Raises:
+        InputError: this process met with a fault.
+        SystemExit: only others did, and say so.
+    """
+    if unread:
+        first = next(filter(None, unread), None)
+        if first and len(unread) < snapshots:
+            first = InputError(
+                f"{len(unread)} of {snapshots} snapshots could not be scored, the others' scores are saved: {first}"
+            )
+    elif world.highest(len(unseen)):
+        first = None
+        if unseen:
+            first = InputError(f"the scores are saved, {len(unseen)} of the pictures are not: {unseen[0]}")
+    else:
+        return
+    raise first or SystemExit(EXIT_BAD_INPUT)
 
 
 def check_evaluation(experiment: Experiment, split: Split) -> None:

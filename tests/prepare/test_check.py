@@ -247,10 +247,13 @@ def test_one_mask_for_all_and_an_image_of_one_colour(folder: Path, capsys: pytes
         write_mask(folder / f"labels/{number}.png", mask(0, 2))
     cv2.imwrite(str(folder / "images/3.png"), np.zeros((*SIZE, 3), dtype=np.uint8))
     found = problems_of(folder, capsys)
-    copies = "all of its masks hold the same number of pixels of each class, as copies of one mask do"
-    assert ("list", "train.txt", copies) in found
+    assert ("list", "train.txt", "all of its masks are copies of one") in found
     assert ("image", "images/3.png", "all of its pixels have one colour, but its mask shows classes") in found
     assert len(found) == 2
+    moved = mask(0, 2)[::-1]
+    assert not np.array_equal(moved, mask(0, 2))
+    write_mask(folder / f"labels/{TRAIN[0]}.png", moved)  # as many pixels of each class
+    assert len(problems_of(folder, capsys)) == 1
 
 
 def test_a_list_that_is_not_there_is_noted(folder: Path, capsys: pytest.CaptureFixture) -> None:
