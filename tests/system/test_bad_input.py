@@ -570,8 +570,6 @@ CASES = [
          trap("resume.pth", torch.save)),
     Case("resume with other lists", "train", {"nepochs": "2", "resume": "auto"}, ("cannot resume", "list"),
          lambda place: (place.run_of("ema"), two_epochs_and_short_lists(place))),
-    Case("metrics.csv is no table", "train", {"nepochs": "2", "resume": "force"}, ("<root>/output/metrics.csv",),
-         finished("ema", rewrite("metrics.csv", lambda file: b"a,b\n1,2\n")), rewritten=("config.json",)),
     # Training itself.
     Case("loss not finite", "train", {"learning_rate": "1e30"}, ("loss_sup_1 is nan at iteration 1",
          "lower learning_rate", "<data>/train_aug/image/scene_", ".jpg")),
