@@ -6,18 +6,23 @@ import re
 import socket
 import struct
 import threading
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]  # public by its pages
+from torch.distributed.rendezvous import rendezvous
 
 from furnace.engine.distributed import World
 from furnace.engine.place import NEEDED, find_place
 from furnace.errors import EXIT_FAILED, InputError, say
 
 ADDRESS_OF_INTERFACE = 0x8915  # SIOCGIFADDR of Linux
+STARTS = "furnace/starts"  # in torchrun's store: how often the first process has begun
 JOIN_LIMIT = timedelta(minutes=5)  # torchrun starts all processes together, so one that takes longer hangs
 
 
@@ -50,7 +55,8 @@ def join_world(gpus: int, timeout_minutes: float) -> World:
     with _deadline(limit, f"process {rank} of {size} has not found all others; {remedy}"):
         try:
             backend, bound = ("nccl", device) if gpus > 0 else ("gloo", None)
-            dist.init_process_group(backend, timeout=timeout, device_id=bound)
+            store = _store_of_this_start(rank, size, timeout)
+            dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout, device_id=bound)
             host_group = dist.new_group(backend="gloo", timeout=timeout) if gpus > 0 else None
             norm_group = dist.new_group(timeout=timeout)
             # torch gives a number to processes outside of a group; none is.
@@ -58,6 +64,28 @@ def join_world(gpus: int, timeout_minutes: float) -> World:
         except RuntimeError as error:
             raise InputError(f"process {rank} of {size} cannot reach the others: {_reason(error)}; {remedy}") from error
     return World(rank, size, device, host_group, norm_group)
+
+
+def _store_of_this_start(rank: int, size: int, timeout: timedelta) -> Store:
+    """Returns the store in which the processes of this start tell each other their addresses.
+
+    torchrun keeps one store over all its restarts, with the addresses of processes that have ended; who reads these
+    first meets nobody. So the first process counts the starts, and the others wait until it has answered them by the
+    number of its own.
+    """
+    shared, _, _ = next(rendezvous("env://", rank, size, timeout=timeout))
+    if rank == 0:
+        store = PrefixStore(f"furnace/{shared.add(STARTS, 1)}", shared)
+        for other in range(1, size):
+            store.set(f"answer/{other}", store.get(f"call/{other}").decode())  # `get` waits for the call
+        return store
+    call, number, store = uuid.uuid4().hex, 0, shared
+    while not (number and store.check([f"answer/{rank}"]) and store.get(f"answer/{rank}").decode() == call):
+        if number != (newest := shared.add(STARTS, 0)):  # an older number is that of a start that has ended
+            number, store = newest, PrefixStore(f"furnace/{newest}", shared)
+            store.set(f"call/{rank}", call)
+        time.sleep(0.02)
+    return store
 
 
 def _interface_towards(address: str) -> str | None:
