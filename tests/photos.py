@@ -24,5 +24,14 @@ def write_photos(root: Path) -> Path:
     return root
 
 
+def write_clip(path: Path) -> Path:
+    """A video of 12 frames."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (48, 32))
+    for number in range(12):
+        writer.write(cv2.resize(noise(3, 4 + number), (48, 32)))
+    writer.release()
+    return path
+
+
 def files_below(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from photos import files_below, noise, write, write_photos
+from photos import files_below, noise, write, write_clip, write_photos
 from PIL import Image
 from runs import TrainedRun, train
 from torch.nn.functional import conv2d
@@ -382,13 +382,7 @@ def test_images_of_every_kind(predict, tmp_path: Path) -> None:
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    """A video of 12 frames."""
-    path = tmp_path / "clip.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (48, 32))
-    for number in range(12):
-        writer.write(cv2.resize(noise(3, 4 + number), (48, 32)))
-    writer.release()
-    return path
+    return write_clip(tmp_path / "clip.avi")
 
 
 def test_a_video_gives_a_map_for_every_frame(predict, clip: Path, tmp_path: Path) -> None:

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-import cv2
 import pytest
-from photos import noise
+from photos import write_clip
 
 from furnace.errors import InputError
 from furnace.prediction import videos
@@ -16,12 +15,7 @@ SEGMENT = b"\x18\x53\x80\x67"
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    path = tmp_path / "clip.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (48, 32))
-    for number in range(12):
-        writer.write(cv2.resize(noise(3, 4 + number), (48, 32)))
-    writer.release()
-    return path
+    return write_clip(tmp_path / "clip.avi")
 
 
 def test_fewer_frames_than_announced_are_a_note(
