@@ -80,10 +80,13 @@ def _store_of_this_start(rank: int, size: int, timeout: timedelta) -> Store:
             store.set(f"answer/{other}", store.get(f"call/{other}").decode())  # `get` waits for the call
         return store
     call, number, store = uuid.uuid4().hex, 0, shared
+    end = time.monotonic() + timeout.total_seconds()
     while not (number and store.check([f"answer/{rank}"]) and store.get(f"answer/{rank}").decode() == call):
         if number != (newest := shared.add(STARTS, 0)):  # an older number is that of a start that has ended
             number, store = newest, PrefixStore(f"furnace/{newest}", shared)
             store.set(f"call/{rank}", call)
+        if time.monotonic() > end:
+            raise RuntimeError("the first process does not answer")
         time.sleep(0.02)
     return store
 

@@ -9,13 +9,14 @@ import torch.distributed as dist
 
 from furnace.engine import join
 
-LIMIT = timedelta(seconds=60)
+LIMIT = timedelta(seconds=20)
 
 
 @pytest.fixture
 def meet(monkeypatch: pytest.MonkeyPatch) -> Callable:
     """Lets processes of so many ranks, here threads, meet in one store; returns the stores that they end up in."""
     shared = dist.HashStore()
+    shared.set_timeout(LIMIT)
     monkeypatch.setattr(join, "rendezvous", lambda *_, **__: iter([(shared, 0, 0)]))
 
     def call(*ranks: int, size: int) -> list[dist.Store]:
