@@ -43,7 +43,8 @@ class Progress:
             "unlabelled list": experiment.split("unlabeled").files.sha256(),
         }
         self._code = experiment.code
-        decisive = json.dumps([self._identity, self._code.digests()]).encode()
+        self._digests = self._code.digests()  # of what this run has imported; the files may be edited while it goes on
+        decisive = json.dumps([self._identity, self._digests]).encode()
         world.require_same(hashlib.sha256(decisive).hexdigest()[:8], "settings, lists, or the files beside network.py")
         world.share_error(self._claim_folders)
         self.start = self._saved = self._resume()  # `_saved`: the iteration that the newest resume file goes on from
@@ -100,7 +101,7 @@ class Progress:
         return {
             **self.learner.state(),
             "iteration": done,
-            "settings": {**self._identity, "code": self._code.digests()},
+            "settings": {**self._identity, "code": self._digests},
             "counters": {
                 "losses": self.shared(self.meter.state()),
                 "times": self.stopwatch.state(),

@@ -27,7 +27,8 @@ def test_a_run_belongs_to_its_experiment(
     helper.write_text(HELPER)
     settings = [pair for pair in tiny if not pair.startswith("nepochs")]
     settings += ["nepochs=2", "validate_epochs=0", "eval_epochs=1", "picture_iter=0", "ensemble=v0"]
-    before_step(monkeypatch, {8: kill})  # in the second epoch
+    # The file is edited while the run goes on, which has imported it before; the kill comes in the second epoch.
+    before_step(monkeypatch, {2: lambda: helper.write_text(OTHER_HELPER), 8: kill})
     with pytest.raises(KilledError):
         main(["train", str(experiment), *settings])
     record = json.loads((tmp_path / "run/config.json").read_text())
@@ -38,7 +39,6 @@ def test_a_run_belongs_to_its_experiment(
     capfd.readouterr()
 
     # Another network, here in the module beside network.py: nothing goes on from it in silence.
-    helper.write_text(OTHER_HELPER)
     said = "my_layers.py has changed"
     assert main(["train", str(experiment), *settings]) == 2
     line = f"error: cannot resume with other settings: {said}; set them back, choose another OUTPUT_PATH, or set resume"
