@@ -12,12 +12,13 @@ from furnace.errors import EXIT_BAD_INPUT, InputError, say, system_errors_said
 from furnace.evaluation import command as evaluation
 from furnace.prediction import command as prediction
 from furnace.prepare import command as prepare
+from furnace.proof import command as proof
 from furnace.report import command as report
 from furnace.sweep import command as sweep
 from furnace.synthetic import command as synthetic
 from furnace.training import command as training
 
-IN_ORDER_OF_USE = (prepare, synthetic, training, evaluation, sweep, report, prediction)
+IN_ORDER_OF_USE = (prepare, synthetic, training, evaluation, sweep, report, prediction, proof)
 
 
 def main(arguments: Sequence[str]) -> int:

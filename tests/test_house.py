@@ -19,7 +19,7 @@ FLOORS = (
     {"config", "prepare", "synthetic"},
     {"evaluation"},
     {"training", "prediction", "report"},
-    {"sweep"},
+    {"sweep", "proof"},
     {"__main__"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms}
@@ -109,7 +109,9 @@ def test_one_folder_knows_processes() -> None:
         for path in FILES
         if any(f"{name}.".startswith("torch.distributed.") for name in imports(path))
     }
-    assert knowing == {f"engine/{name}.py" for name in ("distributed", "join", "sync_batch_norm", "torchrun")}
+    assert knowing == {
+        f"engine/{name}.py" for name in ("distributed", "exchange", "join", "sync_batch_norm", "torchrun")
+    }
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -98,7 +98,7 @@ class Settings:
         "auto", choice("auto", "fp32", "bf16", "fp16"), "auto: bf16 on a GPU that has it, else fp32", True
     )
     deterministic: bool = _setting(False, switch, "bit-identical repetition on GPUs, slower", True)
-    compile: bool = _setting(False, switch, "torch.compile the networks", True)
+    compile: bool = _setting(False, switch, "torch.compile each network with its loss", True)
     channels_last: bool = _setting(True, switch, "memory layout of the convolutions", True)
     # How it runs.
     NGPUS: int | Literal["all"] = _setting("all", gpus, "processes on this machine; 0: one process on the CPU")

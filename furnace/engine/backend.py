@@ -1,6 +1,8 @@
 """Precision, repeatability, loading workers and memory: what depends on the device and not on the method."""
 
 import os
+import re
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -8,6 +10,12 @@ import torch
 from furnace.engine.machine import cores
 from furnace.engine.place import find_place
 from furnace.errors import InputError
+
+# What the libraries below torch say of a device without memory, where torch's own allocator was not asked.
+NO_DEVICE_MEMORY = re.compile(
+    r"CUDA error: out of memory|CU(?:BLAS|DNN|SPARSE|SOLVER)_STATUS_\w*ALLOC(?:ATION)?_FAILED|"
+    r"Cuda failure (?:\d+ )?'out of memory'"
+)
 
 
 def training_dtype(precision: str, device: torch.device) -> torch.dtype:
@@ -34,17 +42,31 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
 
 
 def evaluation_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Returns the same as `training_dtype`, but takes "auto" for fp32, because scores should not depend on the GPU."""
+    """Returns the same as `training_dtype`, but takes "auto" for fp32.
+
+    Scores then depend on the device by rounding alone, because `prepare_backends` makes fp32 full fp32 everywhere.
+    """
     return training_dtype("fp32" if precision == "auto" else precision, device)
 
 
-def prepare_backends(deterministic: bool, precision: str) -> None:
-    """Makes PyTorch repeat results bit for bit if `deterministic` is true, or else choose the fastest kernels."""
+def prepare_backends(deterministic: bool) -> None:
+    """Sets what PyTorch keeps for the whole process, whatever it was set to before.
+
+    fp32 means full fp32 on every GPU: TF32, which keeps 10 of the 23 bits of a number's fraction, stays off.
+
+    Args:
+        deterministic: whether results repeat bit for bit; if not, cuDNN searches for its fastest kernels.
+    """
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
+    if deterministic != torch.are_deterministic_algorithms_enabled():  # setting it imports a compiler, for two seconds
+        torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic
-    torch.backends.cudnn.allow_tf32 = precision != "fp32"  # TF32 would drop bits of fp32
+    with warnings.catch_warnings():
+        # torch 2.9.0 alone recommends `fp32_precision` here, which does not exist before that version.
+        warnings.filterwarnings("ignore", message="Please use the new API settings to control TF32")
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def loader_workers(num_workers: int | str, device: torch.device) -> int:
@@ -63,5 +85,9 @@ def memory_failure(error: BaseException) -> str | None:
     """Returns what an error says about too little memory, on a device or a CPU; None if it is about anything else."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return str(error).split(". ")[0] or "no memory left"
-    _, by_cpu, reason = str(error).rpartition("DefaultCPUAllocator: ")  # torch raises a RuntimeError
-    return reason.split(". ")[0] if by_cpu and isinstance(error, RuntimeError) else None
+    if not isinstance(error, RuntimeError):
+        return None
+    if by_library := NO_DEVICE_MEMORY.search(str(error)):
+        return by_library.group()
+    _, by_cpu, reason = str(error).rpartition("DefaultCPUAllocator: ")
+    return reason.split(". ")[0] if by_cpu else None

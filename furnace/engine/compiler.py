@@ -4,9 +4,20 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from torch import nn
+
 from furnace.errors import CommonInputError, in_short
 
 PARTS = ("torch._dynamo", "torch._inductor", "torch._functorch", "triton")
+
+
+def compiled(module: nn.Module) -> nn.Module:
+    """Has torch compile a module when it first runs, and returns it; its state and its names stay what they are.
+
+    Sizes do not change while a run trains, so a graph is made for the sizes that it sees.
+    """
+    module.compile(dynamic=False)
+    return module
 
 
 @contextmanager

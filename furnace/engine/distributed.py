@@ -5,19 +5,34 @@ Everything here also works in one process without a process group.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from inspect import signature
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import GradBucket  # type: ignore[attr-defined]  # public by its pages
+from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
 from furnace.engine.sync_batch_norm import synchronized
-from furnace.errors import EXIT_BAD_INPUT, CommonInputError, InputError
+from furnace.errors import CommonInputError, InputError
+
+# Buffers need no broadcast: synchronised batch norms give every process the same statistics. torch 2.14 has renamed it.
+_NAMES = ("forward_sync_buffers", "broadcast_buffers")
+NO_BROADCAST: dict[str, Any] = {
+    next(name for name in _NAMES if name in signature(DistributedDataParallel).parameters): False
+}
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among all processes."""
+    """This process among all processes.
+
+    It holds groups if there are others. `join.group_of_one` gives them to a process that is alone, so that it takes the
+    way of many.
+    """
 
     rank: int = 0
     size: int = 1
@@ -55,7 +70,7 @@ class World:
 
         Raises:
             InputError: on rank 0, the one that `work` raised.
-            SystemExit: on the other ranks, after an InputError on rank 0, so that they end quietly.
+            CommonInputError: the same on the other ranks, so that rank 0 alone says it.
         """
         if self.size == 1:
             work()
@@ -68,7 +83,7 @@ class World:
                 failure = [error]
         dist.broadcast_object_list(failure)
         if failure[0] is not None:
-            raise failure[0] if self.is_main else SystemExit(EXIT_BAD_INPUT)
+            raise failure[0] if self.is_main else CommonInputError(str(failure[0]))
 
     def require_same(self, value: object, meaning: str) -> None:
         """Raises CommonInputError on every rank if `value` is not the same on all.
@@ -85,14 +100,29 @@ class World:
 
     def synchronized(self, network: nn.Module) -> nn.Module:
         """Returns the network with batch norms that take their statistics over all processes."""
-        return network if self.size == 1 else synchronized(network, self.norm_group)
+        return network if self.norm_group is None else synchronized(network, self.norm_group)
 
     def data_parallel(self, network: nn.Module) -> nn.Module:
         """Returns the network, wrapped so that backward averages gradients over all processes."""
-        if self.size == 1:
+        if self.norm_group is None:
             return network
         devices = [self.device] if self.device.type == "cuda" else None
-        # Buffers need no broadcast: synchronised batch norms give every process the same statistics.
-        return DistributedDataParallel(
-            network, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
-        )
+        parallel = DistributedDataParallel(network, device_ids=devices, gradient_as_bucket_view=True, **NO_BROADCAST)
+        if self.size > 2 and (self.device.type == "cpu" or torch.are_deterministic_algorithms_enabled()):
+            parallel.register_comm_hook(None, _mean_in_order)
+        return parallel
+
+
+def _mean_in_order(_: object, bucket: GradBucket) -> Future[Tensor]:
+    """Averages gradients over all processes, adding them up in the order of ranks.
+
+    DistributedDataParallel puts gradients into other places of its buckets after its first step. Where three or more
+    processes add up, the place decides the order, and the order decides the last bits. So a run that goes on would have
+    other bits than one that was never stopped.
+    """
+    own: Tensor = bucket.buffer()
+    every = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(every, own)
+    done: Future[Tensor] = Future(devices=[own.device] if own.is_cuda else [])
+    done.set_result(reduce(torch.add, every).div_(len(every)))
+    return done

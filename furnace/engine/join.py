@@ -1,33 +1,37 @@
 """How the processes of a run find each other, and how they part."""
 
-import fcntl
 import os
 import re
-import socket
-import struct
 import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]  # public by its pages
+from torch.distributed import HashStore, PrefixStore, Store  # type: ignore[attr-defined]  # public by its pages
 from torch.distributed.rendezvous import rendezvous
 
 from furnace.engine.distributed import World
+from furnace.engine.gpus import take_device
+from furnace.engine.interface import choose_interface
+from furnace.engine.lifeline import Lifeline, hold_lifeline
 from furnace.engine.place import NEEDED, find_place
 from furnace.errors import EXIT_FAILED, InputError, say
 
-ADDRESS_OF_INTERFACE = 0x8915  # SIOCGIFADDR of Linux
 STARTS = "furnace/starts"  # in torchrun's store: how often the first process has begun
 JOIN_LIMIT = timedelta(minutes=5)  # torchrun starts all processes together, so one that takes longer hangs
+
+_lifeline: Lifeline | None = None  # of this process, once it has joined others
 
 
 def join_world(gpus: int, timeout_minutes: float) -> World:
     """Joins the process group that torchrun's environment variables describe, if they describe one.
+
+    The end of one process ends the others from the moment when they have met (lifeline.py). So a device is taken after
+    that: where it cannot be used, no machine waits for another.
 
     Args:
         gpus: how many GPUs of this machine are used. With 0, the processes use the CPU and exchange through gloo;
@@ -35,18 +39,13 @@ def join_world(gpus: int, timeout_minutes: float) -> World:
         timeout_minutes: how long to wait for the others in every exchange; for joining, JOIN_LIMIT at most.
 
     Raises:
-        InputError: the others cannot be reached.
+        InputError: the others cannot be reached, or the GPU cannot be used.
     """
+    global _lifeline
     place = find_place()
     rank, size = place.rank, place.size
-    device = torch.device("cpu")
-    if gpus > 0:
-        device = torch.device("cuda", place.local_rank)
-        torch.cuda.set_device(device)
     if size == 1:
-        return World(rank, size, device)
-    if interface := _interface_towards(os.environ.get("MASTER_ADDR", "")):
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+        return World(rank, size, take_device(gpus))
     timeout = timedelta(minutes=timeout_minutes)
     limit = min(timeout, JOIN_LIMIT)
     remedy = f"see what the others say, or set timeout_minutes above {timeout_minutes:g}"
@@ -54,16 +53,36 @@ def join_world(gpus: int, timeout_minutes: float) -> World:
         remedy += f"; if torchrun did not start this process, unset {', '.join(NEEDED)}"
     with _deadline(limit, f"process {rank} of {size} has not found all others; {remedy}"):
         try:
-            backend, bound = ("nccl", device) if gpus > 0 else ("gloo", None)
             store = _store_of_this_start(rank, size, timeout)
+            _lifeline = hold_lifeline(store, place, os.environ["MASTER_ADDR"], timeout.total_seconds())
+            choose_interface(store, rank, size)
+            device = take_device(gpus)
+            backend, bound = ("nccl", device) if gpus > 0 else ("gloo", None)
             dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout, device_id=bound)
             host_group = dist.new_group(backend="gloo", timeout=timeout) if gpus > 0 else None
             norm_group = dist.new_group(timeout=timeout)
             # torch gives a number to processes outside of a group; none is.
             assert not isinstance(host_group, int) and not isinstance(norm_group, int)
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             raise InputError(f"process {rank} of {size} cannot reach the others: {_reason(error)}; {remedy}") from error
     return World(rank, size, device, host_group, norm_group)
+
+
+@contextmanager
+def group_of_one(device: torch.device) -> Iterator[World]:
+    """Gives a World of this process alone, whose batch norms and gradients go through a process group all the same.
+
+    It shows, without a second GPU, that the libraries for exchanges work on this one.
+    """
+    bound = device if device.type == "cuda" else None
+    backend = "nccl" if bound else "gloo"
+    dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1, device_id=bound)
+    try:
+        group = dist.new_group()
+        assert not isinstance(group, int)  # torch gives a number to processes outside of a group; this one is inside
+        yield World(device=device, norm_group=group)
+    finally:
+        dist.destroy_process_group()
 
 
 def _store_of_this_start(rank: int, size: int, timeout: timedelta) -> Store:
@@ -89,26 +108,6 @@ def _store_of_this_start(rank: int, size: int, timeout: timedelta) -> Store:
             raise RuntimeError("the first process does not answer")
         time.sleep(0.02)
     return store
-
-
-def _interface_towards(address: str) -> str | None:
-    """Returns the name of the network interface by which this machine reaches `address`; None if it is not known.
-
-    Gloo by itself would take the interface that the machine's name stands for, and other machines often cannot reach
-    that one.
-    """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((address, 1))  # this only chooses a way; nothing is sent
-            own = probe.getsockname()[0]
-        except OSError:
-            return None
-        for _, name in socket.if_nameindex():
-            with suppress(OSError):  # the interface has no address
-                answer = fcntl.ioctl(probe, ADDRESS_OF_INTERFACE, struct.pack("256s", name.encode()))
-                if socket.inet_ntoa(answer[20:24]) == own:
-                    return name
-    return None
 
 
 @contextmanager
@@ -148,4 +147,6 @@ def leave_world() -> None:
     """Leaves the process group once all are ready, so that nobody closes a connection that another still uses."""
     if dist.is_initialized():
         dist.barrier()
+        if _lifeline:
+            _lifeline.leave()
         dist.destroy_process_group()

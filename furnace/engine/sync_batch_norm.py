@@ -1,7 +1,7 @@
 """Batch norm with the statistics of all processes' images, by one exchange each way, on CPUs and GPUs.
 
 PyTorch's own has no kernel for CPUs. On GPUs it lets processes hold different numbers of pixels, for which it waits for
-the device three times in every forward pass of a layer.
+the device three times in every forward pass of a layer. Nor can torch.compile keep it in one graph.
 """
 
 from typing import Any
@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from furnace.engine.exchange import from_all, register
 
 IMAGES = (0, 2, 3)  # the dimensions of (B, C, H, W) over which statistics are taken
 
@@ -21,6 +23,8 @@ class SyncBatchNorm(nn.BatchNorm2d):
 
     Attributes:
         group: the processes, None for all of the default group.
+        group_name: what `furnace.engine.exchange` knows them by.
+        processes: how many they are.
     """
 
     # nn.BatchNorm2d has these unless it is built to do without, which no network here does.
@@ -30,15 +34,31 @@ class SyncBatchNorm(nn.BatchNorm2d):
     momentum: float
 
     group: dist.ProcessGroup | None = None
+    group_name: str
+    processes: int
 
     def forward(self, feature: Tensor) -> Tensor:
         """Normalises (B, C, H, W); in training mode with the statistics of the images of all processes together."""
         if not self.training:
             return super().forward(feature)
         self.num_batches_tracked.add_(1)
+        if torch.compiler.is_compiling():
+            return self._written_out(feature)
         running = (self.running_mean, self.running_var, self.momentum)
         output: Tensor = _Normalize.apply(feature, self.weight, self.bias, running, self.eps, self.group)
         return output
+
+    def _written_out(self, feature: Tensor) -> Tensor:
+        """The same in plain operations, which torch.compile joins with each other and with those before and after."""
+        wide = feature.float() if feature.dtype in (torch.float16, torch.bfloat16) else feature
+        variance, mean = torch.var_mean(wide, IMAGES, correction=0)
+        every = from_all(torch.stack((mean, variance)), self.group_name, self.processes)  # (W, 2, C) of W processes
+        mean, variance = _joined(every)  # (C,) each
+        count = self.processes * feature.numel() // len(mean)
+        _move(self.running_mean, self.running_var, self.momentum, mean.detach(), variance.detach(), count)
+        scale = self.weight * torch.rsqrt(variance + self.eps)  # (C,)
+        normalized = (wide - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]
+        return normalized.to(feature.dtype)
 
 
 class _Normalize(torch.autograd.Function):
@@ -58,13 +78,9 @@ class _Normalize(torch.autograd.Function):
         every = own.new_zeros(dist.get_world_size(group), *own.shape)  # (W, 2, C) of W processes
         every[dist.get_rank(group)] = own
         dist.all_reduce(every, group=group)
-        means, variances = every.unbind(dim=1)
-        mean = means.mean(dim=0)
-        variance = variances.mean(dim=0) + means.var(dim=0, correction=0)
+        mean, variance = _joined(every)
         count = len(every) * feature.numel() // len(mean)
-        running_mean, running_var, momentum = running
-        running_mean.lerp_(mean, momentum)
-        running_var.lerp_(variance * (count / (count - 1)), momentum)
+        _move(*running, mean, variance, count)
         ctx.save_for_backward(feature, weight, mean, torch.rsqrt(variance + eps))
         ctx.count, ctx.group = count, group
         return F.batch_norm(feature, mean, variance, weight, bias, eps=eps)  # with these statistics as they are
@@ -105,6 +121,20 @@ def _moments(feature: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     return mean, variance
 
 
+def _joined(every: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns mean and variance, (C,) each, over all images, from those of W processes, (W, 2, C)."""
+    means, variances = every.unbind(dim=1)
+    return means.mean(dim=0), variances.mean(dim=0) + means.var(dim=0, correction=0)
+
+
+def _move(
+    running_mean: Tensor, running_var: Tensor, momentum: float, mean: Tensor, variance: Tensor, count: int
+) -> None:
+    """Moves running statistics, (C,) each, towards those of a batch whose channels have `count` numbers each."""
+    running_mean.lerp_(mean, momentum)
+    running_var.lerp_(variance * (count / (count - 1)), momentum)
+
+
 def _layout(feature: Tensor) -> torch.memory_format:
     last = feature.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if last else torch.contiguous_format
@@ -112,8 +142,10 @@ def _layout(feature: Tensor) -> torch.memory_format:
 
 def synchronized(network: nn.Module, group: dist.ProcessGroup | None) -> nn.Module:
     """Turns every batch norm of the network into a SyncBatchNorm over `group`, in place, and returns the network."""
+    group_name, processes = register(group), dist.get_world_size(group)
     for module in network.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = SyncBatchNorm
-            module.group = group  # type: ignore[assignment]  # nn.Module is declared to hold tensors and modules
+            assert isinstance(module, SyncBatchNorm)
+            module.group, module.group_name, module.processes = group, group_name, processes
     return network

@@ -37,9 +37,9 @@ def launch(arguments: Sequence[str], processes_here: int, timeout_minutes: float
     """
     nodes = environment_integer("NNODES", 1, low=1)
     options = [f"--nproc-per-node={processes_here}", f"--nnodes={nodes}"]
-    options += _alone() if nodes == 1 else _rendezvous(nodes, timeout_minutes)
+    options += alone() if nodes == 1 else _rendezvous(nodes, timeout_minutes)
     options += ["-m", "furnace", *arguments]
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # each process itself says what happened
+    _silence()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # torchrun would set the same, with a warning
     try:
         with _obeying_signals():
@@ -55,6 +55,17 @@ def launch(arguments: Sequence[str], processes_here: int, timeout_minutes: float
             f"on each of them, with NODE_RANK 0 to {nodes - 1}, or set timeout_minutes above {timeout_minutes:g}"
         ) from None
     return 0
+
+
+def _silence() -> None:
+    """Silences torchrun, because each process itself says what happened.
+
+    Some of its loggers have levels of their own. One of them tells with a traceback that the first machine was done
+    before the others.
+    """
+    for name in ("torch.distributed.elastic", *logging.root.manager.loggerDict):
+        if name.startswith("torch.distributed.elastic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _status(ends: Sequence[tuple[float, int, int]]) -> int:
@@ -115,7 +126,7 @@ def _pass_on(heard: int, left: threading.Event) -> None:
                 end_within(2 * PATIENCE, EXIT_RESUBMIT, unless=left)
 
 
-def _alone() -> list[str]:
+def alone() -> list[str]:
     """Returns torchrun's options for one machine, those of its --standalone but for the address."""
     return ["--rdzv-backend=c10d", f"--rdzv-endpoint={HERE}:0", f"--rdzv-id={uuid.uuid4()}", f"--local-addr={HERE}"]
 

@@ -17,10 +17,12 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
 
 def _evaluate(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     from furnace.config.experiment import for_evaluation, read_experiment
+    from furnace.engine.gpus import gpus_to_use
     from furnace.engine.launch import in_processes
 
     experiment = for_evaluation(read_experiment(options.experiment, texts_of(options.settings)))
-    if experiment.settings.eval_epochs == "none":
+    settings = experiment.settings
+    if settings.eval_epochs == "none":
         return 0
 
     def work(world: "World") -> int:
@@ -29,4 +31,4 @@ def _evaluate(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         evaluate(experiment, world)
         return 0
 
-    return in_processes(work, arguments, experiment.settings.NGPUS, experiment.settings.timeout_minutes)
+    return in_processes(work, arguments, gpus_to_use(settings.NGPUS), settings.timeout_minutes)

@@ -30,7 +30,7 @@ def evaluate(experiment: Experiment, world: World) -> None:
             that is raised in the end.
     """
     settings = experiment.settings
-    prepare_backends(settings.deterministic, settings.precision)
+    prepare_backends(settings.deterministic)
     snapshots = Snapshots(settings.snapshot_dir)
     epochs = chosen_epochs(snapshots, settings.eval_epochs)
     split = experiment.split("val")

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+# A GPU has so many copies of each counter, and counts so many pixels at once, so that indices take little memory.
+COPIES, PART = 64, 2**22
 MEAN_IOU = "mIoU_"  # with a predictor's code behind it, this names a column of metrics.csv, in percent
 
 
@@ -40,13 +42,28 @@ def _histogram(values: Tensor, bins: int) -> Tensor:
     On a CPU `values` are int16 whose bits are read as unsigned, because 255 classes make more cells than int16 counts.
     """
     if values.is_cuda:
-        return torch.bincount(values.flatten(), minlength=bins)
+        return _histogram_without_wait(values.flatten(), bins)
     # OpenCV takes half of bincount's time if the values form one long row. It counts in fp32, which is exact up to
     # 2^24, so that a longer row is counted in parts.
     row = values.reshape(1, -1).numpy().view(np.uint16)
     parts = (row[:, start : start + 2**24] for start in range(0, row.size, 2**24))
     counts = [cv2.calcHist([part], [0], None, [bins], [0, bins]) for part in parts]
     return torch.from_numpy(np.sum(counts, axis=0, dtype=np.int64).reshape(-1))
+
+
+def _histogram_without_wait(values: Tensor, bins: int) -> Tensor:
+    """Counts values (n,) as `_histogram` does, while the program goes on.
+
+    torch.bincount looks at the smallest and the largest value first, and the program waits for the GPU both times.
+    """
+    # Most pixels fall into a few bins, and a GPU adds to one counter only once at a time. Neighbouring pixels therefore
+    # take different copies of the counters.
+    counts = torch.zeros(COPIES * bins, dtype=torch.int64, device=values.device)
+    one = counts.new_ones(1)
+    for part in torch.split(values, PART):
+        copies = torch.arange(len(part), dtype=torch.int32, device=values.device).remainder_(COPIES)
+        counts.index_add_(0, copies.mul_(bins).add_(part), one.expand(len(part)))
+    return counts.view(COPIES, bins).sum(dim=0)
 
 
 @dataclass(frozen=True)

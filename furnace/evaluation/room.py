@@ -3,7 +3,7 @@
 H and W are the image's size, S the side of a window.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch
 from furnace.config.experiment import Experiment
 from furnace.data.header import image_size
 from furnace.engine import memory
-from furnace.evaluation.sliding_window import SlidingWindow
+from furnace.evaluation.sliding_window import Size, SlidingWindow
 
 # Bytes for each pixel of a window, more than any network here takes. Where that is free, nobody asks how many it takes.
 PLENTY = 4096
@@ -35,28 +35,51 @@ class Room:
     def __init__(self, experiment: Experiment, window: SlidingWindow, behind: int, beside: int, remedy: str) -> None:
         self.experiment, self.window, self.remedy = experiment, window, remedy
         self.behind, self.beside = behind, beside
-        self._found = 0  # pixels of the largest image for which there was room
+        self._found = 0  # pixels of the most that there was room for at once
 
     def require(self, path: Path, height: int, width: int) -> None:
         """Raises InputError if there is no room for the image `path`.
 
-        A small image is only looked at if no image as large has found room before.
+        A small image is only looked at if nothing as large has found room before.
         """
-        if height * width > min(self._found, SMALL):
-            self._require(path, height, width)
-            self._found = max(self._found, height * width)
+        sizes = [(height, width)]
+        if self._is_new(sizes):
+            what = f"image too large: {path}: {height} x {width} pixels (height x width)"
+            for device, needed in self._needed(sizes):
+                memory.require(needed, what, self.remedy, device)
+            self._note(sizes)
 
-    def _require(self, path: Path, height: int, width: int) -> None:
-        device, what = self.window.device, f"image too large: {path}: {height} x {width} pixels (height x width)"
-        beside = self.beside * height * width
-        if device.type != "cpu":
-            memory.require(beside, what, self.remedy)
-            beside = 0
-        needed = beside + self.window.memory(height, width) + self.behind * height * width
+    def holds(self, sizes: Sequence[Size]) -> bool:
+        """Returns whether there is room for images of these sizes at once; small ones are looked at as by `require`."""
+        if self._is_new(sizes):
+            if any(needed > memory.free(device) for device, needed in self._needed(sizes)):
+                return False
+            self._note(sizes)
+        return True
+
+    def _is_new(self, sizes: Sequence[Size]) -> bool:
+        return self._pixels(sizes) > min(self._found, SMALL)
+
+    def _note(self, sizes: Sequence[Size]) -> None:
+        self._found = max(self._found, self._pixels(sizes))
+
+    def _pixels(self, sizes: Sequence[Size]) -> int:
+        """Returns how many pixels the images have once they are padded to the size of a window."""
+        least = self.window.crop_size
+        return sum(max(height, least) * max(width, least) for height, width in sizes)
+
+    def _needed(self, sizes: Sequence[Size]) -> Iterator[tuple[torch.device, float]]:
+        """Yields how many bytes images of these sizes take when they are scored at once, for each device's memory."""
+        device, pixels = self.window.device, sum(height * width for height, width in sizes)
+        beside, needed = self.beside * pixels, self.window.memory(sizes) + self.behind * pixels
+        if device.type == "cpu":
+            needed += beside
+        else:
+            yield memory.CPU, beside
         windows = self.window.window_batch * self.window.crop_size**2
         if needed + PLENTY * windows + LIBRARIES > memory.free(device):
             needed += self._network
-        memory.require(needed, what, self.remedy, device)
+        yield device, needed
 
     def require_largest(self, paths: Iterable[Path]) -> None:
         """Raises InputError if there is no room for the largest of the images, as far as their headers tell sizes."""

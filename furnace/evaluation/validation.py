@@ -17,6 +17,7 @@ from furnace.engine.bars import bar
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.distributed import World
 from furnace.engine.shared_memory import require_shared_memory
+from furnace.evaluation.batching import in_groups
 from furnace.evaluation.metrics import Scores, confusion_matrices
 from furnace.evaluation.room import Room
 from furnace.evaluation.sliding_window import Network, SlidingWindow
@@ -63,15 +64,16 @@ def count_confusions(
         require_shared_memory([image_bytes(split, share)], workers)
     images = validation_images(split, share, workers, pin_memory=device.type == "cuda")
     total = torch.zeros(len(predictors), classes, classes, dtype=torch.int64, device=device)
-    for number, image, label in bar(
-        images, total=len(share), desc=title, unit="image", disable=not world.is_main, leave=leave
-    ):
-        room.require(split.image_path(number), *image.shape[:2])
-        truth = label.to(device, non_blocking=True)
-        predicted = predicted_labels(window.scores(image), predictors)
-        total += confusion_matrices(predicted, truth, classes)
-        for look in looks:
-            look(number, image, label, predicted)
+    with bar(total=len(share), desc=title, unit="image", disable=not world.is_main, leave=leave) as progress:
+        for group in in_groups(images, room, split.image_path):
+            scored = window.scores_of([image for _, image, _ in group])
+            labels = [predicted_labels(scores, predictors) for scores in scored]
+            del scored  # or it would take memory while the next images are scored
+            for (number, image, label), predicted in zip(group, labels, strict=True):
+                total += confusion_matrices(predicted, label.to(device, non_blocking=True), classes)
+                for look in looks:
+                    look(number, image, label, predicted)
+                progress.update()
     return dict(zip(predictors, world.sum(total).cpu().numpy(), strict=True))
 
 

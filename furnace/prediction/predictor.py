@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from furnace.engine.backend import memory_failure, prepare_backends
+from furnace.engine.gpus import take_device
 from furnace.errors import InputError
 from furnace.evaluation.room import Room
 from furnace.evaluation.sliding_window import SlidingWindow
@@ -49,8 +50,8 @@ class Predictor:
 
     def __init__(self, trained: Trained, probabilities: bool, disagreement: bool) -> None:
         experiment, settings = trained.experiment, trained.experiment.settings
-        prepare_backends(settings.deterministic, settings.precision)
-        device = torch.device("cuda" if settings.NGPUS != 0 and torch.cuda.is_available() else "cpu")
+        prepare_backends(settings.deterministic)
+        device = take_device(0 if settings.NGPUS == 0 else torch.cuda.device_count())
         there = NETWORKS if trained.snapshots.has_teachers(trained.epoch) else STUDENTS
         singles = [code for code in predictors_of(there) if len(PREDICTORS[code]) == 1]
         self.predictors = [trained.predictor, *(singles if disagreement else ())]

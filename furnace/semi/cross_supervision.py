@@ -18,6 +18,7 @@ In the shapes below, B is the number of images, H and W are their height and wid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from furnace.semi.batch import Batch
 from furnace.semi.cutmix import mix
 from furnace.semi.losses import PixelLoss, cross_entropy
+from furnace.semi.terms import Autocast, LabelsOf, LossOf
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,11 @@ class Losses:
         }
 
 
+def as_it_is(module: nn.Module) -> nn.Module:
+    """Returns what it is given."""
+    return module
+
+
 @dataclass(frozen=True)
 class CrossSupervision:
     """Computes the gradient of L for both students, one student and one term at a time.
@@ -77,13 +84,25 @@ class CrossSupervision:
     student sees the mixed images, then the labelled ones.
     """
 
-    students: Sequence[Callable[[Tensor], Tensor]]  # two networks, which may be wrapped for several processes
+    students: Sequence[nn.Module]  # two networks
     labellers: Sequence[nn.Module]  # two networks, or none for supervised training
     view: str  # as in Method
     supervised_loss: PixelLoss = cross_entropy
     average: Callable[[Tensor], Tensor] = lambda scalar: scalar  # takes the mean of a scalar over all processes
     backward: Callable[[Tensor], None] = torch.Tensor.backward  # a gradient scaler puts its own here
-    autocast: Callable[[], AbstractContextManager] = nullcontext  # gives the context of every forward pass
+    autocast: Autocast = nullcontext  # gives the context of every forward pass
+    ready: Callable[[nn.Module], nn.Module] = as_it_is  # torch.compile comes in here
+    parallel: Callable[[nn.Module], nn.Module] = as_it_is  # and here what shares gradients among processes
+
+    @cached_property
+    def losses_of(self) -> list[nn.Module]:
+        """Both students as functions of an image, its label and a loss of the logits; see LossOf."""
+        return [self.parallel(self.ready(LossOf(student, self.autocast))) for student in self.students]
+
+    @cached_property
+    def labels_of(self) -> list[nn.Module]:
+        """Both labellers as functions from images to hard labels; see LabelsOf."""
+        return [self.ready(LabelsOf(labeller, self.autocast)) for labeller in self.labellers]
 
     def accumulate_gradients(self, batch: Batch, cps_weight: float) -> Losses:
         """Adds dL/d(parameters) to both students' gradients and returns the terms of L.
@@ -96,15 +115,15 @@ class CrossSupervision:
         if pairs_used:
             pseudo_labels = self.pseudo_labels(batch)  # P_1 and P_2
             image_mixed = mix(*batch.pair(self.view))  # (B, 3, H, W)
-        for index, student in enumerate(self.students):
+        for index, loss_of in enumerate(self.losses_of):
             if pairs_used:
                 # Labels are crossed: student 1 learns P_2, student 2 learns P_1. Every pixel has a pseudo-label, so all
                 # processes count the same number of pixels, and `mean` needs no `average`.
-                with _without_exchange(student):  # the labelled term below sends the gradients of both
-                    loss = cross_entropy(self._logits(student, image_mixed), pseudo_labels[1 - index]).mean()
+                with _without_exchange(loss_of):  # the labelled term below sends the gradients of both
+                    loss = loss_of(image_mixed, pseudo_labels[1 - index], cross_entropy).mean()
                     self.backward(cps_weight * loss)
                 cross.append(loss.detach())
-            loss = self.supervised_loss(self._logits(student, batch.image), batch.label).mean(self.average)
+            loss = loss_of(batch.image, batch.label, self.supervised_loss).mean(self.average)
             self.backward(loss)
             supervised.append(loss.detach())
         if not pairs_used:
@@ -119,18 +138,9 @@ class CrossSupervision:
         mixed scores.
         """
         u0, u1, mask = batch.pair("weak")
-        return [
-            mix(self._hard_label(labeller, u0), self._hard_label(labeller, u1), mask) for labeller in self.labellers
-        ]
-
-    def _hard_label(self, labeller: nn.Module, image: Tensor) -> Tensor:
-        return self._logits(labeller, image).argmax(dim=1).to(torch.uint8)  # (B, H, W)
-
-    def _logits(self, network: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
-        with self.autocast():
-            return network(image)  # (B, N, H, W)
+        return [mix(labels_of(u0), labels_of(u1), mask) for labels_of in self.labels_of]
 
 
-def _without_exchange(student: Callable[[Tensor], Tensor]) -> AbstractContextManager:
-    """Returns a context in which backward keeps gradients within the process, if `student` would exchange them."""
-    return student.no_sync() if hasattr(student, "no_sync") else nullcontext()  # DistributedDataParallel has it
+def _without_exchange(loss_of: nn.Module) -> AbstractContextManager:
+    """Returns a context in which backward keeps gradients within the process, if `loss_of` would exchange them."""
+    return getattr(loss_of, "no_sync", nullcontext)()  # DistributedDataParallel has it

@@ -22,8 +22,9 @@ def update_parameters(teacher: nn.Module, student: nn.Module, alpha: float) -> N
 def update_buffers(teacher: nn.Module, student: nn.Module, alpha: float) -> None:
     """Takes the same average of the running statistics, and copies the student's counters of batches."""
     pairs = list(zip(teacher.buffers(), student.buffers(), strict=True))
-    floats = [(ours, theirs) for ours, theirs in pairs if ours.is_floating_point()]
-    torch._foreach_lerp_([ours for ours, _ in floats], [theirs for _, theirs in floats], 1 - alpha)
-    for ours, theirs in pairs:
-        if not ours.is_floating_point():
-            ours.copy_(theirs)
+    floats = [pair for pair in pairs if pair[0].is_floating_point()]
+    counters = [pair for pair in pairs if not pair[0].is_floating_point()]
+    if floats:  # networks of layer norms have none
+        torch._foreach_lerp_([ours for ours, _ in floats], [theirs for _, theirs in floats], 1 - alpha)
+    if counters:
+        torch._foreach_copy_([ours for ours, _ in counters], [theirs for _, theirs in counters])

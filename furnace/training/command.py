@@ -20,7 +20,8 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
 def _train(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     from furnace.config.checks import check_training
     from furnace.config.experiment import read_experiment
-    from furnace.engine.launch import in_processes, require_share
+    from furnace.engine.gpus import gpus_for_batch
+    from furnace.engine.launch import in_processes
     from furnace.engine.place import find_place
     from furnace.engine.terminal import copy_lines
     from furnace.training.transcript import Transcript
@@ -38,5 +39,5 @@ def _train(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         with compiler_named() if settings.compile else nullcontext():
             return 0 if Trainer(experiment, world).run() else EXIT_RESUBMIT
 
-    require_share(settings.batch_size, settings.NGPUS)
-    return in_processes(work, arguments, settings.NGPUS, settings.timeout_minutes)
+    gpus = gpus_for_batch(settings.NGPUS, settings.batch_size)
+    return in_processes(work, arguments, gpus, settings.timeout_minutes)

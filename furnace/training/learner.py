@@ -17,13 +17,15 @@ from torch.nn.utils import get_total_norm
 from furnace.config.experiment import Experiment
 from furnace.config.settings import Settings
 from furnace.engine.backend import autocast, training_dtype
+from furnace.engine.compiler import compiled
 from furnace.engine.distributed import World
 from furnace.errors import CommonInputError
 from furnace.semi.batch import Batch
-from furnace.semi.cross_supervision import CrossSupervision
+from furnace.semi.cross_supervision import CrossSupervision, as_it_is
 from furnace.semi.losses import PixelLoss, cross_entropy, ohem_cross_entropy
+from furnace.training.kept import KeptBuffers
 from furnace.training.networks import build_ensemble
-from furnace.training.optimizer import build_optimizer, polynomial_rate, ramp, set_learning_rate
+from furnace.training.optimizer import build_optimizer, polynomial_rate, ramp, restore_optimizer, set_learning_rate
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,11 @@ class Learner:
         """
         cps_weight = self.cps_weight(iteration)
         may_be_skipped = self.settings.skip_nonfinite > 0 and not self.scaler.is_enabled()  # the scaler skips by itself
-        buffers_before = [buffer.clone() for buffer in self._buffers()] if may_be_skipped else []
+        kept = KeptBuffers(self._buffers()) if may_be_skipped else None
         losses = self.algorithm.accumulate_gradients(batch, cps_weight)  # every forward, every loss.backward()
         norms = self._gradient_norms()
-        if may_be_skipped:
-            self._skip_if_not_finite(norms, buffers_before)
+        if kept:
+            self._skip_if_not_finite(norms, kept)
         self._move_students(self.learning_rate(iteration))
         self._move_teachers(iteration + 1, cps_weight)
         terms = losses.terms() if self.scaler.is_enabled() else losses.terms() | norms
@@ -89,14 +91,13 @@ class Learner:
             for number, student in enumerate(self.ensemble.students, 1)
         }
 
-    def _skip_if_not_finite(self, norms: dict[str, Tensor], buffers_before: list[Tensor]) -> None:
+    def _skip_if_not_finite(self, norms: dict[str, Tensor], kept: KeptBuffers) -> None:
         """Makes the step that follows do nothing if a gradient is not finite: neither to weights nor to statistics.
 
         The device decides, so that nothing waits for it. Processes agree because they share the gradients.
         """
         skipped = torch.stack(list(norms.values())).isfinite().logical_not().any()
-        for buffer, before in zip(self._buffers(), buffers_before, strict=True):
-            buffer.copy_(torch.where(skipped, before, buffer))
+        kept.put_back(skipped)
         for optimizer in self.optimizers:
             # A GradScaler tells a fused optimizer by this attribute, which SGD does not declare, to leave a step out.
             optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]
@@ -153,10 +154,7 @@ class Learner:
     def restore(self, state: dict) -> None:
         """Puts `state()` back; the weight decay stays as it is set now."""
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            decays = [group["weight_decay"] for group in optimizer.param_groups]
-            optimizer.load_state_dict(saved)
-            for group, decay in zip(optimizer.param_groups, decays, strict=True):
-                group["weight_decay"] = decay
+            restore_optimizer(optimizer, saved)
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
 
@@ -168,24 +166,19 @@ class Learner:
             "teachers": ensemble.teachers,
         }
 
-        def ready(network: nn.Module) -> nn.Module:
-            if not settings.compile:
-                return network
-            compiled = torch.compile(network)
-            assert isinstance(compiled, nn.Module)  # torch.compile is declared to return any callable
-            return compiled
-
         def backward(loss: Tensor) -> None:
             self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch does not annotate backward
 
         return CrossSupervision(
-            students=[ready(self.world.data_parallel(student)) for student in ensemble.students],
-            labellers=[ready(labeller) for labeller in labellers[self.method.labellers]],
+            students=ensemble.students,
+            labellers=labellers[self.method.labellers],
             view=self.method.view,
             supervised_loss=supervised_loss(settings, self.world.size),
             average=self.world.mean,
             backward=backward,
             autocast=partial(autocast, self.world.device, self.dtype),
+            ready=compiled if settings.compile else as_it_is,
+            parallel=self.world.data_parallel,
         )
 
 

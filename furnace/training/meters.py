@@ -1,7 +1,7 @@
 """What is measured while a run trains: time, and losses, which stay on the device until they are read together."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite, nan
@@ -28,9 +28,14 @@ class LossMeter:
     """Means of the losses, read from the device for many steps at once, so that the loop never waits for one number.
 
     Steps with a term that is not finite are counted and left out of the means.
+
+    Args:
+        average: takes the mean of a tensor over all processes. So a term that is not finite in one process is not
+            finite in any, and all find the same steps.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, average: Callable[[Tensor], Tensor] = lambda values: values) -> None:
+        self._average = average
         self._pending: list[tuple[int, dict[str, Tensor]]] = []
         self.reset()
 
@@ -43,7 +48,7 @@ class LossMeter:
         return len(self._pending) >= READ_BACK_EVERY
 
     def read_back(self) -> list[NotFinite]:
-        """Waits for the device and takes in what was added since the last call.
+        """Waits for the device and takes in what was added since the last call. All processes call it together.
 
         Returns:
             The steps that are not finite.
@@ -53,7 +58,8 @@ class LossMeter:
         names = list(self._pending[0][1])
         values = torch.stack([torch.stack([terms[name] for name in names]) for _, terms in self._pending])
         bad = []
-        for (iteration, _), row in zip(self._pending, values.tolist(), strict=True):
+        # In fp64 a mean of finite terms is finite.
+        for (iteration, _), row in zip(self._pending, self._average(values.double()).tolist(), strict=True):
             step = dict(zip(names, row, strict=True))
             broken = [name for name, value in step.items() if name != "loss" and not isfinite(value)]
             if broken:

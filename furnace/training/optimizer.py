@@ -29,6 +29,20 @@ def build_optimizer(network: nn.Module, learning_rate: float, weight_decay: floa
     return optimizer
 
 
+def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict) -> None:
+    """Puts back what `optimizer.state_dict()` returned; the weight decay stays as it is set now.
+
+    Momentum takes the memory layout of its parameter, which may be another than when it was saved. A fused optimizer
+    goes through both in the order of memory, and does not look whether that is the same.
+    """
+    decays = [group["weight_decay"] for group in optimizer.param_groups]
+    optimizer.load_state_dict(saved)
+    for group, decay in zip(optimizer.param_groups, decays, strict=True):
+        group["weight_decay"] = decay
+    for parameter, state in optimizer.state.items():
+        state["momentum_buffer"] = torch.zeros_like(parameter).copy_(state["momentum_buffer"])
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
     """Gives every parameter group the same rate."""
     for group in optimizer.param_groups:

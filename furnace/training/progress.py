@@ -6,15 +6,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from furnace.config.experiment import Experiment
 from furnace.config.record import changes
 from furnace.engine.bars import tell
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.distributed import World
 from furnace.engine.files import claim, remove_leftovers
-from furnace.errors import CommonInputError, InputError
+from furnace.errors import CommonInputError
 from furnace.training.learner import Learner
 from furnace.training.meters import LossMeter, NotFinite, Stopwatch
 
@@ -32,7 +30,7 @@ class Progress:
     def __init__(self, experiment: Experiment, world: World, learner: Learner, iterations_per_epoch: int) -> None:
         self.settings, self.world, self.learner = experiment.settings, world, learner
         self.iterations_per_epoch = iterations_per_epoch
-        self.meter, self.stopwatch = LossMeter(), Stopwatch()
+        self.meter, self.stopwatch = LossMeter(world.mean), Stopwatch()
         self.skipped = 0  # steps that were not finite, since the run began
         self.snapshots = Snapshots(self.settings.snapshot_dir)
         self._identity = {
@@ -55,13 +53,13 @@ class Progress:
         """Counts a step that is not finite, and says which `files` its batch was made of.
 
         Raises:
-            InputError: it is one more than `skip_nonfinite` allows.
+            CommonInputError: it is one more than `skip_nonfinite` allows.
         """
         self.skipped += 1
         allowed, epoch = self.settings.skip_nonfinite, step.iteration // self.iterations_per_epoch + 1
         found, named = f"{step.term} is {step.value} at iteration {step.iteration}, epoch {epoch}", ", ".join(files)
         if self.skipped > allowed:
-            raise InputError(
+            raise CommonInputError(
                 f"{found}; the last snapshot is kept; lower learning_rate, look at the files of that batch, "
                 f"or set skip_nonfinite={allowed + 1} or more to leave such steps out: {named}"
             )
@@ -90,11 +88,6 @@ class Progress:
             self.snapshots.save_within(done // self.iterations_per_epoch, self.learner.ensemble.networks(), state)
         self._saved, self._saved_at = done, time.monotonic()
 
-    def shared(self, values: dict[str, float]) -> dict[str, float]:
-        """Returns the means of these numbers over all processes, which call it together."""
-        means = self.world.mean(torch.tensor(list(values.values()), dtype=torch.float64, device=self.world.device))
-        return dict(zip(values, means.tolist(), strict=True))
-
     def _state(self, done: int) -> dict:
         """What a resume file holds beside the networks."""
         self.learner.require_finite_weights(done)
@@ -102,11 +95,7 @@ class Progress:
             **self.learner.state(),
             "iteration": done,
             "settings": {**self._identity, "code": self._digests},
-            "counters": {
-                "losses": self.shared(self.meter.state()),
-                "times": self.stopwatch.state(),
-                "skipped": self.skipped,
-            },
+            "counters": {"losses": self.meter.state(), "times": self.stopwatch.state(), "skipped": self.skipped},
         }
 
     def _claim_folders(self) -> None:

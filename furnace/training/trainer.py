@@ -13,13 +13,9 @@ Whether a process comes to one therefore depends only on the iteration and on wh
 """
 
 from collections.abc import Iterable
-from functools import partial
-
-import torch
 
 from furnace.config.experiment import Experiment
 from furnace.data.loaders import batch_bytes, image_bytes, training_batches
-from furnace.data.normalization import IMAGENET_MEAN, IMAGENET_STD
 from furnace.data.reading import crashes_named
 from furnace.data.samples import RawBatch, iterations_per_epoch
 from furnace.engine.backend import loader_workers, prepare_backends
@@ -35,7 +31,7 @@ from furnace.training.log import RunLogs
 from furnace.training.pictures import TrainingPictures
 from furnace.training.progress import Progress
 from furnace.training.stream import training_samples
-from furnace.training.transfer import to_device
+from furnace.training.transfer import sending_to
 
 GO_ON, SAVE, STOP = range(3)  # what a process may wish for after an iteration; all do the highest wish of any
 
@@ -54,7 +50,7 @@ class Trainer:
         self.iterations_per_epoch = iterations_per_epoch(len(labeled), len(unlabeled), settings.batch_size)
         self.iterations = experiment.epochs * self.iterations_per_epoch
 
-        prepare_backends(settings.deterministic, settings.precision)
+        prepare_backends(settings.deterministic)
         require_room(experiment, world)
         self.learner = Learner(experiment, world, self.iterations)
         self.progress = Progress(experiment, world, self.learner, self.iterations_per_epoch)
@@ -62,13 +58,7 @@ class Trainer:
         self.samples = training_samples(experiment, self.learner, self.iterations_per_epoch)
         self.workers = loader_workers(settings.num_workers, world.device)
         self._require_shared_memory()
-        self._to_device = partial(
-            to_device,
-            device=world.device,
-            mean=torch.tensor(IMAGENET_MEAN, device=world.device),
-            std=torch.tensor(IMAGENET_STD, device=world.device),
-            channels_last=settings.channels_last,
-        )
+        self._to_device = sending_to(world.device, settings.channels_last)
         if self.progress.start < self.iterations:
             world.share_error(lambda: look_at_data(experiment))
         if world.is_main and self.progress.start < self.iterations:
@@ -176,7 +166,7 @@ class Trainer:
     def _end_epoch(self, epoch: int) -> None:
         """Reads the losses back, writes the epoch's row, and a snapshot when one is due; then it tells of them."""
         self._read_losses()
-        losses = self.progress.shared(self.progress.meter.means())
+        losses = self.progress.meter.means()
         self.progress.meter.reset()
         iteration, stopwatch = epoch * self.iterations_per_epoch, self.progress.stopwatch
         row = {

@@ -1,13 +1,20 @@
 """Batches on their way from the loaders to the device that the networks are on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from furnace.data.normalization import normalize
+from furnace.data.normalization import IMAGENET_MEAN, IMAGENET_STD, normalize
 from furnace.data.samples import RawBatch
 from furnace.semi.batch import Batch
+
+
+def sending_to(device: torch.device, channels_last: bool) -> Callable[[RawBatch], Batch]:
+    """Returns the function that sends a batch to the device; what it needs there is there already."""
+    mean, std = torch.tensor(IMAGENET_MEAN, device=device), torch.tensor(IMAGENET_STD, device=device)
+    return partial(to_device, device=device, mean=mean, std=std, channels_last=channels_last)
 
 
 def to_device(raw: RawBatch, device: torch.device, mean: Tensor, std: Tensor, channels_last: bool) -> Batch:

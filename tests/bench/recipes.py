@@ -1,64 +1,90 @@
-"""What each recipe's step takes: time and memory, in a fresh process for each.
+"""What each recipe's step takes: time and memory.
 
     python -m tests.bench.recipes                 # CPU, fp32: five minutes on two cores
-    python -m tests.bench.recipes --device cuda   # bf16, fp32 and fp16
+    python -m tests.bench.recipes --device cuda   # bf16 of all recipes, then fp16, then fp32
 
-Ensemble Teacher with ResNet-50 as the experiments set it, on a random batch. The last line is one JSON object: seconds
-a step and megabytes by recipe and precision.
+Ensemble Teacher with ResNet-50 as the experiments set it, on a random batch; on a CPU in a fresh process for each, on a
+GPU, whose memory is counted to the byte, in one. On a GPU "in all" is what tensors take, "reserved" what PyTorch took
+from the GPU for them, the first step with cuDNN's search included. Rows are printed as they become known; one that
+fails is a row. The last line is one JSON object, also where SIGTERM ends it: seconds a step and megabytes in all by
+recipe and precision.
 """
 
 import argparse
 import json
-import os
 import subprocess
 import sys
-from statistics import median
+from typing import NamedTuple
 
-import torch
-
-from tests.bench.measure import MEGABYTE, REPOSITORY, markdown, seconds
-from tests.bench.step import Step, build_learner, peak_memory
+from tests.bench.measure import MEGABYTE, REPOSITORY, Times, in_turn
+from tests.bench.peaks import Memory, built
+from tests.bench.place import Place
+from tests.bench.report import Report
+from tests.bench.steps import TINY, Step, build_learner
 
 RECIPES = ("exp.voc", "exp.city", "exp.camvid")
-PRECISIONS = {"cpu": ("fp32",), "cuda": ("bf16", "fp32", "fp16")}
-STEPS = {"cpu": 1, "cuda": 20}
+PRECISIONS = {"cpu": ("fp32",), "cuda": ("bf16", "fp16", "fp32"), "tiny": ("bf16", "fp32")}
+STEPS = {"cpu": 1, "cuda": 20, "tiny": 3}
+AT_MOST = 5.0  # seconds of steps, but for three that are always taken
 
 
-def cost(device: torch.device, recipe: str, precision: str) -> dict[str, float]:
-    """Seconds a step, and bytes."""
-    finish = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    settings = (f"precision={precision}", "backbone=resnet50_v1c")
-    step = Step(build_learner(device, *settings, experiment=recipe))
-    memory = peak_memory(step, device)
-    times = [seconds(step, finish) for _ in range(STEPS[device.type])]
-    settings = step.learner.settings
-    return {"seconds": median(times), "batch": settings.batch_size, "crop": settings.image_size, **memory}
+class Cost(NamedTuple):
+    """What one recipe takes in one precision."""
+
+    batch: int
+    crop: int
+    first: float  # seconds of the first step
+    times: Times
+    memory: Memory
 
 
-def in_fresh_process(device: str, recipe: str, precision: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "tests.bench.recipes", "--device", device, "--recipe", recipe, precision]
-    output = subprocess.run(command, cwd=REPOSITORY, env=os.environ, check=True, stdout=subprocess.PIPE).stdout
-    return json.loads(output)
+def cost(kind: str, device: str, recipe: str, precision: str) -> Cost:
+    place = Place(device)
+    settings = (f"precision={precision}", "backbone=resnet50_v1c", *(TINY if kind == "tiny" else ()))
+
+    def build() -> Step:
+        return Step(build_learner(place.device, *settings, experiment=recipe))
+
+    step, first, memory = built(place, build, small_first=kind == "cpu")
+    times = in_turn({"step": step}, STEPS[kind], place.finish, AT_MOST, warm_up=False)["step"]
+    chosen = step.learner.settings
+    return Cost(chosen.batch_size, chosen.image_size, first, times, memory)
 
 
-def main() -> None:
+def in_fresh_process(recipe: str, precision: str) -> Cost:
+    command = [sys.executable, "-m", "tests.bench.recipes", "--recipe", recipe, precision]
+    output = subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE).stdout
+    *sizes, times, memory = json.loads(output)
+    return Cost(*sizes, Times(*times), Memory(*memory))
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=PRECISIONS, default="cpu")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--tiny", action="store_true", help="networks and crops that rehearse all this in seconds")
     parser.add_argument("--recipe", nargs=2, metavar=("RECIPE", "PRECISION"), help="one of them alone, as JSON")
     options = parser.parse_args()
+    kind = "tiny" if options.tiny else options.device
     if options.recipe:
-        print(json.dumps(cost(torch.device(options.device), *options.recipe)))
-        return
-    rows, found = [], {}
-    for recipe in RECIPES:
-        for precision in PRECISIONS[options.device]:
-            row = in_fresh_process(options.device, recipe, precision)
-            found[f"{recipe} {precision}"] = [round(row["seconds"], 4), round(row["in_all"] / MEGABYTE)]
-            memory = (f"{row[name] / MEGABYTE:,.0f} MB" for name in ("in_all", "above"))
-            rows.append([recipe, f"{row['batch']} of {row['crop']}", precision, f"{row['seconds']:.3g} s", *memory])
-    print(markdown(["recipe", "batch", "precision", "a step", "memory in all", "of it activations"], rows))
-    print(json.dumps(found))
+        print(json.dumps(cost(kind, options.device, *options.recipe)))
+        return 0
+    print(Place(options.device).name(), flush=True)
+    columns = ("recipe", "batch", "precision", "a step", "its first one", "above weights", "in all", "reserved")
+    with Report(*columns) as report:
+        for precision in PRECISIONS[kind]:
+            for recipe in RECIPES:
+                with report.attempt(f"{recipe} {precision}"):
+                    if kind == "cpu":
+                        found = in_fresh_process(recipe, precision)
+                    else:
+                        found = cost(kind, options.device, recipe, precision)
+                    first = "" if kind == "cpu" else f"{found.first:.3g} s"  # a small one there
+                    memory = [f"{each / MEGABYTE:,.0f} MB" for each in found.memory]
+                    report.row(recipe, f"{found.batch} of {found.crop}", precision, found.times, first, *memory)
+                    in_all = round(found.memory.in_all / MEGABYTE)
+                    report.figures[f"{recipe} {precision}"] = [round(found.times.median, 4), in_all]
+    return report.status
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

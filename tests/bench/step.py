@@ -1,13 +1,17 @@
-"""One training step against the longhand one: time, memory, use of the machine; the EMA against a copy.
+"""One training step against the longhand one: time, memory, use of the machine; the EMA against a copy; variants.
 
     python -m tests.bench.step                  # a CPU: ResNet-50, batch 4, fp32, crop 128; memory at crop 192
     python -m tests.bench.step --device cuda    # a GPU: the VOC recipe, ResNet-50, batch 8, crop 512, bf16
+    python -m tests.bench.step --device cuda --rows longhand compile=1      # only these, beside the step
 
 The longhand step (tests/longhand.py) is what one writes first: all forwards, one backward of the whole loss, contiguous
-tensors, plain convolutions, averages tensor by tensor, fp32. Both take one random batch, in turn in one process. Memory
-is the peak above weights, gradients and momentum, in a fresh process each. The last line is one JSON object:
-`step_time` and `step_memory` are ratios to the longhand step, `utilisation` is the step's FLOP/s over those of a large
-matrix product in the same precision, `ema_over_copy` the averages of both teachers over a copy of the same tensors.
+tensors, plain convolutions, averages tensor by tensor, fp32, and PyTorch as it comes: TF32 in cuDNN, no search for
+kernels. `--rows searched` gives it that search, in a process without `longhand`. All steps take one random batch, and
+what is compared runs in turn in one process. Memory is the peak above weights, gradients and momentum; on a CPU in a
+fresh process each. Rows are printed as they become known, a variant that fails is a row, and on a GPU a row's turns end
+after ten seconds. The last line is one JSON object, also where SIGTERM ends it: `step_time` and `step_memory` are
+ratios to the longhand step, `utilisation` is the step's FLOP/s over those of a large matrix product in the same
+precision, `ema_over_copy` the averages of both teachers over a copy of the same tensors.
 """
 
 import argparse
@@ -15,137 +19,131 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from furnace.config.experiment import read_experiment
-from furnace.engine.backend import prepare_backends
-from furnace.engine.distributed import World
-from furnace.network.resnet import AtrousConv2d
-from furnace.semi.batch import Batch
-from furnace.semi.cutmix import cutmix_masks
-from furnace.training.learner import Learner
-from tests.bench.measure import MEGABYTE, REPOSITORY, Times, in_turn, markdown, process_bytes
-from tests.longhand import longhand_ema, longhand_step
+from tests.bench.measure import MEGABYTE, REPOSITORY, Times, in_turn, launch_seconds
+from tests.bench.peaks import Built, Memory, built
+from tests.bench.place import Place
+from tests.bench.report import Report
+from tests.bench.steps import SETUPS, Setup, Step, step_of
 
-RUN_LENGTH = 1000  # iterations: one step's rate is as good as another's
-SMALL_CROP = 64  # of the step that warms up and makes momentum, before memory is looked at
+LAUNCHES = 5  # turns of the time until all is launched
 
 
-class Setup(NamedTuple):
-    """What is measured on one kind of device."""
-
-    batch_size: int
-    crop: int
-    memory_crop: int
-    matrix: int  # side of the matrix product
-    variants: tuple[str, ...]
-
-
-SETUPS = {
-    "cpu": Setup(4, 128, 192, 2048, ("channels_last=0", "precision=bf16", "compile=1")),
-    "cuda": Setup(8, 512, 512, 8192, ("channels_last=0", "precision=fp32", "precision=fp16", "compile=1")),
-}
-
-
-def build_learner(device: torch.device, *settings: str, experiment: str = "exp.voc") -> Learner:
-    """What training uses, at its start, with random weights."""
-    with tempfile.TemporaryDirectory() as folder:  # in place of a data set
-        texts = dict(pair.split("=") for pair in ("pretrained_model=none", f"dataset_path={folder}", *settings))
-        described = read_experiment(REPOSITORY / experiment / "ensemble_teacher+cutmix", texts)
-    prepare_backends(deterministic=False, precision=described.settings.precision)
-    return Learner(described, World(device=device), RUN_LENGTH)
-
-
-def random_batch(learner: Learner, crop: int | None = None) -> Batch:
-    """Noise in a learner's size, layout and number of classes; `crop` in place of its own."""
-    settings, device = learner.settings, learner.world.device
-    count, side, random = settings.batch_size, crop or settings.image_size, torch.Generator().manual_seed(0)
-    classes = learner.ensemble.students[0].classifier.out_channels
-    layout = torch.channels_last if settings.channels_last else torch.contiguous_format
-
-    def images() -> Tensor:
-        return torch.randn(count, 3, side, side, generator=random).to(device, memory_format=layout)
-
-    label = torch.randint(classes, (count, side, side), generator=random, dtype=torch.uint8).to(device)
-    mask = torch.from_numpy(cutmix_masks(count, (side, side), np.random.default_rng(0))).to(device)
-    return Batch(images(), label, (images(), images()), (images(), images()), mask)
-
-
-class Step:
-    """Training's own step, again and again on one batch."""
-
-    def __init__(self, learner: Learner) -> None:
-        self.learner, self.batch = learner, random_batch(learner)
-        self.small = random_batch(learner, SMALL_CROP)
-
-    def __call__(self) -> None:
-        self.learner.step(self.batch, iteration=0)
-
-    def warm_up(self) -> None:
-        """Makes momentum, and what libraries keep, with little memory for anything else."""
-        self.learner.step(self.small, iteration=0)
-
-
-class LonghandStep:
-    """The same networks and the same step, written down without a thought for time or memory.
-
-    Like every program that does not say otherwise, it lets cuDNN round to TF32.
+class StepRows:
+    """The table's rows. Training's own step is built once, and stays for all comparisons.
 
     Args:
-        learner: in fp32 and contiguous memory.
+        turns: of each comparison, at most.
     """
 
-    def __init__(self, learner: Learner) -> None:
-        torch.backends.cudnn.allow_tf32 = True
-        for network in learner.ensemble.networks().values():
-            for module in network.modules():
-                if isinstance(module, AtrousConv2d):
-                    module.__class__ = nn.Conv2d  # with the taps that see padding alone
-        self.students, self.teachers = learner.ensemble.students, learner.ensemble.teachers
-        self.batch, self.small = random_batch(learner), random_batch(learner, SMALL_CROP)
-        self.optimizers = [
-            torch.optim.SGD(student.parameters(), learner.base_rate, momentum=0.9, weight_decay=2e-4, foreach=False)
-            for student in self.students
-        ]
+    def __init__(self, report: Report, place: Place, setup: Setup, turns: int) -> None:
+        self.report, self.place, self.setup, self.turns = report, place, setup, turns
+        self.ours = self._built("ours")
+        self.step = self.ours.step
+        self.precision = str(self.step.learner.dtype).removeprefix("torch.")
+        self.longhand_memory: Memory | None = None
+        self.as_on_gpu = setup.memory_crop is None  # memory in this process, and first steps of the full size
 
-    def __call__(self) -> None:
-        self._step(self.batch)
+    def alone(self) -> None:
+        """The step by itself: its first time, its time, and when the last of it has been launched."""
+        times = self._in_turn(step=self.step)["step"]
+        if not self.as_on_gpu:
+            self.report.row(f"step, {self.precision}", times, "", "")
+        else:
+            self.report.row(f"step, {self.precision}; its first one", times, f"{self.ours.first:.3g} s", "")
+            self.report.figure("first_seconds", self.ours.first)
+            launched = Times.over([launch_seconds(self.step, self.place.finish) for _ in range(LAUNCHES)])
+            self._row("until its last kernel is launched, beside its end", launched, times)
+        self.report.figure("seconds", times.median)
 
-    def warm_up(self) -> None:
-        self._step(self.small)
+    def add(self, row: str) -> None:
+        """Adds a row by its name, or a variant by its setting NAME=VALUE."""
+        if row == "memory":
+            self._memory()
+        elif row == "ema":
+            self._ema()
+        elif row in NAMES:
+            self._beside_longhand(row)
+        else:
+            self._variant(row)
 
-    def _step(self, batch: Batch) -> None:
-        supervised = partial(F.cross_entropy, ignore_index=255)
-        longhand_step(self.students, self.teachers, batch, "strong", 1.0, supervised)
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-        for teacher, student in zip(self.teachers, self.students, strict=True):
-            longhand_ema(teacher, student, step=1, decay=0.999)
+    def _beside_longhand(self, kind: str) -> None:
+        """The step beside the longhand one and a large matrix product."""
+        longhand, side = self._built(kind), self.setup.matrix
+        self.longhand_memory = longhand.memory
+        matrix = torch.randn(side, side, device=self.place.device, dtype=self.step.learner.dtype)
+        times = self._in_turn(step=self.step, longhand=longhand.step, matrix=lambda: matrix @ matrix)
+        ratio = self._row(f"step, {self.precision}, beside {NAMES[kind]}", times["step"], times["longhand"])
+        self.report.figure("step_time" if kind == "longhand" else "step_time_searched", ratio)
+        speed, matrix_speed = flop_of(self.step) / times["step"].median, 2 * side**3 / times["matrix"].median
+        cells = [f"{each / 1e12:.3g}" for each in (speed, matrix_speed)]
+        self.report.row("its TFLOP/s, beside a matrix product's", *cells, f"{speed / matrix_speed:.2f}")
+        self.report.figure("utilisation", speed / matrix_speed)
+
+    def _memory(self) -> None:
+        """The peak of a step beside that of the longhand one."""
+        if not self.as_on_gpu:
+            ours, longhand = memory_in_fresh_process("ours"), memory_in_fresh_process("longhand")
+        else:
+            ours, longhand = self.ours.memory, self.longhand_memory or self._built("longhand").memory
+        crop = "" if self.as_on_gpu else f", crop {self.setup.memory_crop}"
+        name = f"peak memory above weights, gradients, momentum{crop}"
+        self.report.figure("step_memory", self._memory_row(name, ours.above, longhand.above))
+        self._memory_row("peak memory in all", ours.in_all, longhand.in_all)
+        if self.place.is_gpu:
+            self._memory_row("reserved, with what the first step takes", ours.reserved, longhand.reserved)
+
+    def _ema(self) -> None:
+        """Both averages, over a copy of both teachers' parameters."""
+        ensemble = self.step.learner.ensemble
+        parameters = [parameter.data for teacher in ensemble.teachers for parameter in teacher.parameters()]
+        copies = [parameter.clone() for parameter in parameters]
+        times = self._in_turn(
+            ema=lambda: ensemble.update_teachers(1, 0.999, with_buffers=False),
+            copy=lambda: torch._foreach_copy_(copies, parameters),
+        )
+        millions = sum(parameter.numel() for parameter in parameters) / 2e6
+        name = f"EMA of {millions:.0f} million parameters, twice, beside a copy"
+        self.report.figure("ema_over_copy", self._row(name, *times.values()))
+
+    def _variant(self, setting: str) -> None:
+        """The step with another setting, beside the step without."""
+        other = self._built("ours", setting)
+        times = self._in_turn(variant=other.step, step=self.step)
+        captured = os.environ.get("TORCHINDUCTOR_CUDAGRAPHS") == "1" and setting == "compile=1"
+        name = f"step with {setting}{' and captured graphs' if captured else ''}"
+        ratio = self._row(f"{name}, beside the step without", times["variant"], times["step"])
+        self.report.figure(name, ratio)
+        self.report.figure(f"{name}: seconds", times["variant"].median)
+        if self.as_on_gpu:
+            first = [f"{each.first:.3g} s" for each in (other, self.ours)]
+            self.report.row(f"{name}: the first one", *first, "")
+            self._memory_row(f"{name}: peak memory above weights", other.memory.above, self.ours.memory.above)
+
+    def _built(self, kind: str, *settings: str) -> Built:
+        build = partial(step_of, kind, self.place.device, *self.setup.settings, *settings)
+        return built(self.place, build, small_first=not self.place.is_gpu)
+
+    def _in_turn(self, **works: Callable[[], object]) -> dict[str, Times]:
+        return in_turn(works, self.turns, self.place.finish, self.setup.at_most)
+
+    def _row(self, name: str, ours: Times, other: Times) -> float:
+        ratio = ours.median / other.median
+        self.report.row(name, ours, other, f"{ratio:.2f}")
+        return ratio
+
+    def _memory_row(self, name: str, ours: int, other: int) -> float:
+        ratio = ours / (other or 1)  # a tiny process may need no more than before
+        self.report.row(name, *(f"{each / MEGABYTE:,.0f} MB" for each in (ours, other)), f"{ratio:.2f}")
+        return ratio
 
 
-LONGHAND = ("precision=fp32", "channels_last=0")
-
-
-def steps(
-    device: torch.device, setup: Setup, crop: int, *settings: str
-) -> dict[str, Callable[[], "Step | LonghandStep"]]:
-    """How both are built, by name."""
-    size = (f"batch_size={setup.batch_size}", f"image_size={crop}")
-    return {
-        "ours": lambda: Step(build_learner(device, *size, *settings)),
-        "longhand": lambda: LonghandStep(build_learner(device, *size, *LONGHAND)),
-    }
+NAMES = {"longhand": "the longhand step", "searched": "the longhand step with a search for kernels"}
 
 
 def flop_of(step: Step) -> int:
@@ -155,116 +153,45 @@ def flop_of(step: Step) -> int:
     return counter.get_total_flops()
 
 
-def time_rows(device: torch.device, setup: Setup, turns: int) -> tuple[list[list[str]], dict[str, float]]:
-    """The step, the longhand one and a matrix product in turn, then every variant beside the step."""
-    finish = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    step, longhand = (build() for build in steps(device, setup, setup.crop).values())
-    matrix = torch.randn(setup.matrix, setup.matrix, device=device, dtype=step.learner.dtype)
-    works = {"step": step, "longhand": longhand, "matrix": lambda: matrix @ matrix}
-    times = in_turn(works, turns, finish)
-    speed = flop_of(step) / times["step"].median
-    matrix_speed = 2 * setup.matrix**3 / times["matrix"].median
-    ratios = {"step_time": times["step"].median / times["longhand"].median, "utilisation": speed / matrix_speed}
-    precision = str(step.learner.dtype).removeprefix("torch.")
-    rows = [
-        _row(f"step, crop {setup.crop}, {precision}", times["step"], times["longhand"], ratios["step_time"]),
-        [
-            "TFLOP/s, beside a matrix product's",
-            f"{speed / 1e12:.3g}",
-            f"{matrix_speed / 1e12:.3g}",
-            f"{ratios['utilisation']:.2f}",
-        ],
-    ]
-    del longhand, works
-    for variant in setup.variants:
-        other = steps(device, setup, setup.crop, variant)["ours"]()
-        times = in_turn({"variant": other, "step": step}, turns, finish)
-        name = f"step with {variant}, beside the step without"
-        rows.append(_row(name, times["variant"], times["step"], times["variant"].median / times["step"].median))
-    return rows, ratios
-
-
-def _row(name: str, ours: Times, other: Times, ratio: float) -> list[str]:
-    return [name, str(ours), str(other), f"{ratio:.2f}"]
-
-
-def ema_row(device: torch.device, turns: int) -> tuple[list[str], float]:
-    """Both averages, over a copy of both teachers' parameters."""
-    finish = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    ensemble = build_learner(device).ensemble
-    parameters = [parameter.data for teacher in ensemble.teachers for parameter in teacher.parameters()]
-    copies = [parameter.clone() for parameter in parameters]
-    works = {
-        "ema": lambda: ensemble.update_teachers(1, 0.999, with_buffers=False),
-        "copy": lambda: torch._foreach_copy_(copies, parameters),
-    }
-    times = in_turn(works, 4 * turns, finish)
-    millions = sum(parameter.numel() for parameter in parameters) / 2e6
-    ratio = times["ema"].median / times["copy"].median
-    return _row(f"EMA of {millions:.0f} million parameters, twice, beside a copy", *times.values(), ratio), ratio
-
-
-def peak_memory(step: "Step | LonghandStep", device: torch.device) -> dict[str, int]:
-    """Bytes above weights, gradients and momentum at the worst moment of a step; and of the whole process."""
-    step.warm_up()
-    if device.type == "cuda":
-        step()  # cuDNN's search for the fastest kernels takes room that no later step takes
-    networks = step.learner.ensemble.students if isinstance(step, Step) else step.students
-    gradients = sum(4 * parameter.numel() for network in networks for parameter in network.parameters())
-    if device.type == "cuda":
-        in_all = torch.cuda.max_memory_reserved()  # with that search
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        step()
-        return {"above": torch.cuda.max_memory_allocated() - before - gradients, "in_all": in_all}
-    before = process_bytes("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    step()
-    peak = process_bytes("VmHWM")
-    return {"above": peak - before - gradients, "in_all": peak}
-
-
-def memory_in_fresh_process(device: str, kind: str, *settings: str) -> dict[str, int]:
+def memory_in_fresh_process(kind: str) -> Memory:
+    """A step's memory on a CPU."""
     # Memory that is given back leaves the process at once, so that its size is what is in use.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 18), "MALLOC_TRIM_THRESHOLD_": "0"}
-    command = [sys.executable, "-m", "tests.bench.step", "--device", device, "--memory-of", kind, *settings]
-    return json.loads(
-        subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, stdout=subprocess.PIPE).stdout
-    )
+    command = [sys.executable, "-m", "tests.bench.step", "--memory-of", kind]
+    output = subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, stdout=subprocess.PIPE).stdout
+    return Memory(*json.loads(output))
 
 
-def memory_rows(device: str, setup: Setup) -> tuple[list[list[str]], float]:
-    ours, longhand = (memory_in_fresh_process(device, kind) for kind in ("ours", "longhand"))
-    ratio = ours["above"] / longhand["above"]
-    cells = [f"{memory['above'] / MEGABYTE:,.0f} MB" for memory in (ours, longhand)]
-    rows = [[f"peak memory above weights, gradients, momentum, crop {setup.memory_crop}", *cells, f"{ratio:.2f}"]]
-    if device == "cuda":
-        single = memory_in_fresh_process(device, "ours", "precision=fp32")
-        for name, memory in {"bf16": ours, "fp32": single}.items():
-            cells = [f"{found['in_all'] / MEGABYTE:,.0f} MB" for found in (memory, longhand)]
-            rows.append([f"peak memory in all, {name}", *cells, f"{memory['in_all'] / longhand['in_all']:.2f}"])
-    return rows, ratio
+def memory_here(kind: str) -> Memory:
+    """The same in this process."""
+    place, setup = Place("cpu"), SETUPS["cpu"]
+    settings = (*setup.settings, f"image_size={setup.memory_crop}")
+    return built(place, partial(step_of, kind, place.device, *settings), small_first=True).memory
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=SETUPS, default="cpu")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--memory-of", choices=("ours", "longhand"), help="this alone, in bytes, as JSON")
-    parser.add_argument("settings", nargs="*", metavar="NAME=VALUE")
+    parser.add_argument("--rows", nargs="+", metavar="ROW", help="longhand, searched, memory, ema, or NAME=VALUE")
+    parser.add_argument("--tiny", action="store_true", help="a network and a crop that rehearse all this in seconds")
+    parser.add_argument("--memory-of", choices=("ours", "longhand"), help="this alone, in bytes, on a CPU")
     options = parser.parse_args()
-    device, setup = torch.device(options.device), SETUPS[options.device]
     if options.memory_of:
-        build = steps(device, setup, setup.memory_crop, *options.settings)[options.memory_of]
-        print(json.dumps(peak_memory(build(), device)))
-        return
-    memory, memory_ratio = memory_rows(options.device, setup)
-    ema, ema_ratio = ema_row(device, options.turns)
-    times, ratios = time_rows(device, setup, options.turns)
-    print(markdown(["what", "here", "beside", "ratio"], [times[0], *memory, *times[1:], ema]))
-    ratios |= {"step_memory": memory_ratio, "ema_over_copy": ema_ratio}
-    print(json.dumps({name: round(ratio, 3) for name, ratio in ratios.items()}))
+        print(json.dumps(memory_here(options.memory_of)))
+        return 0
+    place, setup = Place(options.device), SETUPS["tiny" if options.tiny else options.device]
+    if options.tiny:  # a real compiler takes minutes
+        torch.compile = partial(torch.compile, backend="aot_eager")
+    print(place.name(), flush=True)
+    with Report("what", "here", "beside", "ratio") as report:
+        rows = StepRows(report, place, setup, options.turns)
+        rows.alone()
+        for row in options.rows or setup.rows:
+            with report.attempt(row):
+                rows.add(row)
+    return report.status
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

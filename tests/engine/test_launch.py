@@ -1,11 +1,14 @@
 """How processes end, and what is said then."""
 
+import logging
 import os
 import signal
 import socket
+import subprocess
 import time
 
 import pytest
+from repository import REPOSITORY
 from running import IN_TWO_PROCESSES, start
 
 from furnace.engine import torchrun
@@ -27,6 +30,23 @@ pytestmark = pytest.mark.xdist_group("several processes")
 def test_one_status_for_all_processes(ends: list, status: int, capsys: pytest.CaptureFixture) -> None:
     assert torchrun._status(ends) == status
     assert ("was ended by SIG" in capsys.readouterr().err) == (status in (137, 139))
+
+
+def test_torchrun_says_nothing_of_its_own(capfd: pytest.CaptureFixture) -> None:
+    torchrun._silence()
+    for name in ("agent.server.api", "multiprocessing.api", "rendezvous.dynamic_rendezvous"):
+        logging.getLogger(f"torch.distributed.elastic.{name}").error("waiting on exit barrier")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("job", [0, 1, 19_999, 20_000, 49_999, 123_456_789])
+def test_the_port_of_a_slurm_job_is_not_one_of_outgoing_connections(job: int) -> None:
+    """Those are 32768 and above; below 1024, only the administrator's programs may listen."""
+    script = (REPOSITORY / "scripts/train.slurm").read_text()
+    (line,) = [line for line in script.splitlines() if line.startswith("MASTER_PORT=")]
+    command = ["bash", "-c", f"{line}\necho $MASTER_PORT"]
+    environment = {**os.environ, "SLURM_JOB_ID": str(job)}
+    assert 1024 <= int(subprocess.check_output(command, env=environment, text=True)) < 32768
 
 
 def free_port() -> int:

@@ -6,7 +6,7 @@ import pytest
 
 from furnace.__main__ import main
 from furnace.engine.backend import loader_workers
-from furnace.engine.launch import gpus_to_use, processes_in_all
+from furnace.engine.gpus import gpus_to_use, processes_in_all
 from furnace.engine.place import NEEDED, Place, find_place, speaks_for_machine
 from furnace.errors import InputError
 

@@ -17,13 +17,16 @@ def group():
     dist.destroy_process_group()
 
 
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_alone_it_is_batch_norm(group: None, dtype: torch.dtype) -> None:
-    torch.manual_seed(0)
+def test_alone_it_is_batch_norm(group: None, dtype: torch.dtype, compiled: bool) -> None:
     plain = nn.BatchNorm2d(5)
     nn.init.uniform_(plain.weight), nn.init.uniform_(plain.bias)
     plain = plain.to(torch.float32 if dtype == torch.bfloat16 else dtype)
     ours = synchronized(copy.deepcopy(plain), None)
+    if compiled:
+        torch.compiler.reset()
+        ours.compile(backend="aot_eager", fullgraph=True)
     feature = (3 + torch.randn(4, 5, 7, 6)).to(dtype).contiguous(memory_format=torch.channels_last)
     weights = torch.randn(4, 5, 7, 6).to(dtype)
     results = []
@@ -41,17 +44,22 @@ def test_alone_it_is_batch_norm(group: None, dtype: torch.dtype) -> None:
     torch.testing.assert_close(ours.eval()(feature), plain.eval()(feature), rtol=exact, atol=exact)
 
 
-def test_one_exchange_each_way(group: None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_one_exchange_each_way(group: None, monkeypatch: pytest.MonkeyPatch, compiled: bool) -> None:
     calls: list[torch.Tensor] = []
     exchange = dist.all_reduce
     monkeypatch.setattr(
         dist, "all_reduce", lambda tensor, **options: (calls.append(tensor), exchange(tensor, **options))
     )
     network = synchronized(nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3)), None)
-    output = network(torch.randn(2, 3, 4, 4))
+    if compiled:
+        torch.compiler.reset()
+        network.compile(backend="aot_eager", fullgraph=True)
+    output = network(torch.randn(2, 3, 4, 4, requires_grad=True))
     assert [tensor.shape for tensor in calls] == [(1, 2, 3)] * 2  # of one process: mean and variance of three channels
     output.square().sum().backward()
-    assert [tensor.shape for tensor in calls[2:]] == [(2, 3)] * 2
+    # Gradients go back: in a graph those of what each process has sent.
+    assert [tensor.shape for tensor in calls[2:]] == [(1, 2, 3) if compiled else (2, 3)] * 2
     calls.clear()
     with torch.no_grad():
         network.eval()(torch.randn(2, 3, 4, 4))

@@ -5,6 +5,7 @@ import pytest
 import torch
 from longhand import longhand_confusion
 
+from furnace.evaluation import metrics
 from furnace.evaluation.log_table import score_columns
 from furnace.evaluation.metrics import Scores, confusion_matrices, confusion_matrix
 
@@ -30,6 +31,23 @@ def test_confusion_matrices_equal_longhand(classes: int) -> None:
     found = confusion_matrices(torch.from_numpy(predictions), torch.from_numpy(label), classes)
     for prediction, confusion in zip(predictions, found, strict=True):
         assert np.array_equal(confusion.numpy(), longhand_confusion(prediction, label, classes))
+
+
+@pytest.mark.parametrize("count", [0, 5, metrics.COPIES, 5000])
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_a_gpu_counts_likewise(count: int, deterministic: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The counting of GPUs, done by a CPU, up to as many cells as 255 classes make."""
+    monkeypatch.setattr(metrics, "PART", 1999)
+    values = torch.randint(0, 255 * 256, (count,), dtype=torch.int32)
+    values[: count // 2] = 7
+    if deterministic:
+        torch.use_deterministic_algorithms(True)
+    try:
+        found = metrics._histogram_without_wait(values, 255 * 256)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert found.dtype == torch.int64
+    assert torch.equal(found, torch.bincount(values, minlength=255 * 256))
 
 
 def test_confusion_of_a_huge_image_is_exact() -> None:

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 from photos import noise, write
+from torch import Tensor
 
 from furnace.engine import memory
 from furnace.errors import InputError
 from furnace.evaluation import room
 from furnace.evaluation.sliding_window import SlidingWindow
 from furnace.network.deeplabv3plus import DeepLabV3Plus
-from furnace.semi.ensemble import predicted_labels
+from furnace.semi.ensemble import NETWORKS, predicted_labels
 
 CLEAR, PEAK = Path("/proc/self/clear_refs"), "5"  # resets the largest use that the system has seen
 
@@ -47,6 +48,25 @@ def test_what_is_known_is_what_is_taken(monkeypatch: pytest.MonkeyPatch, scales:
     predicted_labels(window.scores(image), ["v3"])
     taken = memory_of("VmHWM") - before
     assert 0.9 * taken < needed[0] < 1.5 * taken + room.LIBRARIES, (taken, needed)
+
+
+@pytest.mark.parametrize("sizes", [[(200, 180)], [(60, 65)], 8 * [(60, 62)], [(60, 62), (64, 40), *3 * [(65, 108)]]])
+@pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0), (1.0, 1.5)])
+@pytest.mark.parametrize("flip", [False, True])
+def test_images_take_no_more_together_than_is_known(
+    sizes: list[tuple[int, int]], scales: tuple[float, ...], flip: bool
+) -> None:
+    """Tensors alone are counted here. A network takes what it returns; small maps of classes come on top."""
+
+    def network(windows: Tensor) -> Tensor:
+        return windows.new_zeros(len(windows), 21, 65, 65)
+
+    for networks in ({"v0": network}, dict.fromkeys(NETWORKS, network)):
+        window = SlidingWindow(networks, 21, 65, scales=scales, flip=flip, window_batch=8)
+        images = [torch.zeros(*size, 3, dtype=torch.uint8) for size in sizes]
+        taken = memory.peak_of(lambda: None, lambda _, images=images, window=window: window.scores_of(images))
+        beside = (1 + flip) * 8 * 65**2 * 21 * 4
+        assert 0 < 0.95 * taken < window.memory(sizes) + beside < 2 * taken + 2 * beside
 
 
 def test_the_largest_image_is_found_by_the_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

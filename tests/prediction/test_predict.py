@@ -77,6 +77,20 @@ def test_labels_are_those_of_an_evaluation(
     assert {path.name: path.read_bytes() for path in (tmp_path / "out/index").iterdir()} == expected
 
 
+def test_scores_and_labels_are_computed_in_full_fp32(trained: TrainedRun, demo_data: Path, predict) -> None:
+    """On a GPU, PyTorch would round convolutions to TF32."""
+    try:
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+        assert predict(next((demo_data / "val/image").iterdir())) == 0
+        assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+        places = [f"OUTPUT_PATH={trained.run}", f"dataset_path={demo_data}"]
+        assert main(["eval", str(trained.experiment), *places, "NGPUS=0", "ensemble=v0"]) == 0
+        assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
+
+
 def test_everything_that_can_be_written_fits_together(
     trained: TrainedRun, demo_data: Path, predict, tmp_path: Path
 ) -> None:

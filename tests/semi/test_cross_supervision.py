@@ -1,6 +1,8 @@
 """The algorithm equals its longhand version, and its switches do what they say."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -97,6 +99,34 @@ def test_a_batch_without_a_label_gives_zero() -> None:
     losses = CrossSupervision(ensemble.students, [], "weak").accumulate_gradients(Batch(image, label), 0.0)
     assert losses.terms()["loss"] == 0
     assert all(torch.isfinite(parameter.grad).all() for parameter in ensemble.students[0].parameters())
+
+
+class Sharing(torch.nn.Module):
+    """Stands for DistributedDataParallel: it notes which backward passes exchange gradients."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module, self.exchanges, self.apart = module, [], False
+
+    def forward(self, *arguments: object) -> object:
+        self.exchanges.append(not self.apart)
+        return self.module(*arguments)
+
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        self.apart = True
+        yield
+        self.apart = False
+
+
+def test_gradients_are_exchanged_once_a_step() -> None:
+    """The labelled term, whose backward pass comes last, sends those of both."""
+    ensemble = Ensemble(small_network, with_teachers=True)
+    algorithm = CrossSupervision(ensemble.students, ensemble.teachers, "strong", parallel=Sharing)
+    algorithm.accumulate_gradients(random_batch(), 1.0)
+    assert [student.exchanges for student in algorithm.losses_of] == [[False, True]] * 2
+    algorithm.accumulate_gradients(random_batch(), 0.0)
+    assert [student.exchanges for student in algorithm.losses_of] == [[False, True, True]] * 2
 
 
 def test_methods_differ_by_two_choices() -> None:

@@ -33,6 +33,14 @@ def test_ema_equals_longhand_and_leaves_buffers() -> None:
     assert teacher.backbone.bn1.num_batches_tracked == 1
 
 
+def test_networks_without_running_statistics_have_teachers_too() -> None:
+    teacher, student = (torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.GroupNorm(2, 4)) for _ in range(2))
+    before = teacher[0].weight.clone()
+    update_parameters(teacher, student, 0.75)
+    update_buffers(teacher, student, 0.75)
+    torch.testing.assert_close(teacher[0].weight, 0.75 * before + 0.25 * student[0].weight)
+
+
 def test_alpha_starts_at_a_half_and_is_capped() -> None:
     assert [ema_alpha(step) for step in (1, 3, 998, 999, 5000)] == [0.5, 0.75, 1 - 1 / 999, 0.999, 0.999]
 

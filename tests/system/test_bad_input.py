@@ -18,7 +18,8 @@ from repository import REPOSITORY, copy_experiment
 
 from furnace.__main__ import main
 from furnace.config.settings import FIELDS
-from furnace.engine import checkpoint, launch
+from furnace.engine import checkpoint
+from furnace.engine import gpus as gpus_of_machine
 from furnace.network.resnet import ResNet
 from furnace.synthetic.layout import write_voc_layout
 
@@ -654,7 +655,7 @@ def test_demo_data_refuses(tmp_path: Path, capfd: pytest.CaptureFixture, argumen
 
 @pytest.mark.parametrize(("batch_size", "gpus"), [("2", 3), ("6", 4)])
 def test_batch_is_shared_out_evenly_over_gpus(place: Place, capfd, monkeypatch, batch_size: str, gpus: int) -> None:
-    monkeypatch.setattr(launch, "gpus_to_use", lambda wanted: gpus)
+    monkeypatch.setattr(gpus_of_machine, "gpus_to_use", lambda wanted: gpus)
     place.settings |= {"NGPUS": str(gpus), "batch_size": batch_size}
     assert place.call("train") == 2
     assert lines_of(capfd.readouterr().err) == [

@@ -4,6 +4,7 @@ import csv
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -14,12 +15,13 @@ import pytest
 import torch
 import torch.multiprocessing as multiprocessing
 from repository import REPOSITORY
+from running import start
 from runs import assert_same_run
 
 from furnace.__main__ import main
 from furnace.engine.distributed import World
 from furnace.engine.join import join_world, leave_world
-from furnace.engine.torchrun import launch
+from furnace.engine.torchrun import alone, launch
 from furnace.network.deeplabv3plus import DeepLabV3Plus
 from furnace.semi.batch import Batch
 from furnace.semi.cross_supervision import METHODS, CrossSupervision
@@ -50,8 +52,9 @@ def train(world: World, method: str) -> dict:
     ensemble = Ensemble(lambda: DeepLabV3Plus("resnet18_v1c", CLASSES, 0.0625).double(), choice.labellers == "teachers")
     ensemble.map(world.synchronized)
     labellers = {"none": [], "students": ensemble.students, "teachers": ensemble.teachers}[choice.labellers]
-    students = [world.data_parallel(student) for student in ensemble.students]
-    algorithm = CrossSupervision(students, labellers, choice.view, average=world.mean)
+    algorithm = CrossSupervision(
+        ensemble.students, labellers, choice.view, average=world.mean, parallel=world.data_parallel
+    )
     optimizers = [build_optimizer(student, 0.01, 1e-4) for student in ensemble.students]
     share = BATCH // world.size
     losses = []
@@ -105,7 +108,7 @@ def test_two_processes_equal_one(two_processes: Path, method: str) -> None:
 
 @pytest.fixture
 def launched(demo_data: Path, monkeypatch: pytest.MonkeyPatch):
-    """Trains in so many processes, as `python -m furnace` starts them; returns the exit status."""
+    """Trains or evaluates in so many processes, as `python -m furnace` starts them; returns the exit status."""
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     settings = {
@@ -120,9 +123,9 @@ def launched(demo_data: Path, monkeypatch: pytest.MonkeyPatch):
         "learning_rate": "0.0001",
     }
 
-    def call(processes: int, **changed: str) -> int:
+    def call(processes: int, command: str = "train", **changed: str) -> int:
         pairs = [f"{name}={value}" for name, value in {**settings, **changed}.items()]
-        arguments = ["train", str(REPOSITORY / "exp.voc/ensemble_teacher+cutmix"), *pairs]
+        arguments = [command, str(REPOSITORY / "exp.voc/ensemble_teacher+cutmix"), *pairs]
         return launch(arguments, processes, timeout_minutes=10) if processes > 1 else main(arguments)
 
     return call
@@ -139,6 +142,19 @@ def test_the_program_in_two_processes_follows_one(two_at_once: list[Path], strai
             assert float(theirs[name]) == pytest.approx(float(ours[name]), rel=1e-3)
 
 
+@pytest.mark.parametrize(("command", "expected"), [("train", 4), ("eval", 6)])
+def test_training_takes_the_gpus_that_its_batch_can_be_shared_out_over(
+    launched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, command: str, expected: int
+) -> None:
+    """An evaluation has no batch and takes all."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 6)
+    started = []
+    monkeypatch.setattr("furnace.engine.launch.launch", lambda _, processes, __: started.append(processes) or 75)
+    assert launched(1, command, OUTPUT_PATH=str(tmp_path / "run"), NGPUS="all") == 75 and started == [expected]
+    said = "note: 6 GPUs are visible, batch_size=4 is shared out over 4 of them\n" in capfd.readouterr().err
+    assert said == (command == "train")
+
+
 def test_two_runs_on_one_machine_do_not_see_each_other(two_at_once: list[Path]) -> None:
     """Each takes a port of its own."""
     assert_same_run(*two_at_once)
@@ -150,6 +166,88 @@ def test_bad_input_in_a_process_ends_all_with_status_2(launched, tmp_path: Path,
     for path in (broken / "train_aug/image").iterdir():
         path.write_bytes(b"no image")
     assert launched(2, OUTPUT_PATH=str(tmp_path / "run"), dataset_path=str(broken)) == 2
+
+
+# The first process waits as for a GPU: a lock of C goes on after a signal, and no handler of Python's runs.
+ONE_FAILS = """
+import ctypes, os, signal, sys
+from furnace.engine import join
+from furnace.engine.launch import in_processes
+from furnace.engine.place import find_place
+from furnace.engine.signals import StopRequest
+from furnace.errors import CommonInputError, InputError
+
+def work(world):
+    world.highest(0)
+    if world.rank == 0 and sys.argv[1] != "all":
+        lock = ctypes.create_string_buffer(64)
+        with StopRequest(alone=False):
+            for _ in range(2):
+                ctypes.CDLL(None).pthread_mutex_lock(lock)
+    if sys.argv[1] == "image":
+        raise InputError("image cannot be read")
+    if sys.argv[1] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    def fail():
+        raise InputError("said by the first alone")
+    try:
+        world.share_error(fail)
+    except CommonInputError:
+        print("the others know it", flush=True)
+        raise
+
+def no_device(gpus):
+    if find_place().rank == 1:
+        raise InputError("no such GPU")
+    return before(gpus)
+
+if sys.argv[1] == "device":
+    before, join.take_device = join.take_device, no_device
+sys.exit(in_processes(work, [], 0, timeout_minutes=5))
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "said", "ends"),
+    [
+        ("image", ["image cannot be read", "process 1 of 2 has ended, or its machine does"], {0: 1, 1: 2}),
+        ("killed", ["process 1 of 2 has ended, or its machine does"], {0: 1, 1: -signal.SIGKILL}),
+        ("all", ["said by the first alone"], {0: 2}),  # the other waits a moment for that, which torchrun cuts short
+    ],
+)
+def test_a_process_that_ends_ends_the_others_before_torchrun_would(
+    tmp_path: Path, what: str, said: list[str], ends: dict[int, int]
+) -> None:
+    """Torchrun would kill those of its own machine half a minute after its signal, and those of others never."""
+    (tmp_path / "program.py").write_text(ONE_FAILS)
+    result = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *alone(), "--nproc-per-node=2", "program.py", what],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == len(said), result.stderr
+    assert all(line.startswith(f"error: {words}") for line, words in zip(lines, said, strict=True)), result.stderr
+    assert result.stdout == ("the others know it\n" if what == "all" else "")
+    found = re.findall(r"rank +: (\d+) .*\n +exitcode +: (-?\d+)", result.stderr)
+    assert {int(rank): int(code) for rank, code in found}.items() >= ends.items()
+
+
+def test_a_device_that_one_process_cannot_use_ends_those_that_wait_for_it(tmp_path: Path) -> None:
+    """While they meet, also on other machines: nothing but the process itself says it to the other one here."""
+    (tmp_path / "program.py").write_text(ONE_FAILS)
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    processes = [
+        start(sys.executable, str(tmp_path / "program.py"), "device", **address, RANK=rank, LOCAL_RANK=rank)
+        for rank in ("0", "1")
+    ]
+    outputs = [process.communicate(timeout=100)[0] for process in processes]
+    assert [process.returncode for process in processes] == [1, 2]
+    assert outputs[0].startswith("error: process 1 of 2 has ended") and outputs[1] == "error: no such GPU\n"
 
 
 def test_who_does_not_find_the_others_ends_in_time(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What training runs is the step written longhand: networks, optimizers, schedule and averages together."""
 
 import copy
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -14,16 +15,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from furnace.config.experiment import read_experiment
 from furnace.engine.distributed import World
+from furnace.semi.batch import Batch
+from furnace.training.kept import KeptBuffers
 from furnace.training.learner import Learner
 
 ITERATIONS = 4
 
 
+def small_learner(folder: Path, texts: dict[str, str]) -> Learner:
+    small = {"pretrained_model": "none", "backbone": "resnet18_v1c", "width": "0.0625", "dataset_path": str(folder)}
+    experiment = read_experiment(REPOSITORY / "exp.voc/ensemble_teacher+cutmix", small | texts)
+    return Learner(experiment, World(), ITERATIONS)
+
+
 @pytest.fixture
 def learner(tmp_path: Path, request: pytest.FixtureRequest) -> Learner:
-    texts = {"pretrained_model": "none", "backbone": "resnet18_v1c", "width": "0.0625", "dataset_path": str(tmp_path)}
-    experiment = read_experiment(REPOSITORY / "exp.voc/ensemble_teacher+cutmix", texts | request.param)
-    found = Learner(experiment, World(), ITERATIONS)
+    found = small_learner(tmp_path, request.param)
     found.ensemble.map(lambda network: network.double())
     for optimizer in found.optimizers:
         for state in optimizer.state.values():
@@ -166,3 +173,63 @@ def test_a_step_reads_nothing_back(learner: Learner) -> None:
         assert read_backs.found == []
         terms["loss"].item()
         assert len(read_backs.found) == 1  # it would be seen
+
+
+@pytest.mark.parametrize("before", ["0", "1"])
+def test_a_run_goes_on_in_another_memory_layout(tmp_path: Path, before: str) -> None:
+    """The fused optimizer reads momentum in the order of memory, whatever the order of its parameter's is."""
+
+    def batch() -> Batch:
+        torch.manual_seed(0)
+        made = random_batch(size=33)
+        return Batch(*(part if part.dtype == torch.uint8 else part.float() for part in (made.image, made.label)))
+
+    layouts = (before, str(1 - int(before)))
+    same, other = (small_learner(tmp_path, {"method": "supervised", "channels_last": layout}) for layout in layouts)
+    same.step(batch(), 0)
+    for name, network in same.ensemble.networks().items():
+        other.ensemble.networks()[name].load_state_dict(network.state_dict())
+    other.restore(same.state())
+    for learner in (same, other):
+        learner.step(batch(), 1)
+    for ours, theirs in zip(other.ensemble.students, same.ensemble.students, strict=True):
+        for (name, found), expected in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5, msg=name)
+
+
+class Calls(TorchDispatchMode):
+    """Counts the operators that are called, but for those that only look at memory in another way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        if not function.is_view and "split" not in str(function):
+            self.found[str(function.overloadpacket)] += 1
+        return function(*arguments, **(keywords or {}))
+
+
+@pytest.mark.parametrize("learner", [{"skip_nonfinite": "1"}, {"skip_nonfinite": "1", "method": "org"}], indirect=True)
+def test_buffers_are_kept_by_a_few_operators(learner: Learner) -> None:
+    """On a GPU, launching a copy of a hundred bytes takes longer than the copy."""
+    buffers = list(learner._buffers())
+    with Calls() as calls:
+        kept = KeptBuffers(buffers)
+        kept.put_back(torch.tensor(True))
+    assert len(buffers) > 100 and calls.found.total() < 15, calls.found
+
+
+def test_kept_buffers_come_back_where_they_are_told_to() -> None:
+    buffers = [torch.randn(3), torch.tensor(4), torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)]
+    buffers += [torch.tensor(5), torch.tensor([True, False]), torch.randn(2, dtype=torch.float64)]
+    before, addresses = copy.deepcopy(buffers), [buffer.data_ptr() for buffer in buffers]
+    for told in (False, True):
+        kept = KeptBuffers(buffers)
+        for buffer in buffers:
+            buffer.fill_(float("nan") if buffer.is_floating_point() else 1)
+        kept.put_back(torch.tensor(told))
+        for buffer, expected in zip(buffers, before, strict=True):
+            assert torch.equal(buffer, expected) == told
+            buffer.copy_(expected)
+    assert [buffer.data_ptr() for buffer in buffers] == addresses

@@ -30,6 +30,16 @@ def test_loss_meter_leaves_out_what_is_not_finite() -> None:
     assert np.isnan(meter.means()["loss"]) and meter.means()["skipped_steps"] == 1
 
 
+def test_a_term_that_is_not_finite_elsewhere_is_not_finite_here() -> None:
+    others = torch.tensor([[2.0, 1.0], [float("nan"), 1.0], [3.0, float("-inf")]], dtype=torch.float64)
+    meter = LossMeter(lambda ours: (ours + others) / 2)
+    for iteration in range(3):
+        meter.add(iteration, {"loss_sup_1": torch.tensor(4.0), "loss_sup_2": torch.tensor(3e38)})
+    found = meter.read_back()
+    assert [(step.iteration, step.term) for step in found] == [(1, "loss_sup_1"), (2, "loss_sup_2")]
+    assert meter.means() == pytest.approx({"loss_sup_1": 3.0, "loss_sup_2": 1.5e38, "skipped_steps": 2})
+
+
 def test_stopwatch_parts_waiting_from_stepping(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 0.0, 3.0, 3.0, 7.0, 7.0, 7.0, 7.0, 7.0])  # two batches, waited for 3 s and 4 s; then the end
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
