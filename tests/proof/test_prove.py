@@ -24,6 +24,7 @@ ORIGINAL = REPOSITORY / "exp.voc/ensemble_teacher+cutmix"
 NOT_HERE = {"fp16 losses are near fp32's, and fall", "a step reads nothing back", "compile=1 changes no loss"}
 
 
+@pytest.mark.slow
 def test_every_promise_holds_here(
     capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -36,7 +37,8 @@ def test_every_promise_holds_here(
     assert rows.keys() == {promise.words for promise in PROMISES}
     assert {words for words, end in rows.items() if end != "passed"} == NOT_HERE, output
     assert output.startswith("a CPU, ") and f"{len(PROMISES) - 3} passed, 0 failed, 3 skipped in " in output
-    assert not list(tmp_path.iterdir()) and (ORIGINAL / "log_df.csv").read_bytes() == table
+    left = [path.name for path in tmp_path.iterdir() if not path.name.startswith("torchinductor_")]  # torch's own cache
+    assert not left and (ORIGINAL / "log_df.csv").read_bytes() == table
     assert not torch.are_deterministic_algorithms_enabled()
 
 
@@ -93,6 +95,7 @@ def test_memory_that_grows_is_found_out(ground: Ground, monkeypatch: pytest.Monk
         one_step.no_more_memory(ground)
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_otherwise_is_found_out(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Learner, "restore", forgetful)
     with pytest.raises(BrokenPromiseError, match="tensors differ"):
