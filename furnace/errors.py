@@ -46,7 +46,7 @@ class InputError(Exception):
 
 
 class CommonInputError(InputError):
-    """Bad input that every process of a run finds alike, so that only the first process reports it."""
+    """Bad input that every process of a machine finds alike, so that only the machine's first process reports it."""
 
 
 def because(error: OSError) -> str:

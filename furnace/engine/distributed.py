@@ -70,7 +70,7 @@ class World:
 
         Raises:
             InputError: on rank 0, the one that `work` raised.
-            CommonInputError: the same on the other ranks, so that rank 0 alone says it.
+            CommonInputError: the same on the other ranks, of which one for each other machine says it.
         """
         if self.size == 1:
             work()

@@ -53,7 +53,7 @@ def in_processes(work: Work, arguments: Sequence[str], gpus: int, timeout_minute
         leave_world()
     except InputError as error:
         status = EXIT_BAD_INPUT
-        if speaks := not isinstance(error, CommonInputError) or place.rank == 0:
+        if speaks := not isinstance(error, CommonInputError) or place.local_rank == 0:  # it may be of one machine
             say(error)
     except Exception as error:
         status = EXIT_FAILED

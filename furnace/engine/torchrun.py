@@ -72,7 +72,8 @@ def _status(ends: Sequence[tuple[float, int, int]]) -> int:
     """Returns one exit status for all processes, and says it if one of them was killed.
 
     Bad input of any process comes first. A process that somebody killed comes next, because the other failures follow
-    from it: torchrun ends the remaining processes with SIGTERM, and after PATIENCE with SIGKILL.
+    from it: torchrun ends the remaining processes with SIGTERM, and after PATIENCE with SIGKILL, and NCCL ends those
+    that wait for another with SIGABRT.
 
     Args:
         ends: for each process that failed, the time in seconds, its rank and its exit code.
@@ -80,15 +81,17 @@ def _status(ends: Sequence[tuple[float, int, int]]) -> int:
     first = min(ends)[0]
     if any(code == EXIT_BAD_INPUT for _, _, code in ends):
         return EXIT_BAD_INPUT
-    for moment, rank, code in sorted(ends):
+    failed = next((code for _, _, code in sorted(ends) if code > 0), None)
+    for moment, rank, code in sorted(ends, key=lambda end: (end[2] == -signal.SIGABRT, end)):
         by_torchrun = code == -signal.SIGTERM or (code == -signal.SIGKILL and moment > first + PATIENCE)
-        if code < 0 and not by_torchrun:
+        by_nccl = code == -signal.SIGABRT and failed is not None
+        if code < 0 and not by_torchrun and not by_nccl:
             say(
                 f"process {rank} was ended by {signal.Signals(-code).name}{', perhaps for its memory' * (code == -9)}; "
                 "what was saved stays, start again to go on"
             )
             return 128 - code  # the exit status that shells give it
-    return next((code for _, _, code in sorted(ends) if code > 0), 128 + signal.SIGTERM)
+    return 128 + signal.SIGTERM if failed is None else failed
 
 
 @contextmanager

@@ -20,7 +20,7 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="examples: python -m furnace prove\n"
         "          python -m furnace prove NGPUS=0 --only float64\n"
-        "          python -m furnace prove backbone=resnet50_v1c image_size=512 batch_size=8",
+        "          python -m furnace prove exp.city/ensemble_teacher+cutmix batch_size=8",
     )
     command.add_argument(
         "words",

@@ -18,7 +18,7 @@ from furnace.proof.trial import Losses, Trial
 from furnace.synthetic.layout import write_city_layout, write_voc_layout
 from furnace.training.trainer import Trainer
 
-IMAGES, EPOCHS = 60, 2  # 48 images to train are ten iterations an epoch
+IMAGES, EPOCHS = 15, 2  # images for each one of a batch: ten iterations an epoch, and validation
 DEFAULTS = {
     "backbone": "resnet18_v1c",
     "batch_size": "4",
@@ -70,7 +70,7 @@ class Ground:
                 "can be drawn; name such an experiment, or none"
             )
         write = write_voc_layout if read.dataset == VOC else write_city_layout
-        write(data, images=IMAGES)
+        write(data, images=IMAGES * max(4, read.settings.batch_size))
 
     def settings(self, changed: Texts = AS_IT_IS, run: str = "output") -> dict[str, str]:
         """Returns all settings of a trial, or of a run into the folder of that name; those `changed` win."""

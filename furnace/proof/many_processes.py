@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from torch import Tensor
 
 from furnace.engine.join import group_of_one
+from furnace.engine.signals import PATIENCE
 from furnace.engine.torchrun import alone
 from furnace.network.tensors import read_tensors
 from furnace.proof.ground import EPOCHS, Ground, Texts
@@ -21,7 +22,6 @@ from furnace.proof.outcome import NotHereError, require, within
 from furnace.proof.trial import difference
 
 START_LIMIT, END_LIMIT = 120.0, 20.0  # seconds until two processes have trained an epoch, and until both have ended
-SLOWER = {**SLOW, "learning_rate": "0.000003"}  # because a run has more steps
 HERE = Path(__file__).parents[2]  # where `python -m furnace` finds this program
 
 
@@ -35,8 +35,8 @@ def group_takes_the_step_of_one(ground: Ground) -> str:
 def two_follow_one(ground: Ground) -> str:
     """A run in two processes has the losses of a run in one."""
     _require_two(ground)
-    ground.train("one", SLOWER)
-    with _in_two(ground, "two", SLOWER) as process:
+    ground.train("one", SLOW)
+    with _in_two(ground, "two", SLOW) as process:
         said, _ = process.communicate(timeout=START_LIMIT)
     require(process.returncode == 0, f"status {process.returncode}: {said.strip()[-300:]}", "0")
     runs = ground.folder / "two", ground.folder / "one"
@@ -76,7 +76,7 @@ def _require_two(ground: Ground) -> None:
 
 @contextmanager
 def _in_two(ground: Ground, run: str, changed: Texts) -> Iterator[subprocess.Popen]:
-    """Trains in two processes into the folder of that name; whatever still runs when the context is left is killed."""
+    """Trains in two processes into the folder of that name; whatever still runs when the context is left is ended."""
     settings = ground.settings(changed, run)
     if ground.gpus:  # the program starts them itself
         starts, settings["NGPUS"] = ["-m", "furnace"], "2"
@@ -98,7 +98,10 @@ def _in_two(ground: Ground, run: str, changed: Texts) -> Iterator[subprocess.Pop
             yield process
         finally:
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+                process.terminate()  # torchrun's processes are in groups of their own, so that it must end them
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(2 * PATIENCE)
+                process.kill()
 
 
 def _process_of_rank(rank: int, launcher: int) -> int:

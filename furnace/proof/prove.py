@@ -4,6 +4,7 @@ Every promise is tried by the program's own code: the Learner takes the steps, t
 evaluate, predict and export. Nothing that is written stays.
 """
 
+import gc
 import os
 import time
 import traceback
@@ -30,13 +31,12 @@ class Promise(NamedTuple):
     attempt: Callable[[Ground], str]  # returns what was found; raises BrokenPromiseError or NotHereError
 
 
-OHEM = {"method": "ema", "ohem_threshold": "0.7", "ohem_min_kept": "1000"}
 PROMISES = (
     Promise(
         "Ensemble Teacher's fp32 steps are float64's", partial(one_step.equal_to_float64, changed={"method": "ema"})
     ),
     Promise("CPS's fp32 steps are float64's", partial(one_step.equal_to_float64, changed={"method": "org"})),
-    Promise("fp32 steps with OHEM are float64's", partial(one_step.equal_to_float64, changed=OHEM)),
+    Promise("fp32 steps with OHEM are float64's", one_step.equal_with_ohem),
     Promise("bf16 losses are near fp32's, and fall", partial(one_step.half_precision, precision="bf16")),
     Promise("fp16 losses are near fp32's, and fall", partial(one_step.half_precision, precision="fp16")),
     Promise("channels_last=0 changes no loss", partial(one_step.same_losses, changed={"channels_last": "0"})),
@@ -75,7 +75,7 @@ def prove(experiment: Path, texts: Mapping[str, str], only: str = "") -> int:
     if find_place().launched:
         raise InputError("prove: torchrun has started this process; expected one process, which starts others itself")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for what repeats; read when cuBLAS is first used
-    with TemporaryDirectory(prefix="furnace-prove-") as folder:
+    with TemporaryDirectory(prefix="furnace-prove-", ignore_cleanup_errors=True) as folder:
         ground = Ground(Path(folder), experiment, texts, only)
         print(ground.description(), flush=True)
         begun = time.monotonic()
@@ -87,6 +87,7 @@ def prove(experiment: Path, texts: Mapping[str, str], only: str = "") -> int:
 
 def _try(promise: Promise, ground: Ground) -> str:
     """Tries a promise, prints its row, and returns the row's first word."""
+    gc.collect()  # networks of the promises before, or their memory would be missing for this one
     begun, said, trace = time.monotonic(), StringIO(), ""
     try:
         with redirect_stdout(said), redirect_stderr(said):

@@ -69,8 +69,7 @@ class Learner:
             iteration: the number of the step in the whole run, counted from 0.
         """
         cps_weight = self.cps_weight(iteration)
-        may_be_skipped = self.settings.skip_nonfinite > 0 and not self.scaler.is_enabled()  # the scaler skips by itself
-        kept = KeptBuffers(self._buffers()) if may_be_skipped else None
+        kept = KeptBuffers(self._buffers()) if self.settings.skip_nonfinite > 0 else None
         losses = self.algorithm.accumulate_gradients(batch, cps_weight)  # every forward, every loss.backward()
         norms = self._gradient_norms()
         if kept:
@@ -100,6 +99,7 @@ class Learner:
         kept.put_back(skipped)
         for optimizer in self.optimizers:
             # A GradScaler tells a fused optimizer by this attribute, which SGD does not declare, to leave a step out.
+            # In fp16 there is one, and puts what it finds itself in this place.
             optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]
 
     def _buffers(self) -> Iterator[Tensor]:

@@ -25,11 +25,14 @@ pytestmark = pytest.mark.xdist_group("several processes")
         ([(0.0, 1, 1), (0.2, 0, 2)], 2),
         ([(0.0, 1, -11), (0.1, 0, 1)], 139),
         ([(0.0, 0, -15)], 143),
+        ([(0.0, 0, -6), (0.1, 1, 1)], 1),  # NCCL has ended the first one, because the other had failed elsewhere
+        ([(0.0, 0, -6), (0.1, 1, -9)], 137),
+        ([(0.0, 0, -6), (0.1, 1, -15)], 134),
     ],
 )
 def test_one_status_for_all_processes(ends: list, status: int, capsys: pytest.CaptureFixture) -> None:
     assert torchrun._status(ends) == status
-    assert ("was ended by SIG" in capsys.readouterr().err) == (status in (137, 139))
+    assert ("was ended by SIG" in capsys.readouterr().err) == (status in (134, 137, 139))
 
 
 def test_torchrun_says_nothing_of_its_own(capfd: pytest.CaptureFixture) -> None:

@@ -124,6 +124,26 @@ def test_a_step_that_is_not_finite_changes_nothing_where_it_may_be_skipped(
 
 
 @pytest.mark.parametrize("learner", [{"skip_nonfinite": "1"}], indirect=True)
+def test_a_bad_step_of_fp16_changes_no_statistics_either(learner: Learner) -> None:
+    """The scaler of gradients, which a CPU has for other types too, leaves the weights alone, and nothing else."""
+    learner.scaler = torch.amp.GradScaler("cpu")
+    learner.step(random_batch(size=33), 0)
+    networks = learner.ensemble.networks()
+    before = {name: copy.deepcopy(network.state_dict()) for name, network in networks.items()}
+    bad = random_batch(size=33)
+    bad.image[0, 0, 3, 3] = float("nan")
+    assert not learner.step(bad, 1).terms["loss"].isfinite()
+    for name, network in networks.items():
+        statistics = {key for key, _ in network.named_buffers()}
+        for key, value in network.state_dict().items():
+            if name.startswith("student") or key in statistics:
+                assert torch.equal(value, before[name][key]), f"{name} {key}"
+    assert learner.step(random_batch(size=33), 2).terms["loss"].isfinite()
+    weight = learner.ensemble.students[0].classifier.weight
+    assert weight.isfinite().all() and not torch.equal(weight, before["student_1"]["classifier.weight"])
+
+
+@pytest.mark.parametrize("learner", [{"skip_nonfinite": "1"}], indirect=True)
 def test_networks_without_statistics_are_spared_bad_steps_too(learner: Learner) -> None:
     """Layer norms and group norms have no buffers that would have to be put back."""
     for network in learner.ensemble.networks().values():
