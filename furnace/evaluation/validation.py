@@ -77,8 +77,13 @@ def count_confusions(
     return dict(zip(predictors, world.sum(total).cpu().numpy(), strict=True))
 
 
-def sliding_window(experiment: Experiment, networks: Mapping[str, Network], device: torch.device) -> SlidingWindow:
-    """Returns the networks' sliding window, with the size, scales and mirroring that the experiment sets."""
+def sliding_window(
+    experiment: Experiment, networks: Mapping[str, Network], device: torch.device, dtype: torch.dtype = torch.float32
+) -> SlidingWindow:
+    """Returns the networks' sliding window, with the size, scales and mirroring that the experiment sets.
+
+    Its pixels and sums are of `dtype`.
+    """
     settings = experiment.settings
     return SlidingWindow(
         networks,
@@ -87,6 +92,7 @@ def sliding_window(experiment: Experiment, networks: Mapping[str, Network], devi
         scales=settings.eval_scales,
         flip=settings.eval_flip,
         device=device,
+        dtype=dtype,
     )
 
 

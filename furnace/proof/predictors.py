@@ -48,17 +48,10 @@ def label_as_on_a_cpu(ground: Ground) -> str:
 
 def _in_float64(experiment: Experiment, networks: Mapping[str, nn.Module]) -> SlidingWindow:
     """Returns the sliding window of copies of the networks that compute in float64 on the CPU."""
-    settings = experiment.settings
+    channels_last = experiment.settings.channels_last
     doubled = {
-        # `dtype` is that of autocast, which leaves fp32 and float64 alone.
-        name: for_windows(copy.deepcopy(network).cpu().double(), CPU.device, torch.float32, settings.channels_last)
+        # The type given here is autocast's, which leaves networks of fp32 and of float64 alone.
+        name: for_windows(copy.deepcopy(network).cpu().double(), CPU.device, torch.float32, channels_last)
         for name, network in networks.items()
     }
-    return SlidingWindow(
-        doubled,
-        experiment.dataset.num_classes,
-        settings.image_size,
-        scales=settings.eval_scales,
-        flip=settings.eval_flip,
-        dtype=torch.float64,
-    )
+    return sliding_window(experiment, doubled, CPU.device, torch.float64)
