@@ -19,14 +19,18 @@ def register(group: dist.ProcessGroup | None) -> str:
     return name
 
 
-@torch.library.custom_op("furnace::from_all", mutates_args=())
-def from_all(own: Tensor, group_name: str, processes: int) -> Tensor:
-    """Returns the tensors of all processes in the order of their ranks, with a new first dimension."""
-    group = _GROUPS[group_name]
-    every = own.new_zeros(processes, *own.shape)
+def gathered(own: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """Returns the tensors of all processes in the order of their ranks, with a new first dimension, by one exchange."""
+    every = own.new_zeros(dist.get_world_size(group), *own.shape)
     every[dist.get_rank(group)] = own
     dist.all_reduce(every, group=group)
     return every
+
+
+@torch.library.custom_op("furnace::from_all", mutates_args=())
+def from_all(own: Tensor, group_name: str, processes: int) -> Tensor:
+    """Does what `gathered` does, within a graph, which must know how many `processes` there are."""
+    return gathered(own, _GROUPS[group_name])
 
 
 @from_all.register_fake

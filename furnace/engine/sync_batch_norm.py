@@ -11,7 +11,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from furnace.engine.exchange import from_all, register
+from furnace.engine.exchange import from_all, gathered, register
 
 IMAGES = (0, 2, 3)  # the dimensions of (B, C, H, W) over which statistics are taken
 
@@ -74,10 +74,7 @@ class _Normalize(torch.autograd.Function):
         eps: float,
         group: dist.ProcessGroup | None,
     ) -> Tensor:
-        own = torch.stack(_moments(feature, eps))  # (2, C): mean and variance
-        every = own.new_zeros(dist.get_world_size(group), *own.shape)  # (W, 2, C) of W processes
-        every[dist.get_rank(group)] = own
-        dist.all_reduce(every, group=group)
+        every = gathered(torch.stack(_moments(feature, eps)), group)  # (W, 2, C): mean and variance of W processes
         mean, variance = _joined(every)
         count = len(every) * feature.numel() // len(mean)
         _move(*running, mean, variance, count)

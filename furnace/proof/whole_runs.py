@@ -63,7 +63,7 @@ def goes_on(ground: Ground) -> str:
 
 def scores_of_validation(ground: Ground) -> str:
     """An evaluation of the snapshot finds the scores that the run found while it trained."""
-    evaluate(ground.experiment(REPEATED, ground.run.name), ground.world)
+    _evaluate_once(ground)
     table = read_table(ground.copy / "log_df.csv")
     found = dict(zip(table["Ensemble"], table["mean_IU"].astype(float), strict=True))
     with open(ground.run / "metrics.csv", newline="", encoding="utf-8") as file:
@@ -79,8 +79,7 @@ def predicts_as_evaluated(ground: Ground) -> str:
     trained, output = _trained(ground), ground.folder / "predictions"
     split = trained.experiment.split("val")
     images = [split.image_path(number) for number in range(len(split.files))]
-    if not (ground.run / "results").is_dir():
-        evaluate(ground.experiment(REPEATED, ground.run.name), ground.world)
+    _evaluate_once(ground)
     sources, _ = find_sources([str(path) for path in images])
     require_predictions_alone(output, sources)
     predict_sources(trained, sources, output, probabilities=True, disagreement=True, left_out="")
@@ -106,6 +105,12 @@ def exports_the_snapshot(ground: Ground) -> str:
             require(_equal(found, saved), f"other weights for {member}", "the snapshot's")
             trained.experiment.network().load_state_dict(found)
     return "state_dict and safetensors of both teachers"
+
+
+def _evaluate_once(ground: Ground) -> None:
+    """Evaluates the run that nobody disturbed, unless that has been done."""
+    if not (ground.run / "results").is_dir():
+        evaluate(ground.experiment(REPEATED, ground.run.name), ground.world)
 
 
 def _trained(ground: Ground) -> Trained:

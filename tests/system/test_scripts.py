@@ -100,22 +100,24 @@ def slurm(tmp_path: Path, environment: dict[str, str]) -> dict[str, str]:
     )
     for command in commands.iterdir():
         command.chmod(0o755)
-    job = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NODELIST": "node[7-8]", "SLURM_NNODES": "1"}
+    job = {"SLURM_JOB_ID": "1234711", "SLURM_JOB_NODELIST": "node[7-8]", "SLURM_NNODES": "1"}
+    job["SLURM_CPUS_PER_TASK"] = "12"
     return {**environment, **job, "PATH": f"{commands}{os.pathsep}{environment['PATH']}"}
 
 
-@pytest.mark.parametrize(("status", "asked"), [(0, []), (75, ["requeue 4711"]), (2, []), (137, [])])
+@pytest.mark.parametrize(("status", "asked"), [(0, []), (75, ["requeue 1234711"]), (2, []), (137, [])])
 def test_slurm_requeues_what_is_not_finished_alone(
     slurm: dict[str, str], tmp_path: Path, status: int, asked: list[str]
 ) -> None:
     script = tmp_path / "train it.sh"
-    script.write_text(f'echo "node $NODE_RANK of $NNODES at $MASTER_ADDR:$MASTER_PORT"; exit {status}\n')
+    place = "node $NODE_RANK of $NNODES at $MASTER_ADDR:$MASTER_PORT, $SRUN_CPUS_PER_TASK cores"
+    script.write_text(f'echo "{place}"; exit {status}\n')
     result = subprocess.run(
         ["bash", str(REPOSITORY / "scripts/train.slurm"), str(script)],
         env=slurm, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == status, result.stderr
-    assert "node 0 of 1 at node7:14711" in result.stdout
+    assert "node 0 of 1 at node7:24711, 12 cores" in result.stdout
     asked_for = tmp_path / "asked"
     assert (asked_for.read_text().splitlines() if asked_for.exists() else []) == asked
 
@@ -145,8 +147,8 @@ def test_a_slurm_job_whose_time_is_over_is_finished_by_the_next(
         os.kill(child, signal.SIGUSR1)
     said, _ = job.communicate(timeout=120)
     assert job.returncode == 75, said
-    assert "job 4711 goes into the queue again" in said
-    assert (tmp_path / "asked").read_text() == "requeue 4711\n"
+    assert "job 1234711 goes into the queue again" in said
+    assert (tmp_path / "asked").read_text() == "requeue 1234711\n"
     said, _ = (job := start()).communicate(timeout=300)
     assert job.returncode == 0, said
     assert (output / "snapshot/model_epoch4.pth").exists()
