@@ -171,13 +171,15 @@ def test_an_ignored_hangup_stays_ignored(listening: Callable) -> None:
 
 @pytest.mark.parametrize("reaction", [signal.SIG_DFL, None])
 def test_helpers_that_do_not_listen_are_killed_and_not_taken_for_crashed(reaction: signal.Handlers | None) -> None:
-    def crash(*_: object) -> None:
-        raise RuntimeError("DataLoader worker is killed by signal: Killed")
+    helper = multiprocessing.get_context("fork").Process(target=time.sleep, args=[FOREVER], daemon=True)
+    helper.start()
+
+    def crash(*_: object) -> None:  # it is also called when the helper stops, and says nothing then
+        if os.waitid(os.P_PID, helper.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            raise RuntimeError("DataLoader worker is killed by signal: Killed")
 
     before = signal.signal(signal.SIGCHLD, crash if reaction is None else reaction)
     try:
-        helper = multiprocessing.get_context("fork").Process(target=time.sleep, args=[FOREVER], daemon=True)
-        helper.start()
         os.kill(helper.pid, signal.SIGSTOP)
         end_helpers()
         assert helper.exitcode == -signal.SIGKILL
