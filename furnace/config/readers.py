@@ -28,12 +28,19 @@ def folder(value: str) -> Path:
 
 
 def weights(value: str) -> str:
-    """Reads what stands for weights: a file's path, in which `~` and `$NAME` are replaced, torchvision's, or none."""
+    """Reads a source of weights: torchvision's, hub, none, or a file's path, in which `~` and `$NAME` are replaced."""
     if value.lower() in ("none", "null", "random"):
         return "none"
     if (scheme := re.match(r"(\w+):/", value)) and scheme[1] != "torchvision":
-        raise ValueError("a file, torchvision://resnet50 or none (download it yourself)")
+        raise ValueError("a file, torchvision://resnet50, hub or none (download it yourself)")
     return str(folder(value)) if value.startswith(("~", "$")) else value
+
+
+def one_name(value: str) -> str:
+    """Reads the name of a network's part, such as `resnet50` or `tu-vit_base_patch16_dinov3.lvd1689m`."""
+    if not re.fullmatch(r"[\w.-]+", value):
+        raise ValueError("one name of letters, digits, points and dashes")
+    return value
 
 
 def ratio(value: str) -> int:

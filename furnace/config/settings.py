@@ -22,6 +22,7 @@ from furnace.config.readers import (
     integer,
     none_or,
     number,
+    one_name,
     ratio,
     several,
     switch,
@@ -29,7 +30,6 @@ from furnace.config.readers import (
     word_or,
 )
 from furnace.errors import InputError, nearest
-from furnace.network.resnet import BACKBONES
 from furnace.semi.cross_supervision import METHODS
 from furnace.semi.ensemble import PREDICTORS
 
@@ -60,11 +60,19 @@ class Settings:
     view: str | None = _setting(
         None, choice("weak", "strong"), "the students' unlabelled view (default: the method's)", True
     )
-    pretrained_model: str = _setting("none", weights, "a file, torchvision://resnet50, or none", True)
-    backbone: str | None = _setting(None, choice(*BACKBONES), "default: the one in pretrained_model", True)
+    decoder: str = _setting(
+        "published", one_name, "published, or an architecture of segmentation_models_pytorch: UPerNet, DPT, ...", True
+    )
+    backbone: str | None = _setting(
+        None, one_name, "resnet50_v1c, ..., or an encoder of that library (default: pretrained_model's)", True
+    )
     width: float | None = _setting(
         None, number(0, 4, low_allowed=False), "factor of all channel counts (default: pretrained_model's, or 1)", True
     )
+    pretrained_model: str = _setting("none", weights, "a file, torchvision://resnet50, hub, or none", True)
+    decoder_2: str | None = _setting(None, one_name, "the second student's (default: the first's)", True)
+    backbone_2: str | None = _setting(None, one_name, "the second student's (default: the first's)", True)
+    pretrained_model_2: str | None = _setting(None, weights, "the second student's (default: the first's)", True)
     labeled_ratio: int = _setting(8, ratio, "1/N of the images are labelled: 16, 8, 4, 2", True)
     image_size: int = _setting(512, integer(16), "side of the square crop, training and evaluation", True)
     train_scales: tuple[float, ...] = _setting(
@@ -77,10 +85,17 @@ class Settings:
     nepochs: int | None = _setting(None, integer(1, MOST_EPOCHS), "epochs (default: by labeled_ratio)", True)
     learning_rate: float = _setting(0.0025, number(0), "initial learning rate", True)
     learning_rate_factor: float = _setting(1.0, number(0), "multiplies learning_rate", True)
-    weight_decay: float = _setting(2e-4, number(0), "of convolution weights", True)
+    warmup_iterations: int = _setting(0, integer(0), "iterations in which the learning rate rises from 0", True)
+    backbone_rate_factor: float = _setting(1.0, number(0), "multiplies the backbone's learning rate", True)
+    optimizer: str = _setting("sgd", choice("sgd", "adamw"), "sgd (momentum 0.9) or adamw", True)
+    weight_decay: float = _setting(2e-4, number(0), "of weights, not of norms, biases and embeddings", True)
+    clip_gradients: float = _setting(0.0, number(0), "largest norm of a student's gradient; 0: none", True)
     cps_weight: float = _setting(1.0, number(0), "weight of the cross term", True)
     cps_ramp: tuple[float, float] = _setting(
         (0.0, 0.0), fractions, "a,b: cps_weight is 0 for the fraction a of training and full from b on", True
+    )
+    confidence: float = _setting(
+        0.0, number(0, 1), "pseudo-labels of a lower probability are not learned from; 0: all are", True
     )
     ema_decay: float = _setting(0.999, number(0, 1), "largest decay of the teachers", True)
     teacher_norm: str = _setting(

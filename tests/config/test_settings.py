@@ -72,7 +72,7 @@ def weights_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         ("timeout_minutes", "1e300", "at most 1e+06"),
         ("OUTPUT_PATH", "$NO_SUCH_VARIABLE/x", "a folder ($NO_SUCH_VARIABLE is no variable of the environment)"),
         ("OUTPUT_PATH", "a\nb", "a folder's name on one line"),
-        ("pretrained_model", "https://host/a.pth", "a file, torchvision://resnet50 or none (download it yourself)"),
+        ("pretrained_model", "https://host/a.pth", "a file, torchvision://resnet50, hub or none (download it yourself)"),
     ],
 )
 def test_what_is_nearly_right_gets_a_hint(name: str, text: str, said: str) -> None:
