@@ -2,7 +2,7 @@
 # Labels images: bash predict.sh photos/ more/*.jpg; relative paths are meant from where you are, not from here.
 # Options (--out FOLDER --probabilities --disagreement): bash predict.sh --help
 set -euo pipefail
-here="$(cd "$(dirname "${BASH_SOURCE[0]}")" > /dev/null && pwd)"
+here="$(cd "$(dirname "${BASH_SOURCE[-1]}")" > /dev/null && pwd)"
 set -a
 
 : "${volna:=../../}"              # repository root

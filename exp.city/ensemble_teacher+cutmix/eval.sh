@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Scores snapshots and adds rows to log_df.csv: ensemble=v3 bash eval.sh, eval_epochs=all bash eval.sh
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+cd "$(dirname "${BASH_SOURCE[-1]}")"
 set -a
 
 : "${volna:=../../}"              # repository root

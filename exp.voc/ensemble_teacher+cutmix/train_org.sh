@@ -3,7 +3,7 @@
 # Every setting is an environment variable: change its default here, or set it outside (labeled_ratio=16 bash train_org.sh).
 # The others, with their meaning: python -m furnace train --settings
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+cd "$(dirname "${BASH_SOURCE[-1]}")"
 set -a
 
 : "${volna:=../../}"              # repository root

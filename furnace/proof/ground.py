@@ -1,6 +1,5 @@
-"""What promises are tried on: a copy of an experiment, a device, and images that were drawn for it."""
+"""What promises are tried on: an experiment in a folder of its own, a device, and images that were drawn for it."""
 
-import shutil
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +19,7 @@ from furnace.training.trainer import Trainer
 
 IMAGES, EPOCHS = 15, 2  # images for each one of a batch: ten iterations an epoch, and validation
 DEFAULTS = {
+    "decoder": "published",
     "backbone": "resnet18_v1c",
     "batch_size": "4",
     "pretrained_model": "none",
@@ -39,13 +39,13 @@ class Ground:
 
     Args:
         folder: an empty folder for everything that is written.
-        experiment: the folder of the experiment that is copied.
+        experiment: the folder of the experiment that is tried.
         texts: settings, which win over DEFAULTS and SMALL.
         only: words of the promises that were asked for; empty if all are tried.
 
     Attributes:
         gpus: how many GPUs there are to use; 0 if the device is the CPU.
-        copy: the copy of the experiment's folder, in which its log_df.csv lies.
+        copy: the folder of an experiment that builds on it and changes nothing, in which its log_df.csv lies.
 
     Raises:
         InputError: a setting is bad, the GPUs cannot be used, or no images can be drawn for the experiment.
@@ -56,10 +56,10 @@ class Ground:
         data = folder / "data"
         for made in (self.copy, data):
             made.mkdir()
-        for path in experiment.glob("*.py"):
-            shutil.copy(path, self.copy)
         self._texts: Texts = {**DEFAULTS, **texts, "dataset_path": str(data)}
-        read = self.experiment()
+        read = read_experiment(experiment, self.settings())
+        base = f"config = dict(base={str(experiment.resolve())!r})\n"
+        (self.copy / "config.py").write_text(base, encoding="utf-8")
         self.gpus = gpus_to_use(read.settings.NGPUS)
         self.world = join_world(min(1, self.gpus), read.settings.timeout_minutes)
         self.device = self.world.device

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,9 @@ from pathlib import Path
 import pytest
 from repository import REPOSITORY, copy_experiment
 from running import wait_for
+
+from furnace.config.experiment import read_experiment
+from furnace.config.settings import FIELDS
 
 SCRIPTS = [
     *sorted(REPOSITORY.glob("exp.*/*/*.sh")),
@@ -87,6 +91,82 @@ def test_from_any_folder_and_twice_in_a_row(checkout: Path, environment: dict[st
         assert [row["Ensemble"] for row in csv.DictReader(file)] == ["v0", "v0_2", "v2"]
     assert [path.name for path in (checkout / "output_voc").iterdir()] == ["voc8_res18_cutmix_B4_CPS"]
     assert list(elsewhere.iterdir()) == []
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path) -> dict[str, str]:
+    """An environment without settings, in which `python` writes down where it is, its arguments and all variables."""
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    called = shlex.quote(f"{tmp_path}/called")
+    (commands / "python").write_text(f'#!/bin/bash\n{{ pwd; printf "%s|" "$@"; echo; env -0; }} > {called}.$3\n')
+    (commands / "python").chmod(0o755)
+    without = {name: value for name, value in os.environ.items() if name not in FIELDS}
+    return {**without, "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize("name", ["exp.voc", "exp.city"])
+@pytest.mark.parametrize(
+    ("script", "outside", "commands"),
+    [
+        ("train_ema.sh", {}, ["train", "eval"]),
+        ("train_ema.sh", {"method": "supervised", "learning_rate": "1", "pretrained_model": "none"}, ["train", "eval"]),
+        ("train_org.sh", {"method": "", "confidence": "0"}, ["train", "eval"]),
+        ("eval.sh", {"ensemble": "v3"}, ["eval"]),
+    ],
+)
+def test_scripts_that_build_on_the_neighbour_s(
+    stand_in: dict[str, str], tmp_path: Path, name: str, script: str, outside: dict[str, str], commands: list[str]
+) -> None:
+    """Each runs in its own folder, with what its configuration says, but for what is set outside."""
+    root, elsewhere = tmp_path / "my work+more", tmp_path / "else where"
+    elsewhere.mkdir()
+    for recipe in ("ensemble_teacher+cutmix", "ensemble_teacher+dinov3"):
+        copy_experiment(name, root / name / recipe, recipe)
+    folder = root / name / "ensemble_teacher+dinov3"
+    for here, path in ((elsewhere, os.path.relpath(folder / script, elsewhere)), (folder, script)):
+        command = ["bash", path, "not a setting"]
+        subprocess.run(command, cwd=here, env=stand_in | outside, check=True)
+        for verb in commands:
+            where, arguments, variables = (tmp_path / f"called.{verb}").read_text().split("\n", 2)
+            assert (where, arguments) == (str(folder), f"-m|furnace|{verb}|.|")
+            texts = dict(pair.split("=", 1) for pair in variables.strip("\0").split("\0"))
+            assert texts["PYTHONPATH"].split(os.pathsep)[0] == "../../"
+            data = {"dataset_path": str(tmp_path)}
+            method = outside.get("method") or {"train_org.sh": "org"}.get(script, "ema")
+            plain = {"method": method, **{name: text for name, text in outside.items() if text}}
+            assert read_experiment(folder, texts | data).settings == read_experiment(folder, plain | data).settings
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize("script", ["train_ema.sh", "train_org.sh"])
+def test_a_default_that_is_changed_in_a_script_counts(stand_in: dict[str, str], tmp_path: Path, script: str) -> None:
+    for recipe in ("ensemble_teacher+cutmix", "ensemble_teacher+dinov3"):
+        copy_experiment("exp.voc", tmp_path / recipe, recipe)
+    shown = tmp_path / "ensemble_teacher+dinov3/train_ema.sh"
+    shown.write_text(shown.read_text().replace(":=0.95}", ":=0.5}").replace(":=2e-4}", ":=1e-4}"))
+    subprocess.run(["bash", script], cwd=shown.parent, env=stand_in, check=True)
+    variables = (tmp_path / "called.train").read_text().split("\0")
+    assert {"confidence=0.5", "learning_rate=1e-4", "decoder=DPT", "optimizer=adamw", "batch_size=8"} <= set(variables)
+
+
+def test_predict_of_a_script_that_builds_on_the_neighbour_s(stand_in: dict[str, str], tmp_path: Path) -> None:
+    folder = REPOSITORY / "exp.voc/ensemble_teacher+dinov3"
+    script = os.path.relpath(folder / "predict.sh", tmp_path)
+    # Python is called as python -P -m furnace predict, so that the third argument is the library's name.
+    subprocess.run(["bash", script, "my photo.jpg"], cwd=tmp_path, env=stand_in, check=True)
+    where, arguments, variables = (tmp_path / "called.furnace").read_text().split("\n", 2)
+    assert (where, arguments) == (str(tmp_path), f"-P|-m|furnace|predict|{folder}|my photo.jpg|")
+    assert f"\0PYTHONPATH={folder}/../../" in f"\0{variables}"
+
+
+def test_recipes_of_two_data_sets_have_scripts_of_one_form() -> None:
+    for voc in (REPOSITORY / "exp.voc/ensemble_teacher+dinov3").glob("*.sh"):
+        city = REPOSITORY / "exp.city/ensemble_teacher+dinov3" / voc.name
+        assert city.stat().st_mode == voc.stat().st_mode
+        lines = [line for line in city.read_text().splitlines() if "learning_rate_factor" not in line]
+        text = "\n".join(lines).replace("Cityscapes", "PASCAL VOC").replace("output_city/city8", "output_voc/voc8")
+        assert text.replace("_B4_", "_B8_").splitlines() == voc.read_text().splitlines()
 
 
 @pytest.fixture
