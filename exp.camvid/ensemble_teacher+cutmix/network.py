@@ -1,5 +1,5 @@
-"""The network of both students and both teachers."""
+"""The network of students and teachers, which `decoder` and `backbone` name; one of your own: docs/own_network.md."""
 
-from furnace.network.deeplabv3plus import DeepLabV3Plus
+from furnace.network.choice import build_network
 
-build_network = DeepLabV3Plus  # called with (backbone, num_classes, width); its weights are random
+__all__ = ["build_network"]

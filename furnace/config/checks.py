@@ -2,15 +2,21 @@
 
 import re
 
+from torch import nn
+
 from furnace.config.arguments import note
-from furnace.config.completion import PLACEHOLDERS
-from furnace.config.experiment import Experiment
+from furnace.config.completion import PLACEHOLDERS, Student
+from furnace.config.experiment import NETWORK_FIELDS, Experiment
 from furnace.config.settings import Settings
 from furnace.data.samples import iterations_per_epoch
 from furnace.data.splits import first_in_both
 from furnace.engine.files import require_writable
 from furnace.errors import InputError
+from furnace.network.deeplabv3plus import DeepLabV3Plus
+from furnace.network.fit import explained, fault_at, require_size, without_values
+from furnace.network.library import LibraryNetwork, PairError
 from furnace.network.pretrained import check_weights
+from furnace.network.protocol import takes
 from furnace.semi.ensemble import STUDENTS, predictors_of
 
 
@@ -30,10 +36,16 @@ def check_training(experiment: Experiment) -> None:
             f"labelled and unlabelled lists overlap: {shared} is in {labeled.files.path} and {unlabeled.files.path}; "
             "expected an image in one of them; mend the lists, or draw new ones with `python -m furnace prepare split`"
         )
-    if iterations_per_epoch(len(labeled.files), len(unlabeled.files), settings.batch_size) == 0:
+    per_epoch = iterations_per_epoch(len(labeled.files), len(unlabeled.files), settings.batch_size)
+    if per_epoch == 0:
         raise InputError(
             f"batch_size {settings.batch_size} is larger than both lists "
             f"({len(labeled.files)} labelled, {len(unlabeled.files)} unlabelled); lower batch_size"
+        )
+    if settings.warmup_iterations > (iterations := experiment.epochs * per_epoch):
+        raise InputError(
+            f"warmup_iterations: expected at most the {iterations} iterations of the run "
+            f"({experiment.epochs} epochs of {per_epoch}), found {settings.warmup_iterations}; lower it"
         )
     if experiment.needs_validation_images:
         experiment.split("val").check_files(with_labels=True)
@@ -49,11 +61,27 @@ def without_effect(experiment: Experiment) -> list[str]:
     settings, labellers = experiment.settings, experiment.method.labellers
     reasons = (
         (labellers == "none", "without a cross term", ("view", "cps_weight", "cps_ramp")),
+        (labellers == "none" or settings.cps_weight == 0, "without a cross term", ("confidence",)),
         (labellers != "teachers", "without teachers", ("ema_decay", "teacher_norm")),
         (settings.ohem_threshold is None, "without ohem_threshold", ("ohem_min_kept",)),
         (not experiment.scores_meanwhile, "without validations", ("validate_images",)),
     )
-    idle = [(name, why) for holds, why, names in reasons if holds for name in names if name in experiment.explicit]
+    builder = [
+        (
+            not takes(experiment.build_network, name.removesuffix("_2")),
+            "with a network.py that does not ask for it",
+            (name,),
+        )
+        for name in NETWORK_FIELDS
+        if name != "image_size"
+    ]
+    idle = [
+        (name, why)
+        for holds, why, names in (*reasons, *builder)
+        if holds
+        for name in names
+        if name in experiment.explicit
+    ]
     unknown = re.findall(r"\{\w+\}", str(settings.OUTPUT_PATH))  # what stands for another setting is replaced
     known = ", ".join(PLACEHOLDERS)
     return [f"{name} has no effect {why}" for name, why in idle] + [
@@ -72,9 +100,43 @@ def check_start(experiment: Experiment) -> None:
         raise InputError(
             f"labeled_ratio: {settings.labeled_ratio} has no number of epochs of its own in config.py; set nepochs"
         )
-    check_weights(settings.pretrained_model, settings.backbone, settings.width)
+    check_networks(experiment)
     experiment.split("labeled")
     experiment.split("unlabeled")
+
+
+def check_networks(experiment: Experiment) -> None:
+    """Checks that both students' networks can be built, take images of `image_size`, and take the weights.
+
+    Raises:
+        InputError: they do not.
+    """
+    for number, student in enumerate(experiment.settings.students, 1):
+        try:
+            network = _network_that_fits(experiment, number, student)
+            check_weights(network, student.pretrained_model, student.backbone, student.width)
+        except InputError as error:
+            raise (error if number == 1 else InputError(f"student 2 (the settings that end in _2): {error}")) from None
+
+
+def _network_that_fits(experiment: Experiment, number: int, student: Student) -> nn.Module:
+    """Returns a student's network, without values, once it is clear that it takes images of `image_size`."""
+    size, classes = experiment.settings.image_size, experiment.dataset.num_classes
+    try:
+        network = without_values(lambda: experiment.network(number))
+    except PairError as error:
+        raise explained(error, student.decoder, student.backbone) from None
+    if isinstance(network, LibraryNetwork):
+        require_size(network, student.decoder, student.backbone, size, classes)
+    elif not isinstance(network, DeepLabV3Plus) and fault_at(network, size, classes):
+        # Many a network looks at values, which it has not got there. So it is asked with values before it is refused.
+        fault = fault_at(experiment.network(number), size, classes)
+        if fault:
+            raise InputError(
+                f"{experiment.code.path('network.py')}: expected logits of {classes} classes, as large as the images, "
+                f"at image_size={size}: {fault}; mend the file, or set another image_size"
+            )
+    return network
 
 
 def _check_evaluation_afterwards(experiment: Experiment) -> None:

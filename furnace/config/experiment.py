@@ -2,11 +2,12 @@
 
 The folder's `config.py` holds `config`, an EasyDict: `dataset` (a furnace.data.datasets.Dataset, or the name of a
 folder below DATA that declares itself), `epochs` (pairs of labeled_ratio and epochs) and defaults of
-furnace.config.settings.Settings. Its `network.py` holds `build_network(backbone, num_classes, width)`.
+furnace.config.settings.Settings. Its `network.py` holds `build_network` (furnace.network.protocol). What a folder
+lacks may come from another experiment that its config.py names as its `base` (furnace.config.recipe).
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import nn
 
 from furnace.config.completion import CompleteSettings, absolute, complete
 from furnace.config.modules import MEND, Code
+from furnace.config.recipe import read_recipe
 from furnace.config.record import last_start, plain, read_record
 from furnace.config.settings import RESULT_FIELDS, Settings, read_settings
 from furnace.data.datasets import Dataset
@@ -24,10 +26,11 @@ from furnace.data.entries import Split
 from furnace.data.file_list import FileList
 from furnace.engine.backend import memory_failure
 from furnace.errors import InputError
+from furnace.network.protocol import ARGUMENTS, BuildNetwork, takes
 from furnace.semi.cross_supervision import METHODS, Method
 
-PARTS = ("backbone", "head", "classifier")  # what a network is made of: weights and rates are given by these names
-NETWORK_FIELDS = ("backbone", "width", "image_size")  # an evaluation takes these from its run
+# An evaluation takes these from its run.
+NETWORK_FIELDS = ("decoder", "backbone", "width", "decoder_2", "backbone_2", "image_size")
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Experiment:
     settings: CompleteSettings
     method: Method
     code: Code
-    build_network: Callable[[str, int, float], nn.Module]
+    build_network: BuildNetwork
     explicit: frozenset[str]  # the settings that the environment gave
     _splits: dict[str, Split] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -64,27 +67,31 @@ class Experiment:
         """The table of scores, which all runs of this folder share."""
         return self.folder / "log_df.csv"
 
-    def network(self) -> nn.Module:
-        """Returns a new network with random weights.
+    def network(self, number: int = 1) -> nn.Module:
+        """Returns a new network with random weights, such as student `number` and its teacher are.
 
         Raises:
-            InputError: the experiment's network.py fails, or builds what cannot be trained.
+            InputError: the experiment's network.py fails, or builds no network.
         """
+        path = self.code.path("network.py")
         self.code.use()
         try:
-            network = self.build_network(self.settings.backbone, self.dataset.num_classes, self.settings.width)
+            network = self.build_network(**self._arguments(number))
         except Exception as error:  # whatever a user's file raises
             if isinstance(error, InputError) or memory_failure(error) is not None:
                 raise
+            raise InputError(f"{path}: build_network: {type(error).__name__}: {error}; {MEND}") from error
+        if not isinstance(network, nn.Module):
             raise InputError(
-                f"{self.folder / 'network.py'}: build_network: {type(error).__name__}: {error}; {MEND}"
-            ) from error
-        if missing := [part for part in PARTS if not isinstance(getattr(network, part, None), nn.Module)]:
-            raise InputError(
-                f"{self.folder / 'network.py'}: expected a network of {', '.join(PARTS)}, found a "
-                f"{type(network).__name__} without {missing[0]}; {MEND}"
+                f"{path}: expected build_network to return an nn.Module, found a {type(network).__name__}; {MEND}"
             )
         return network
+
+    def _arguments(self, number: int) -> dict[str, Any]:
+        """Returns what build_network takes, by the names of its own arguments."""
+        student = self.settings.student(number)
+        values = (self.dataset.num_classes, student.decoder, student.backbone, student.width, self.settings.image_size)
+        return {name: value for name, value in zip(ARGUMENTS, values, strict=True) if takes(self.build_network, name)}
 
     def split(self, which: str) -> Split:
         """Returns the `labeled`, `unlabeled` or `val` list with the files that it names.
@@ -119,7 +126,7 @@ def read_experiment(folder: str | Path, texts: Mapping[str, str]) -> Experiment:
     """Reads an experiment's `folder` and checks every value.
 
     Args:
-        folder: holds config.py and network.py.
+        folder: holds config.py and network.py, or a config.py that names another experiment as its base.
         texts: settings from the environment and from `NAME=VALUE` arguments, which win over those of config.py.
 
     Raises:
@@ -131,39 +138,16 @@ def read_experiment(folder: str | Path, texts: Mapping[str, str]) -> Experiment:
             f"no experiment: {folder} holds no config.py; name a folder such as exp.voc/ensemble_teacher+cutmix"
         )
     code = Code(folder)
-    named, epochs, defaults = _configuration(folder / "config.py", code.load("config.py", "config"))
-    settings = read_settings(defaults, texts)
-    dataset_path = _dataset_path(named, settings, folder)
-    dataset = _dataset(named, dataset_path)
-    settings = complete(settings, dataset_path, epochs, folder)
+    recipe = read_recipe(code)
+    settings = read_settings(recipe.defaults, texts, recipe.files)
+    dataset_path = _dataset_path(recipe.dataset, settings, folder)
+    dataset = _dataset(recipe.dataset, dataset_path)
+    build_network = code.load("network.py", "build_network")
+    settings = complete(settings, dataset_path, recipe.epochs, folder, own_network=not takes(build_network, "backbone"))
     method = METHODS[settings.method]
     method = Method(settings.labellers or method.labellers, settings.view or method.view)
-    build_network = code.load("network.py", "build_network")
     explicit = frozenset(name for name, value in texts.items() if value != "")
     return Experiment(folder, dataset, settings, method, code, build_network, explicit)
-
-
-def _configuration(path: Path, config: Any) -> tuple[Dataset | str, dict[int, int], dict[str, Any]]:
-    """Returns the data set, the epochs by labeled_ratio, and the defaults that a config.py holds."""
-    if not isinstance(config, Mapping):
-        raise InputError(f"{path}: expected config to be an EasyDict, found a {type(config).__name__}; mend it")
-    defaults = dict(config)
-    named, epochs = defaults.pop("dataset", None), defaults.pop("epochs", None)
-    if not isinstance(named, Dataset | str) or epochs is None:
-        raise InputError(
-            f"{path}: expected dataset (a furnace.data.datasets.Dataset, or the name of a folder below "
-            "DATA with a dataset.json) and epochs; add them"
-        )
-    try:
-        by_ratio = dict(epochs)
-        if not all(type(number) is int and number > 0 for number in (*by_ratio, *by_ratio.values())):
-            raise ValueError
-    except (TypeError, ValueError):
-        raise InputError(
-            f"{path}: expected epochs to be pairs of labeled_ratio and a number of epochs, such as ((8, 34), (4, 40)), "
-            f"found {epochs!r}; mend it"
-        ) from None
-    return named, by_ratio, defaults
 
 
 def for_evaluation(experiment: Experiment) -> Experiment:

@@ -28,8 +28,21 @@ def settings_record(settings: Settings) -> dict[str, Any]:
     return {name: plain(getattr(settings, name)) for name in FIELDS}
 
 
+def filled(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns settings as config.json has them, and those that there were not yet when it was written.
+
+    What there was not yet had the effect of its default; student 2 was what student 1 was.
+    """
+    known = {**{name: plain(entry.default) for name, entry in FIELDS.items()}, **settings}
+    for name in ("decoder", "backbone", "pretrained_model"):
+        if known[f"{name}_2"] is None:
+            known[f"{name}_2"] = known[name]
+    return known
+
+
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Returns in words which of the settings `now` were different `before`."""
+    before = filled(before)
     return [f"{name} was {before.get(name)}, is {value}" for name, value in now.items() if before.get(name) != value]
 
 

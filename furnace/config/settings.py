@@ -163,22 +163,31 @@ def meant(name: str) -> str | None:
     return ABBREVIATIONS.get(name.lower()) or nearest(name, FIELDS)
 
 
-def read_settings(defaults: Mapping[str, Any], texts: Mapping[str, str]) -> Settings:
+def read_settings(
+    defaults: Mapping[str, Any], texts: Mapping[str, str], files: Mapping[str, Path] | None = None
+) -> Settings:
     """Reads settings from an experiment's defaults and from texts (the environment), which win over them.
 
     An empty text counts as not set.
 
+    Args:
+        files: the config.py in which each of the defaults stands, which errors name.
+
     Raises:
         InputError: a default has an unknown name, or a value cannot be read.
     """
+    files = files or {}
     unknown = [name for name in defaults if name not in FIELDS]
     if unknown:
         other = f" (perhaps {found})" if (found := meant(unknown[0])) else ""
-        raise InputError(f"config.py: unknown setting {unknown[0]}{other}; expected one of {', '.join(FIELDS)}")
-    given = {name: _text_of(value) for name, value in defaults.items()} | {
-        name: text for name, text in texts.items() if name in FIELDS and text != ""
+        file = files.get(unknown[0], "config.py")
+        raise InputError(f"{file}: unknown setting {unknown[0]}{other}; expected one of {', '.join(FIELDS)}")
+    by_file = {name: _text_of(value) for name, value in defaults.items()}
+    by_hand = {name: text for name, text in texts.items() if name in FIELDS and text != ""}
+    values = {
+        name: _read(name, text, files.get(name)) for name, text in by_file.items() if text and name not in by_hand
     }
-    return Settings(**{name: _read(name, text) for name, text in given.items() if text != ""})
+    return Settings(**values, **{name: _read(name, text) for name, text in by_hand.items()})
 
 
 def _text_of(value: Any) -> str:
@@ -190,13 +199,12 @@ def _text_of(value: Any) -> str:
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 
-def _read(name: str, value: str) -> Any:
+def _read(name: str, value: str, file: Path | None = None) -> Any:
     try:
         return FIELDS[name].metadata["read"](value)
     except ValueError as error:
-        raise InputError(
-            f"{name}: expected {error}, found {value!r}; set it in the script or the environment"
-        ) from None
+        where, remedy = (f"{file}: ", "mend it") if file else ("", "set it in the script or the environment")
+        raise InputError(f"{where}{name}: expected {error}, found {value!r}; {remedy}") from None
 
 
 def help_table() -> str:

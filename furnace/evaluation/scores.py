@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from furnace.config.completion import network_name
 from furnace.config.experiment import Experiment
-from furnace.config.record import plain
+from furnace.config.record import settings_record
 from furnace.config.settings import Settings
 from furnace.engine.files import write_text, writing
 from furnace.evaluation.log_table import append_rows, scales_text, score_columns
@@ -41,15 +42,14 @@ def report(
     """
     settings, classes = experiment.settings, experiment.dataset.classes
     scores = {code: Scores.from_confusion(confusion) for code, confusion in confusions.items()}
+    known = {**settings_record(settings), **trained}
     common = {
         "log_file": log_file.name,
         "folder": settings.OUTPUT_PATH.name,
         "model_file": model_file.name,
         "epoch": str(epoch),
-        **{
-            name: str(trained.get(name, plain(getattr(settings, name))))
-            for name in ("method", "labeled_ratio", "backbone", "seed")
-        },
+        **{name: str(known[name]) for name in ("method", "labeled_ratio", "seed")},
+        "backbone": network_name(known),
         "scales": scales_text(settings.eval_scales),
         "flip": str(int(settings.eval_flip)),
         "evaluated_at": time.strftime("%Y-%m-%d %H:%M:%S"),

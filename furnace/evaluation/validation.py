@@ -1,7 +1,7 @@
 """One pass over a validation list: each network sees each image once, whatever the number of predictors."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from furnace.evaluation.metrics import Scores, confusion_matrices
 from furnace.evaluation.room import Room
 from furnace.evaluation.sliding_window import Network, SlidingWindow
 from furnace.semi.ensemble import PREDICTORS, Ensemble, predicted_labels
+from furnace.semi.modes import modes_kept
 
 HEADERS = 100  # images whose sizes are looked at before the first one is scored
 REMEDY = "lower image_size, score fewer predictors at once (ensemble), or take an image of this size out of the list"
@@ -100,7 +101,7 @@ def validate(experiment: Experiment, world: World, ensemble: Ensemble, title: st
     """Returns the mean IoU in percent of every predictor of a run in training, whose networks keep their modes."""
     split, wanted, networks = experiment.split("val"), experiment.settings.validate_images, ensemble.networks()
     count = len(split.files)
-    with _modes_kept(networks.values()):
+    with modes_kept([module for network in networks.values() for module in network.modules()]):
         confusions = count_confusions(
             experiment,
             world,
@@ -113,17 +114,6 @@ def validate(experiment: Experiment, world: World, ensemble: Ensemble, title: st
             leave=False,
         )
     return {code: 100 * Scores.from_confusion(confusion).mean_iou for code, confusion in confusions.items()}
-
-
-@contextmanager
-def _modes_kept(networks: Iterable[nn.Module]) -> Iterator[None]:
-    """Puts each network back into the training or eval mode that it was in."""
-    modes = [(network, network.training) for network in networks]
-    try:
-        yield
-    finally:
-        for network, training in modes:
-            network.train(training)
 
 
 def evaluation_networks(
@@ -147,7 +137,8 @@ def filled_networks(
 ) -> dict[str, nn.Module]:
     """Returns the networks that the predictors need, by name, on the CPU, filled from one epoch's snapshot."""
     needed = {name for code in predictors for name in PREDICTORS[code]}
-    ensemble = Ensemble(experiment.network, with_teachers=any(name.startswith("teacher") for name in needed))
+    with_teachers = any(name.startswith("teacher") for name in needed)
+    ensemble = Ensemble(experiment.network, with_teachers, build_second=partial(experiment.network, 2))
     snapshots.load(epoch, ensemble.networks())
     return {name: network for name, network in ensemble.networks().items() if name in needed}
 

@@ -8,6 +8,13 @@ PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!")
 READABLE = string.printable.encode()
 
 
+def is_safetensors(path: Path) -> bool:
+    """Whether a file begins as safetensors do: with the length of a head in JSON, and that head."""
+    with open(path, "rb") as file:
+        start = file.read(9)
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size
+
+
 def form_of(path: Path) -> str | None:
     """Says what a file is that torch.save has not written, and what helps; None if that is not known."""
     with open(path, "rb") as file:
@@ -16,8 +23,6 @@ def form_of(path: Path) -> str | None:
         return "a pointer of Git LFS in place of the file; `git lfs pull` brings it"
     if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
         return "a web page in place of the file; download the file itself"
-    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size:
-        return "a safetensors file; write it anew: torch.save(safetensors.torch.load_file(OLD), NEW)"
     if start.startswith(b"\x89HDF"):
         return "an HDF5 file; name one of PyTorch"
     if start.startswith(b"\x08") and b"pytorch" in start[:64]:

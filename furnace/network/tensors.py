@@ -11,26 +11,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from furnace.errors import InputError, because
-from furnace.network.forms import form_of
+from furnace.network.forms import form_of, is_safetensors
 
 COUNTER = "num_batches_tracked"  # batch norm's counter, which files from before PyTorch 0.4.1 lack
 
 
 def read_tensors(path: Path, lazily: bool = False) -> dict[Any, Any]:
-    """Reads a dictionary of tensors and plain values that `torch.save` wrote, to the CPU.
+    """Reads a dictionary of tensors and plain values that `torch.save` wrote, or a file of safetensors, to the CPU.
 
     Args:
         path: the file.
         lazily: whether each tensor is read only when it is used. Then checksums are not looked at. Files that are not
-            in the zip format of PyTorch 1.6 and later are always read at once.
+            in the zip format of PyTorch 1.6 and later are always read at once. safetensors have no checksums.
 
     Raises:
         InputError: the file is missing or damaged, or holds anything else.
     """
     try:
+        if is_safetensors(path):
+            return dict(load_file(path))
         zipped = zipfile.is_zipfile(path)
         if zipped and not lazily:
             _require_checksums(path)
@@ -95,7 +98,12 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], source: str | Path) ->
     Raises:
         InputError: a key is missing, unknown or of another shape. The message names `source` and the first such key.
     """
-    expected = network.state_dict()
+    require_fit(network.state_dict(), state, source)
+    network.load_state_dict(state, strict=False)  # only counters can be missing here
+
+
+def require_fit(expected: Mapping[str, Tensor], state: Mapping[str, Any], source: str | Path) -> None:
+    """Raises InputError if a key of `state` is missing, unknown, no tensor, or of another shape than `expected`."""
     missing = [name for name in expected if name not in state and not name.endswith(COUNTER)]
     unknown = [name for name in state if name not in expected]
     remedy = "check backbone, width and the number of classes, or name another file"
@@ -111,7 +119,6 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], source: str | Path) ->
                 f"weights do not fit: {source}: {name} has shape {tuple(value.shape)}, "
                 f"the network expects {tuple(expected[name].shape)}; {remedy}"
             )
-    network.load_state_dict(state, strict=False)  # only counters can be missing here
 
 
 def name_some(names: list[str]) -> str:

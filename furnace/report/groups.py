@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from furnace.config.record import filled
 from furnace.config.settings import RESULT_FIELDS
 from furnace.report.rows import Row
 from furnace.report.runs import METHODS, Run
@@ -119,7 +120,8 @@ def _place(group: Group) -> tuple[str, int, int, str, tuple[str, str]]:
 def deciding_settings(run: Run) -> dict[str, str]:
     """Returns the settings that decide a run's result, as texts, but for those with a column of their own."""
     left_out = ("method", "labeled_ratio", "seed")
-    settings = {name: _short(run.settings[name]) for name in RESULT_FIELDS if name in run.settings}
+    known = filled(run.settings) if run.settings else {}
+    settings = {name: _short(known[name]) for name in RESULT_FIELDS if name in known}
     return {name: value for name, value in settings.items() if name not in left_out}
 
 

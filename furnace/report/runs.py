@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from furnace.config.completion import network_name
 from furnace.config.record import read_record
 from furnace.errors import InputError, in_short, say_note
 from furnace.report.rows import Row, ScoreFile, newest, read_score_file
@@ -96,8 +97,9 @@ class Run:
             return False
         if self.classes and row.by_class and not row.occurring <= set(self.classes) <= set(row.by_class):
             return False
+        known = {**self.settings, "backbone": network_name(self.settings)} if self.settings else {}
         said = zip(("method", "labeled_ratio", "backbone", "seed"), row.trained[1:], strict=True)
-        return all(str(self.settings.get(name, value)) == value for name, value in said if value)
+        return all(str(known.get(name, value)) == value for name, value in said if value)
 
     def _other_table(self, row: Row) -> bool:
         """Returns whether this run's scores name other tables than the row's, at least one of which still exists."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from furnace.config.completion import network_name
 from furnace.config.settings import FIELDS
 from furnace.report import figures
 from furnace.report.embedded import Picture, svg_picture
@@ -105,7 +106,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         "data": run.data,
         "labelled": f"1/{ratio}" if ratio else "",
         "seed": run.setting("seed"),
-        "network": f"{run.setting('backbone')}{factor}",
+        "network": f"{network_name(run.settings) if run.settings else run.setting('backbone')}{factor}",
         "weights": run.record.get("weights"),
         "batch size": run.settings.get("batch_size"),
         "learning rate": effective.get("learning_rate"),
