@@ -19,6 +19,7 @@ def longhand_step(
     view: str,
     cps_weight: float,
     supervised: Callable[[Tensor, Tensor], Tensor],
+    confidence: float = 0.0,
 ) -> dict[str, Tensor]:
     """All forwards first, scores mixed before the argmax, one backward of the whole loss."""
     mask = batch.mask.to(batch.image.dtype)
@@ -26,10 +27,16 @@ def longhand_step(
         pseudo = []
         for labeller in labellers:
             first, second = labeller(batch.weak[0]), labeller(batch.weak[1])
-            pseudo.append((first * (1 - mask) + second * mask).argmax(dim=1))
+            scores = first * (1 - mask) + second * mask
+            label = scores.argmax(dim=1)
+            label[scores.softmax(dim=1).amax(dim=1) < confidence] = 255
+            pseudo.append(label)
     u0, u1 = batch.weak if view == "weak" else batch.strong
     mixed = u0 * (1 - mask) + u1 * mask
-    cross = [F.cross_entropy(student(mixed), pseudo[1 - index]) for index, student in enumerate(students)]
+    cross = [
+        F.cross_entropy(student(mixed), pseudo[1 - index], ignore_index=255, reduction="none").mean()
+        for index, student in enumerate(students)
+    ]
     sup = [supervised(student(batch.image), batch.label.long()) for student in students]
     total = sum(sup) + cps_weight * sum(cross)
     total.backward()

@@ -24,6 +24,7 @@ from furnace.semi.cross_supervision import METHODS, CrossSupervision
 from furnace.semi.cutmix import cutmix_masks
 from furnace.semi.ensemble import Ensemble
 from furnace.semi.losses import PixelLoss, cross_entropy, ohem_cross_entropy
+from furnace.semi.terms import Labels
 from furnace.training.optimizer import build_optimizer, polynomial_rate, set_learning_rate
 
 FOLDER = Path(os.environ.get("PARITY_REFERENCE", Path(__file__).parent / "reference"))
@@ -143,9 +144,10 @@ class Observed(CrossSupervision):
 
     seen: list[Tensor] = field(default_factory=list)
 
-    def pseudo_labels(self, batch: Batch) -> list[Tensor]:
-        self.seen[:] = super().pseudo_labels(batch)
-        return self.seen
+    def pseudo_labels(self, batch: Batch) -> list[Labels]:
+        found = super().pseudo_labels(batch)
+        self.seen[:] = [labels.label for labels in found]
+        return found
 
 
 @dataclass(frozen=True)

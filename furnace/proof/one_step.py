@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import shutil
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -24,7 +25,9 @@ EXACT, WEIGHTS, CHANGE, HALF = 1e-4, 1e-3, 5e-2, 2e-2
 FALLING, ENDS = 30, 5  # steps in which losses fall, and how many at either end are compared
 COMPILERS = ("g++", "clang++", "c++")
 OHEM = {"ohem_threshold": "0.7", "ohem_min_kept": "1000"}
+CONFIDENT = {"method": "ema", "confidence": "0.5"}
 FP32 = {"precision": "fp32"}
+ADAMW = {"optimizer": "adamw", "clip_gradients": "1"}
 # At a small rate rounding hardly grows from step to step. At a usual one it grows a hundredfold: batch norm after the
 # pooling of the whole image divides by the deviation of as many values as the batch has images.
 SLOW = {**FP32, "learning_rate": "0.000001"}
@@ -82,8 +85,9 @@ def same_losses_compiled(ground: Ground) -> str:
 def poisoned_batch_left_out(ground: Ground) -> str:
     """A step on an image that is not finite changes neither students nor any statistics, and the next one is taken."""
     precisions = ("fp32", "bf16") if ground.device.type == "cpu" else ("fp32", "bf16", "fp16")
-    kept = [_left_out(ground.trial({"precision": precision, "skip_nonfinite": "1"})) for precision in precisions]
-    return f"{kept[0]} tensors of weights, momentum and statistics unchanged in {', '.join(precisions)}"
+    tried = {name: {"precision": name} for name in precisions} | {"fp32 with AdamW": {**FP32, **ADAMW}}
+    kept = [_left_out(ground.trial({**settings, "skip_nonfinite": "1"})) for settings in tried.values()]
+    return f"{kept[0]} tensors of weights, momentum and statistics unchanged in {', '.join(tried)}"
 
 
 def _left_out(trial: Trial) -> int:
@@ -107,17 +111,19 @@ def nothing_read_back(ground: Ground) -> str:
     """From a batch in pinned memory to the losses on the device, no wait of the host that PyTorch knows of."""
     if ground.device.type == "cpu":
         raise NotHereError("needs a GPU")
-    for changed in ({}, OHEM, {"skip_nonfinite": "1"}, {"precision": "fp16", "skip_nonfinite": "1"}):
+    left_out = {"skip_nonfinite": "1"}
+    for changed in ({}, OHEM, CONFIDENT, left_out, {"precision": "fp16", **left_out}, {**ADAMW, **left_out}):
         trial, meter = ground.trial(changed), LossMeter()
         batches = trial.batches(2)
         trial.learner.step(next(batches), 0)  # libraries choose their kernels
         torch.cuda.set_sync_debug_mode("error")
         try:
-            meter.add(1, trial.learner.step(next(batches), 1).terms)
+            step = trial.learner.step(next(batches), 1)
+            meter.add(1, step.terms, step.confident)
         finally:
             torch.cuda.set_sync_debug_mode("default")
         meter.read_back()
-    return "cross-entropy, OHEM, steps that may be left out, fp16"
+    return "cross-entropy, OHEM, confidence, steps that may be left out, fp16, AdamW with clipped gradients"
 
 
 def no_more_memory(ground: Ground) -> str:
@@ -151,7 +157,7 @@ def _in_float64(trial: Trial) -> Trial:
         network.double()
     for optimizer in trial.learner.optimizers:
         for entry in optimizer.state.values():
-            entry["momentum_buffer"] = entry["momentum_buffer"].double()
+            entry.update({name: tensor.double() for name, tensor in entry.items() if name != "step"})
     return trial
 
 
@@ -167,7 +173,9 @@ def _weights(learner: Learner) -> list[Tensor]:
 
 
 def _momentum(learner: Learner) -> list[Tensor]:
-    return [entry["momentum_buffer"] for optimizer in learner.optimizers for entry in optimizer.state.values()]
+    """Returns all that the optimizers remember: SGD its momentum, AdamW two averages and how many steps it took."""
+    entries = chain.from_iterable(optimizer.state.values() for optimizer in learner.optimizers)
+    return list(chain.from_iterable(entry.values() for entry in entries))
 
 
 def _kept(learner: Learner) -> list[Tensor]:

@@ -2,15 +2,24 @@
 
 Two students f1 and f2 learn from labelled images x with labels y, and from pairs of unlabelled images u0 and u1:
 
-    P_k     = mix(argmax h_k(weak u0), argmax h_k(weak u1))          hard pseudo-label of labeller k
+    P_k     = mix(label_k(weak u0), label_k(weak u1))                hard pseudo-label of labeller k
+    label_k = argmax h_k where max softmax h_k >= c, else IGNORE     c is `confidence`; with 0, every pixel has a label
     L_sup   = CE(f1(x), y) + CE(f2(x), y)
     L_cross = CE(f1(mix(u0, u1)), P_2) + CE(f2(mix(u0, u1)), P_1)    labels are crossed
     L       = L_sup + cps_weight * L_cross
 
 In cross pseudo supervision the labellers h are the students, who see the weak view of u0 and u1: Chen et al.,
 "Semi-Supervised Semantic Segmentation with Cross Pseudo Supervision" (2021). In Ensemble Teacher the labellers are the
-students' EMA teachers, and the students see a strong view. `mix` is CutMix; CE is the cross-entropy, which L_sup may
-replace by its OHEM variant.
+students' EMA teachers, and the students see a strong view. `mix` is CutMix; CE is the mean of the pixels'
+cross-entropies, which L_sup may replace by its OHEM variant.
+
+With a `confidence` c above 0, the pixels that a labeller is not sure of are not learned from, but the mean of the cross
+term stays one over ALL pixels, as in FixMatch (Sohn et al., 2020) and UniMatch (Yang et al., 2023). Where the mixed
+images have M pixels, and student 1 gives class k the probability q(p, k) at pixel p:
+
+    CE(f1(mix(u0, u1)), P_2) = 1/M * sum of -log q(p, P_2(p)) over the pixels p with P_2(p) != IGNORE
+
+and likewise for student 2. So the fewer pixels a labeller is sure of, the less the cross term weighs beside L_sup.
 
 In the shapes below, B is the number of images, H and W are their height and width, and N is the number of classes.
 """
@@ -25,8 +34,9 @@ from torch import Tensor, nn
 
 from furnace.semi.batch import Batch
 from furnace.semi.cutmix import mix
-from furnace.semi.losses import PixelLoss, cross_entropy
-from furnace.semi.terms import Autocast, LabelsOf, LossOf
+from furnace.semi.losses import PixelLoss, cross_entropy, cross_entropy_over_all
+from furnace.semi.modes import in_eval_mode
+from furnace.semi.terms import Autocast, Labels, LabelsOf, LossOf
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,7 @@ class Losses:
     cross: list[Tensor] | None  # before it is multiplied by cps_weight; None where no pairs were used
     cps_weight: float
     pseudo_labels: list[Tensor] | None = None  # the P_1 and P_2 that were used, each (B, H, W) uint8
+    likeliest: list[Tensor] | None = None  # the same with a class at every pixel; None where `confidence` is 0
 
     def terms(self) -> dict[str, Tensor]:
         """Returns every term by its name, and as `loss` their weighted sum L."""
@@ -82,15 +93,20 @@ class CrossSupervision:
 
     Batch norm takes its statistics from one batch at a time, in the published order: a labeller sees u0, then u1; a
     student sees the mixed images, then the labelled ones.
+
+    Labellers label without dropout and stochastic depth. Teachers are in such a mode all the time. Students, where they
+    are the labellers, drop while they learn and not while they label; `off` says what of them that concerns.
     """
 
     students: Sequence[nn.Module]  # two networks
     labellers: Sequence[nn.Module]  # two networks, or none for supervised training
     view: str  # as in Method
     supervised_loss: PixelLoss = cross_entropy
+    confidence: float = 0.0  # c: pseudo-labels of a lower probability are not learned from
     average: Callable[[Tensor], Tensor] = lambda scalar: scalar  # takes the mean of a scalar over all processes
     backward: Callable[[Tensor], None] = torch.Tensor.backward  # a gradient scaler puts its own here
     autocast: Autocast = nullcontext  # gives the context of every forward pass
+    off: Sequence[nn.Module] = ()  # modules of labellers in training mode that are in eval mode while these label
     ready: Callable[[nn.Module], nn.Module] = as_it_is  # torch.compile comes in here
     parallel: Callable[[nn.Module], nn.Module] = as_it_is  # and here what shares gradients among processes
 
@@ -102,7 +118,7 @@ class CrossSupervision:
     @cached_property
     def labels_of(self) -> list[nn.Module]:
         """Both labellers as functions from images to hard labels; see LabelsOf."""
-        return [self.ready(LabelsOf(labeller, self.autocast)) for labeller in self.labellers]
+        return [self.ready(LabelsOf(labeller, self.autocast, self.confidence)) for labeller in self.labellers]
 
     def accumulate_gradients(self, batch: Batch, cps_weight: float) -> Losses:
         """Adds dL/d(parameters) to both students' gradients and returns the terms of L.
@@ -113,14 +129,17 @@ class CrossSupervision:
         cross: list[Tensor] = []
         pairs_used = cps_weight > 0 and len(self.labellers) > 0
         if pairs_used:
-            pseudo_labels = self.pseudo_labels(batch)  # P_1 and P_2
+            labels = self.pseudo_labels(batch)
+            pseudo_labels = [labels_k.label for labels_k in labels]  # P_1 and P_2
             image_mixed = mix(*batch.pair(self.view))  # (B, 3, H, W)
+            # Without a threshold every pixel has a label, and both are the same mean.
+            cross_loss = cross_entropy_over_all if self.confidence > 0 else cross_entropy
         for index, loss_of in enumerate(self.losses_of):
             if pairs_used:
-                # Labels are crossed: student 1 learns P_2, student 2 learns P_1. Every pixel has a pseudo-label, so all
-                # processes count the same number of pixels, and `mean` needs no `average`.
+                # Labels are crossed: student 1 learns P_2, student 2 learns P_1. The mean is over all pixels, of which
+                # all processes have the same number, so `mean` needs no `average`.
                 with _without_exchange(loss_of):  # the labelled term below sends the gradients of both
-                    loss = loss_of(image_mixed, pseudo_labels[1 - index], cross_entropy).mean()
+                    loss = loss_of(image_mixed, pseudo_labels[1 - index], cross_loss).mean()
                     self.backward(cps_weight * loss)
                 cross.append(loss.detach())
             loss = loss_of(batch.image, batch.label, self.supervised_loss).mean(self.average)
@@ -128,17 +147,26 @@ class CrossSupervision:
             supervised.append(loss.detach())
         if not pairs_used:
             return Losses(supervised, None, cps_weight)
-        return Losses(supervised, cross, cps_weight, pseudo_labels)
+        likeliest = [labels_k.likeliest for labels_k in labels if labels_k.likeliest is not None]
+        return Losses(supervised, cross, cps_weight, pseudo_labels, likeliest or None)
 
     @torch.no_grad()
-    def pseudo_labels(self, batch: Batch) -> list[Tensor]:
-        """Returns P_1 and P_2, each (B, H, W) uint8.
+    def pseudo_labels(self, batch: Batch) -> list[Labels]:
+        """Returns P_1 and P_2, and what they were without the threshold.
 
         Because the mask is 0 or 1, mixing the labels equals taking the argmax of mixed scores. It needs no memory for
         mixed scores.
         """
         u0, u1, mask = batch.pair("weak")
-        return [mix(labels_of(u0), labels_of(u1), mask) for labels_of in self.labels_of]
+        with in_eval_mode(self.off):
+            return [_mix_labels(labels_of(u0), labels_of(u1), mask) for labels_of in self.labels_of]
+
+
+def _mix_labels(first: Labels, second: Labels, mask: Tensor) -> Labels:
+    label = mix(first.label, second.label, mask)
+    if first.likeliest is None or second.likeliest is None:
+        return Labels(label, None)
+    return Labels(label, mix(first.likeliest, second.likeliest, mask))
 
 
 def _without_exchange(loss_of: nn.Module) -> AbstractContextManager:

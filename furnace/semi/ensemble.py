@@ -81,10 +81,16 @@ class Ensemble:
     Args:
         build_network: makes one student. It is called twice, so that the two students differ by their random start.
         with_teachers: whether there are EMA teachers.
+        build_second: makes the second student, where that is another network than the first.
     """
 
-    def __init__(self, build_network: Callable[[], nn.Module], with_teachers: bool) -> None:
-        self.students = [build_network(), build_network()]
+    def __init__(
+        self,
+        build_network: Callable[[], nn.Module],
+        with_teachers: bool,
+        build_second: Callable[[], nn.Module] | None = None,
+    ) -> None:
+        self.students = [build_network(), (build_second or build_network)()]
         self.teachers: list[nn.Module] = []
         if with_teachers:
             self.teachers = [copy.deepcopy(student).requires_grad_(False) for student in self.students]

@@ -1,7 +1,7 @@
 """Pixel losses as a sum and a count, so that all processes can divide by the same count.
 
 In the shapes below, B is the number of images, N the number of classes, H and W are height and width. Pixels whose
-label is IGNORE count nowhere.
+label is IGNORE add nothing to a sum; whether they count is said by each loss.
 """
 
 from collections.abc import Callable
@@ -55,6 +55,19 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> LossSum:
     """
     total = pixel_cross_entropy(logits, labels).sum()
     return LossSum(total, (labels != IGNORE).sum().to(total.dtype))
+
+
+def cross_entropy_over_all(logits: Tensor, labels: Tensor) -> LossSum:
+    """Returns the cross-entropy of the labelled pixels, whose mean is taken over ALL pixels.
+
+    An ignored pixel adds nothing to the sum, but counts. So the mean is the smaller, the fewer pixels are labelled.
+
+    Args:
+        logits: (B, N, H, W) float.
+        labels: (B, H, W) of any integer type.
+    """
+    total = pixel_cross_entropy(logits, labels).sum()
+    return LossSum(total, total.new_full((), labels.numel()))
 
 
 def ohem_cross_entropy(logits: Tensor, labels: Tensor, threshold: float, min_kept: int) -> LossSum:

@@ -8,10 +8,13 @@ In the shapes below, B is the number of images, H and W are their height and wid
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from furnace.labels import IGNORE
+from furnace.semi.confidence import likeliest_and_confident
 from furnace.semi.losses import LossSum, PixelLoss
 
 Autocast = Callable[[], AbstractContextManager]  # gives the context of a forward pass
@@ -31,15 +34,30 @@ class LossOf(nn.Module):
         return loss(logits, label)
 
 
+class Labels(NamedTuple):
+    """What a labeller says of images: label maps (B, H, W) uint8."""
+
+    label: Tensor  # the likeliest class, or IGNORE where its probability is below the confidence that is asked for
+    likeliest: Tensor | None  # the likeliest class of every pixel; None where no confidence is asked for: as `label`
+
+
 class LabelsOf(nn.Module):
-    """A labeller's network together with the choice of the likeliest class."""
+    """A labeller's network together with the choice of the likeliest class.
 
-    def __init__(self, network: nn.Module, autocast: Autocast) -> None:
+    Args:
+        confidence: pixels whose likeliest class has a lower probability get the label IGNORE; at 0 there are none.
+    """
+
+    def __init__(self, network: nn.Module, autocast: Autocast, confidence: float = 0.0) -> None:
         super().__init__()
-        self.network, self.autocast = network, autocast
+        self.network, self.autocast, self.confidence = network, autocast, confidence
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Returns the hard labels of images (B, 3, H, W), which are (B, H, W) uint8."""
+    def forward(self, image: Tensor) -> Labels:
+        """Returns the hard labels of images (B, 3, H, W)."""
         with self.autocast():
             logits = self.network(image)  # (B, N, H, W)
-        return logits.argmax(dim=1).to(torch.uint8)
+        if self.confidence == 0:
+            return Labels(logits.argmax(dim=1).to(torch.uint8), None)
+        classes, confident = likeliest_and_confident(logits, self.confidence)  # both (B, H, W)
+        likeliest = classes.to(torch.uint8)
+        return Labels(likeliest.masked_fill(~confident, IGNORE), likeliest)

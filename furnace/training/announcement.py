@@ -3,9 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from torch import nn
+
+from furnace.config.completion import network_name
 from furnace.config.experiment import Experiment
 from furnace.config.record import last_start, read_record, settings_record, software_record, write_record
 from furnace.data.learnable import look_at_masks, shared_images
+from furnace.errors import say_note
 from furnace.training.learner import Learner
 
 
@@ -14,6 +18,7 @@ def announce(experiment: Experiment, learner: Learner, iterations_per_epoch: int
     settings, world = experiment.settings, learner.world
     effective = {
         "learning_rate": learner.base_rate,
+        "backbone_learning_rate": _backbone_rate(learner),
         "weight_decay": settings.weight_decay,
         "processes": world.size,
         "batch_size_per_process": settings.batch_size // world.size,
@@ -42,12 +47,12 @@ def announce(experiment: Experiment, learner: Learner, iterations_per_epoch: int
     method = experiment.method
     print(
         f"{settings.method}: labellers {method.labellers}, view {method.view}, "
-        f"{settings.backbone} width {settings.width:g}\n"
+        f"{network_name(record['settings'])} width {settings.width:g}\n"
         f"weights: {learner.weights}\n"
         f"1/{settings.labeled_ratio}: {labeled} labelled, {unlabeled} unlabelled images"
         f"{_ratio_note(settings.labeled_ratio, labeled, unlabeled)}\n"
         f"batch {settings.batch_size} = {world.size} x {effective['batch_size_per_process']}, "
-        f"effective learning rate {learner.base_rate:g}, weight decay {settings.weight_decay:g}\n"
+        f"{said_of_optimization(learner)}\n"
         f"{effective['precision']} on {world.device}\n"
         f"{experiment.epochs} epochs of {iterations_per_epoch} iterations, from iteration {start}\n"
         f"writing to {settings.OUTPUT_PATH}",
@@ -64,14 +69,39 @@ def look_at_data(experiment: Experiment) -> None:
         print(f"note: {line}", flush=True)
 
 
+def said_of_optimization(learner: Learner) -> str:
+    """Returns by which optimizer students learn and how fast, and what is not at its published value beside that."""
+    settings, rate = learner.settings, f"effective learning rate {learner.base_rate:g}"
+    if (backbone_rate := _backbone_rate(learner)) is None:
+        if settings.backbone_rate_factor != 1:
+            say_note("backbone_rate_factor has no effect: no part of the network is called backbone")
+    elif backbone_rate != learner.base_rate:
+        rate += f" ({backbone_rate:g} for the backbone)"
+    parts = [settings.optimizer, rate, f"weight decay {settings.weight_decay:g}"]
+    if settings.warmup_iterations:
+        parts.append(f"warm-up of {settings.warmup_iterations} iterations")
+    if settings.clip_gradients:
+        parts.append(f"gradients clipped to a norm of {settings.clip_gradients:g}")
+    return ", ".join(parts)
+
+
+def _backbone_rate(learner: Learner) -> float | None:
+    """Returns the effective learning rate of the parts that are called backbone; None if no student has one."""
+    students = learner.ensemble.students
+    if not any(isinstance(getattr(student, "backbone", None), nn.Module) for student in students):
+        return None
+    return learner.base_rate * learner.settings.backbone_rate_factor
+
+
 def _note_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Says what is no hindrance to going on, but may be an oversight: another folder, another text of config.py."""
     if "code" not in before:  # the run was begun before these were written down
         return
     if (folder := before.get("experiment_folder")) != now["experiment_folder"]:
         print(f"note: this run was begun from {folder}, whose network is the same")
-    if before["code"].get("config.py") != now["code"].get("config.py"):
-        print("note: config.py has changed since the run was started last; what decides its result has not")
+    for name, digest in now["code"].items():
+        if name.rpartition("/")[2] == "config.py" and before["code"].get(name) != digest:
+            print(f"note: {name} has changed since the run was started last; what decides its result has not")
 
 
 def _lists(experiment: Experiment) -> dict[str, Any]:

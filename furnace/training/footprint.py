@@ -35,8 +35,9 @@ def require_room(experiment: Experiment, world: World) -> None:
 def least_bytes(experiment: Experiment, images: int, device: torch.device) -> float:
     """Returns how many bytes a step holds at once at the least.
 
-    That is the weights of students and teachers, the momentum of both students and the gradients of one, the images,
-    and what one student's forward pass keeps for its backward pass.
+    That is the weights of students and teachers, what the optimizers remember of both students (SGD one number for
+    each weight, AdamW two), the gradients of one, the images, and what one student's forward pass keeps for its
+    backward pass.
 
     Args:
         images: in the batch of one process.
@@ -50,8 +51,8 @@ def least_bytes(experiment: Experiment, images: int, device: torch.device) -> fl
         nonlocal weights, trained
         network, image = made
         weights = _bytes([*network.parameters(), *network.buffers()])
-        trained = _bytes(parameter for parameter in network.parameters() if parameter.requires_grad)
         network(image).log_softmax(dim=1).mean().backward()
+        trained = _bytes(parameter for parameter in network.parameters() if parameter.grad is not None)
 
     kept = memory.peak_of(build, step)
     if training_dtype(experiment.settings.precision, device) != torch.float32:
@@ -59,7 +60,8 @@ def least_bytes(experiment: Experiment, images: int, device: torch.device) -> fl
     method = experiment.method
     networks = 4 if method.labellers == "teachers" else 2
     views = 1 if method.labellers == "none" else 4 + 2 * (method.view == "strong")  # and u0 and u1, and their mix
-    return networks * weights + 3 * trained + views * images * 3 * size**2 * FLOAT + kept
+    remembered = 2 if experiment.settings.optimizer == "adamw" else 1
+    return networks * weights + (2 * remembered + 1) * trained + views * images * 3 * size**2 * FLOAT + kept
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

@@ -12,20 +12,23 @@ from itertools import chain
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from furnace.config.experiment import Experiment
 from furnace.config.settings import Settings
 from furnace.engine.backend import autocast, training_dtype
 from furnace.engine.compiler import compiled
 from furnace.engine.distributed import World
-from furnace.errors import CommonInputError
+from furnace.errors import CommonInputError, say_note
 from furnace.semi.batch import Batch
-from furnace.semi.cross_supervision import CrossSupervision, as_it_is
+from furnace.semi.cross_supervision import CrossSupervision, Losses, as_it_is
 from furnace.semi.losses import PixelLoss, cross_entropy, ohem_cross_entropy
+from furnace.semi.modes import to_be_off
+from furnace.training.draws import seed_draws
 from furnace.training.kept import KeptBuffers
 from furnace.training.networks import build_ensemble
 from furnace.training.optimizer import build_optimizer, polynomial_rate, ramp, restore_optimizer, set_learning_rate
+from furnace.training.shares import count_confident
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Step:
     # ordinary: the scaler leaves such steps out and lowers its scale.
     terms: dict[str, Tensor]
     pseudo_labels: list[Tensor] | None  # two of (B, H, W) uint8; None where no pairs were used
+    confident: Tensor | None = None  # (N, 2) int64 as `count_confident` returns it; None without a threshold
 
 
 class Learner:
@@ -47,16 +51,25 @@ class Learner:
     Attributes:
         weights: in words, what weights the networks started from.
         dtype: the type that convolutions compute in.
+        draws: whether a network draws random numbers while it trains, as dropout does.
     """
 
     def __init__(self, experiment: Experiment, world: World, iterations: int) -> None:
         self.settings, self.method = experiment.settings, experiment.method
         self.world, self.iterations = world, iterations
+        self.num_classes = experiment.dataset.num_classes
         self.base_rate = self.settings.learning_rate * self.settings.learning_rate_factor
         self.dtype = training_dtype(self.settings.precision, world.device)
-        self.ensemble, self.weights = build_ensemble(experiment, world)
+        self.ensemble, self.weights, self.draws = build_ensemble(experiment, world)
         self.optimizers = [
-            build_optimizer(student, self.base_rate, self.settings.weight_decay) for student in self.ensemble.students
+            build_optimizer(
+                student,
+                self.base_rate,
+                self.settings.weight_decay,
+                self.settings.optimizer,
+                self.settings.backbone_rate_factor,
+            )
+            for student in self.ensemble.students
         ]
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.dtype == torch.float16)
         self.algorithm = self._algorithm()
@@ -68,19 +81,30 @@ class Learner:
             batch: this process's share of the images, on the device.
             iteration: the number of the step in the whole run, counted from 0.
         """
+        if self.draws:
+            seed_draws(self.settings.seed, iteration, self.world.rank)
         cps_weight = self.cps_weight(iteration)
         kept = KeptBuffers(self._buffers()) if self.settings.skip_nonfinite > 0 else None
         losses = self.algorithm.accumulate_gradients(batch, cps_weight)  # every forward, every loss.backward()
         norms = self._gradient_norms()
         if kept:
             self._skip_if_not_finite(norms, kept)
+        self._clip_gradients(norms)
         self._move_students(self.learning_rate(iteration))
         self._move_teachers(iteration + 1, cps_weight)
         terms = losses.terms() if self.scaler.is_enabled() else losses.terms() | norms
-        return Step(terms, losses.pseudo_labels)
+        return Step(terms, losses.pseudo_labels, self._count_confident(losses))
+
+    def _count_confident(self, losses: Losses) -> Tensor | None:
+        """The pixels of each class that are ignored and those that are learned from; zeros before pairs are used."""
+        if self.settings.confidence == 0 or self.method.labellers == "none":
+            return None
+        if losses.pseudo_labels is None or losses.likeliest is None:
+            return torch.zeros(self.num_classes, 2, dtype=torch.int64, device=self.world.device)
+        return count_confident(losses.pseudo_labels, losses.likeliest, self.num_classes)
 
     def _gradient_norms(self) -> dict[str, Tensor]:
-        """The Euclidean norm of each student's gradient, which all processes share."""
+        """The Euclidean norm of each student's gradient before it is clipped; all processes share the gradients."""
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
         return {
@@ -98,9 +122,18 @@ class Learner:
         skipped = torch.stack(list(norms.values())).isfinite().logical_not().any()
         kept.put_back(skipped)
         for optimizer in self.optimizers:
-            # A GradScaler tells a fused optimizer by this attribute, which SGD does not declare, to leave a step out.
-            # In fp16 there is one, and puts what it finds itself in this place.
+            # A GradScaler tells a fused optimizer by this attribute, which torch does not declare, to leave a step out.
+            # AdamW does not count such a step. In fp16 there is a scaler, and puts what it finds itself in this place.
             optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]
+
+    def _clip_gradients(self, norms: dict[str, Tensor]) -> None:
+        """Scales each student's gradient down to the norm `clip_gradients` where its own is larger; 0 does nothing.
+
+        The factor is `min(1, clip_gradients / (norm + 1e-6))`. The device computes it, so that nothing waits for it.
+        """
+        if self.settings.clip_gradients > 0:
+            for student, norm in zip(self.ensemble.students, norms.values(), strict=True):
+                clip_grads_with_norm_(student.parameters(), self.settings.clip_gradients, norm)
 
     def _buffers(self) -> Iterator[Tensor]:
         return chain.from_iterable(network.buffers() for network in self.ensemble.networks().values())
@@ -118,8 +151,8 @@ class Learner:
         self.ensemble.update_teachers(step, self.settings.ema_decay, with_buffers)
 
     def learning_rate(self, iteration: int) -> float:
-        """The rate of this iteration, counted from 0."""
-        return polynomial_rate(self.base_rate, iteration, self.iterations)
+        """The rate of this iteration, counted from 0; that of a backbone is `backbone_rate_factor` times as large."""
+        return polynomial_rate(self.base_rate, iteration, self.iterations, self.settings.warmup_iterations)
 
     def cps_weight(self, iteration: int) -> float:
         """The weight of the cross term in this iteration, counted from 0."""
@@ -152,9 +185,14 @@ class Learner:
         }
 
     def restore(self, state: dict) -> None:
-        """Puts `state()` back; the weight decay stays as it is set now."""
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            restore_optimizer(optimizer, saved)
+        """Puts `state()` back; weight decay and factors of rates stay as they are set now.
+
+        Where `resume=force` goes on with another kind of optimizer, that one begins anew, and a note says so.
+        """
+        pairs = zip(self.optimizers, state["optimizers"], strict=True)
+        restored = [restore_optimizer(optimizer, saved) for optimizer, saved in pairs]
+        if not all(restored) and self.world.is_main:
+            say_note(f"{self.settings.optimizer} begins anew: what is saved is of another kind of optimizer")
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
 
@@ -174,6 +212,8 @@ class Learner:
             labellers=labellers[self.method.labellers],
             view=self.method.view,
             supervised_loss=supervised_loss(settings, self.world.size),
+            confidence=settings.confidence,
+            off=to_be_off(ensemble.students) if self.draws and self.method.labellers == "students" else (),
             average=self.world.mean,
             backward=backward,
             autocast=partial(autocast, self.world.device, self.dtype),

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from furnace.engine.bars import tell
 from furnace.engine.files import write_text, writing
@@ -12,7 +13,9 @@ from furnace.engine.place import find_place
 from furnace.errors import InputError
 from furnace.evaluation.metrics import MEAN_IOU
 from furnace.training.events import Events
+from furnace.training.shares import CONFIDENT
 
+Row = dict[str, Any]  # an epoch's cells by column: numbers, or an empty text where there is none
 LONG_WAIT = 1 / 3  # of an epoch's time: a run that waits longer than this for data says so
 
 
@@ -47,7 +50,7 @@ class EpochTable:
         if path.is_dir():
             raise InputError(f"not a table of epochs: {path} is a folder; move it away")
 
-    def append(self, row: dict[str, float | int | str]) -> None:
+    def append(self, row: Row) -> None:
         """Adds a row, by column, and writes the file."""
         self.rows.append({name: _cell(value) for name, value in row.items()})
         self._write()
@@ -84,13 +87,17 @@ class RunLogs:
         self.table = EpochTable(output / "metrics.csv", epochs_done)
         self.advice = waiting_advice(workers)
 
-    def record(self, row: dict[str, float | int], predictors: Sequence[str] = ()) -> None:
+    def record(self, row: Row, predictors: Sequence[str] = ()) -> None:
         """Writes an epoch's row; the cells for the scores of these predictors are left empty until `add_scores`."""
         self.table.append({**row, **{MEAN_IOU + code: "" for code in predictors}})
 
-    def tell(self, row: dict[str, float | int]) -> None:
+    def tell(self, row: Row) -> None:
         """Shows an epoch that is recorded, and saved if that was due."""
-        scalars = {name: value for name, value in row.items() if name not in ("epoch", "iteration")}
+        scalars = {
+            name.replace(f"{CONFIDENT}_", f"{CONFIDENT}/", 1): value  # which TensorBoard shows together
+            for name, value in row.items()
+            if name not in ("epoch", "iteration") and value != ""
+        }
         self.events.scalars(scalars, int(row["iteration"]))
         tell(
             f"epoch {row['epoch']}/{self.nepochs}  loss {row['loss']:.4f}  supervised "

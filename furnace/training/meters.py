@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite, nan
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,21 +27,32 @@ class NotFinite:
 class LossMeter:
     """Means of the losses, read from the device for many steps at once, so that the loop never waits for one number.
 
-    Steps with a term that is not finite are counted and left out of the means.
+    Steps with a term that is not finite are counted and left out of the means. Beside the losses it can sum up what
+    steps count, such as pixels.
 
     Args:
         average: takes the mean of a tensor over all processes. So a term that is not finite in one process is not
             finite in any, and all find the same steps.
+
+    Attributes:
+        counts: the sums of what steps counted since the last `reset`, each a mean over all processes. They are empty
+            where nothing was counted.
     """
 
     def __init__(self, average: Callable[[Tensor], Tensor] = lambda values: values) -> None:
         self._average = average
-        self._pending: list[tuple[int, dict[str, Tensor]]] = []
+        self.counts: list[float]
+        self._pending: list[tuple[int, dict[str, Tensor], Tensor | None]] = []
         self.reset()
 
-    def add(self, iteration: int, terms: dict[str, Tensor]) -> None:
-        """Takes one iteration's terms: scalars on the device, by name; `loss` is the sum of others."""
-        self._pending.append((iteration, terms))
+    def add(self, iteration: int, terms: dict[str, Tensor], counts: Tensor | None = None) -> None:
+        """Takes what one iteration tells.
+
+        Args:
+            terms: scalars on the device, by name; `loss` is the sum of others.
+            counts: whole numbers on the device. Either all steps have as many of them, or none has any.
+        """
+        self._pending.append((iteration, terms, counts))
 
     def due(self) -> bool:
         """Whether so many steps are waiting that it is time to `read_back`."""
@@ -56,16 +67,22 @@ class LossMeter:
         if not self._pending:
             return []
         names = list(self._pending[0][1])
-        values = torch.stack([torch.stack([terms[name] for name in names]) for _, terms in self._pending])
+        values = torch.stack([torch.stack([terms[name] for name in names]) for _, terms, _ in self._pending]).double()
+        counts = [counted.flatten() for _, _, counted in self._pending if counted is not None]
+        if counts:
+            values = torch.cat([values, torch.stack(counts).double()], dim=1)  # one exchange, one wait for both
         bad = []
         # In fp64 a mean of finite terms is finite.
-        for (iteration, _), row in zip(self._pending, self._average(values.double()).tolist(), strict=True):
-            step = dict(zip(names, row, strict=True))
+        for (iteration, *_), row in zip(self._pending, self._average(values).tolist(), strict=True):
+            step, counted = dict(zip(names, row, strict=False)), row[len(names) :]
             broken = [name for name, value in step.items() if name != "loss" and not isfinite(value)]
             if broken:
                 bad.append(NotFinite(iteration, broken[0], step[broken[0]]))
             for name, value in step.items():
                 self._sums[name] = self._sums.get(name, 0.0) + (0.0 if broken else value)
+            if counted:
+                before = self.counts or [0.0] * len(counted)
+                self.counts = [old + (0.0 if broken else new) for old, new in zip(before, counted, strict=True)]
         self._steps += len(self._pending) - len(bad)
         self._skipped += len(bad)
         self._pending.clear()
@@ -80,18 +97,22 @@ class LossMeter:
         return {**means, "skipped_steps": float(self._skipped)}
 
     def reset(self) -> None:
-        """Begins new means; steps that are not read back yet will belong to them."""
+        """Begins new means and counts; steps that are not read back yet will belong to them."""
         self._sums: dict[str, float] = {}
+        self.counts = []
         self._steps = self._skipped = 0
 
-    def state(self) -> dict[str, float]:
+    def state(self) -> dict[str, Any]:
         """Returns what `restore` needs to go on with the means begun at the last `reset`."""
-        return {**self._sums, "steps": float(self._steps), "skipped_steps": float(self._skipped)}
+        counts = {"counts": self.counts} if self.counts else {}
+        return {**self._sums, "steps": float(self._steps), "skipped_steps": float(self._skipped), **counts}
 
-    def restore(self, state: dict[str, float]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Goes on from the `state()` of an earlier process."""
-        self._sums = dict(state)
-        self._steps, self._skipped = int(self._sums.pop("steps")), int(self._sums.pop("skipped_steps"))
+        sums = dict(state)
+        self.counts = sums.pop("counts", [])
+        self._steps, self._skipped = int(sums.pop("steps")), int(sums.pop("skipped_steps"))
+        self._sums = sums
 
 
 class Stopwatch:

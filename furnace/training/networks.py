@@ -1,37 +1,52 @@
 """The networks of a run: built, filled with the weights that they start from, and put on the device."""
 
+from functools import partial
+
 import torch
 from torch import nn
 
+from furnace.config.completion import Student
 from furnace.config.experiment import Experiment
 from furnace.engine.distributed import World
 from furnace.network.pretrained import load_backbone
+from furnace.network.rehearsal import Rehearsal, rehearse
 from furnace.semi.ensemble import Ensemble
+from furnace.semi.modes import set_to_label
 
 
-def build_ensemble(experiment: Experiment, world: World) -> tuple[Ensemble, str]:
-    """Returns the networks, each in its mode on this process's device, and in words what weights they start from.
+def build_ensemble(experiment: Experiment, world: World) -> tuple[Ensemble, str, bool]:
+    """Returns the networks, each in its mode on this process's device, and two things about them.
 
-    The seed alone decides the random weights, so that they are the same in every process.
+    These are in words what weights they start from, and whether a network draws random numbers while it trains.
+
+    The seed alone decides the random weights, so that they are the same in every process. Parameters that no gradient
+    reaches do not want any: processes would wait for their gradients.
     """
     settings = experiment.settings
     torch.manual_seed(settings.seed)
-    weights = ""
+    weights: list[str] = []
+    rehearsals: dict[Student, Rehearsal] = {}
 
-    def build() -> nn.Module:
-        nonlocal weights
-        network = experiment.network()
-        weights = load_backbone(network.get_submodule("backbone"), settings.pretrained_model)
+    def build(number: int) -> nn.Module:
+        student, network = settings.student(number), experiment.network(number)
+        if student not in rehearsals:
+            rehearsals[student] = rehearse(network, settings.image_size)
+        for name in rehearsals[student].unreached:
+            network.get_parameter(name).requires_grad_(False)
+        weights.append(load_backbone(network, student.pretrained_model, student.backbone))
         return network
 
     def place(network: nn.Module) -> nn.Module:
         layout = torch.channels_last if settings.channels_last else torch.contiguous_format
         return world.synchronized(network.to(world.device).to(memory_format=layout))
 
-    ensemble = Ensemble(build, with_teachers=experiment.method.labellers == "teachers")
+    with_teachers = experiment.method.labellers == "teachers"
+    ensemble = Ensemble(partial(build, 1), with_teachers, build_second=partial(build, 2))
     ensemble.map(place)
     for student in ensemble.students:
         student.train()
     for teacher in ensemble.teachers:
-        teacher.train(settings.teacher_norm == "batch")
-    return ensemble, weights
+        set_to_label(teacher, batch_statistics=settings.teacher_norm == "batch")
+    first, second = weights
+    draws = any(rehearsal.draws for rehearsal in rehearsals.values())
+    return ensemble, first if first == second else f"{first}; student 2: {second}", draws

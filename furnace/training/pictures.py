@@ -14,6 +14,7 @@ from furnace.data.samples import RawBatch
 from furnace.engine.backend import autocast
 from furnace.engine.bars import tell
 from furnace.errors import in_short
+from furnace.labels import IGNORE
 from furnace.pictures import colourize, grey, panel, shrink
 from furnace.semi.batch import Batch
 from furnace.semi.cutmix import mix
@@ -53,8 +54,7 @@ class TrainingPictures:
         if step.pseudo_labels is not None:
             first, second = step.pseudo_labels
             self._show_pair(raw, batch, first, second, iterations_done)
-            scalars["agreement"] = (first == second).float().mean().item()
-            scalars |= self._shares(step.pseudo_labels)
+            scalars |= self._agreement(first, second) | self._shares(step.pseudo_labels)
         self.events.scalars(scalars, iterations_done)
 
     def _show_pair(self, raw: RawBatch, batch: Batch, first: Tensor, second: Tensor, iterations_done: int) -> None:
@@ -69,7 +69,7 @@ class TrainingPictures:
             f"mixed {view}": np.where(mask[..., None] == 1, u1[0].numpy(), u0[0].numpy()),
             "pseudo-label 1": self._colours(first[0]),
             "pseudo-label 2": self._colours(second[0]),
-            "they agree": grey((first[0] == second[0]).cpu().numpy() * WHITE),
+            "they agree": self._where_equal(first[0], second[0]),
             "student 1": self._colours(self._predict(mixed)),
         }
         self._show("unlabelled", list(unlabelled.values()), list(unlabelled), iterations_done)
@@ -80,6 +80,11 @@ class TrainingPictures:
 
     def _colours(self, label: Tensor) -> np.ndarray:
         return colourize(label.cpu().numpy(), self.dataset.palette)
+
+    def _where_equal(self, first: Tensor, second: Tensor) -> np.ndarray:
+        """White where two labels (S, S) are equal, black where not; where one is ignored, its colour in labels."""
+        equal = (first == second).to(torch.uint8).masked_fill(~_both(first, second), IGNORE)
+        return colourize(equal.cpu().numpy(), [(0, 0, 0), (255, 255, 255)])
 
     def _predict(self, images: Tensor) -> Tensor:
         """The classes (S, S) uint8 that student 1 sees in the first of (B, 3, S, S); its running statistics stay."""
@@ -97,11 +102,23 @@ class TrainingPictures:
         ensemble = self.learner.ensemble
         return [_distance(*pair) for pair in zip(ensemble.teachers, ensemble.students, strict=False)]
 
+    def _agreement(self, first: Tensor, second: Tensor) -> dict[str, float]:
+        """The share of equal labels among the pixels that both labellers label; no number where there are none."""
+        both = _both(first, second)
+        equal, labelled = ((first == second) & both).sum().item(), both.sum().item()
+        return {"agreement": equal / labelled} if labelled else {}
+
     def _shares(self, pseudo_labels: Sequence[Tensor]) -> dict[str, float]:
-        """Which share of all pseudo-labelled pixels each class has, from 0 to 1."""
-        counts = torch.bincount(torch.cat([label.flatten() for label in pseudo_labels]), minlength=256).double()
-        shares = (counts / counts.sum()).tolist()
-        return {f"pseudo_label_share/{name}": shares[number] for number, name in enumerate(self.dataset.classes)}
+        """Which share of all pseudo-labelled pixels each class has, from 0 to 1; no numbers where there are none."""
+        counts = torch.bincount(torch.cat([label.flatten() for label in pseudo_labels]), minlength=256).tolist()
+        named = dict(zip(self.dataset.classes, counts, strict=False))  # the last count is that of ignored pixels
+        labelled = sum(named.values())
+        return {f"pseudo_label_share/{name}": count / labelled for name, count in named.items() if labelled}
+
+
+def _both(first: Tensor, second: Tensor) -> Tensor:
+    """Where both of two label maps have a label."""
+    return (first != IGNORE) & (second != IGNORE)
 
 
 def _distance(teacher: nn.Module, student: nn.Module) -> float:

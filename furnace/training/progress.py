@@ -35,7 +35,9 @@ class Progress:
         self.snapshots = Snapshots(self.settings.snapshot_dir)
         self._identity = {
             **experiment.result_settings(),
-            "pretrained_model": Path(self.settings.pretrained_model).name,  # without its folder: a checkout may move
+            # Without their folders, because a checkout may move.
+            "pretrained_model": Path(self.settings.pretrained_model).name,
+            "pretrained_model_2": Path(self.settings.pretrained_model_2).name,
             "precision": str(learner.dtype),
             "labelled list": experiment.split("labeled").files.sha256(),
             "unlabelled list": experiment.split("unlabeled").files.sha256(),

@@ -30,6 +30,7 @@ from furnace.training.learner import Learner
 from furnace.training.log import RunLogs
 from furnace.training.pictures import TrainingPictures
 from furnace.training.progress import Progress
+from furnace.training.shares import shares
 from furnace.training.stream import training_samples
 from furnace.training.transfer import sending_to
 
@@ -102,7 +103,7 @@ class Trainer:
             batch = self._to_device(raw)
             step = self.learner.step(batch, iteration)  # forward, backward, and both optimizers
             self.done = done = iteration + 1
-            self.progress.meter.add(iteration, step.terms)
+            self.progress.meter.add(iteration, step.terms, step.confident)
             if self.progress.meter.due():
                 self._read_losses()
             if self.pictures and is_due(done, self.settings.picture_iter):
@@ -166,7 +167,8 @@ class Trainer:
     def _end_epoch(self, epoch: int) -> None:
         """Reads the losses back, writes the epoch's row, and a snapshot when one is due; then it tells of them."""
         self._read_losses()
-        losses = self.progress.meter.means()
+        losses, classes = self.progress.meter.means(), self.experiment.dataset.classes
+        confident = shares(self.progress.meter.counts, classes)
         self.progress.meter.reset()
         iteration, stopwatch = epoch * self.iterations_per_epoch, self.progress.stopwatch
         row = {
@@ -175,6 +177,7 @@ class Trainer:
             "learning_rate": self.learner.learning_rate(iteration - 1),
             "cps_weight": self.learner.cps_weight(iteration - 1),
             **losses,
+            **confident,
             "seconds": stopwatch.seconds,
             "step_seconds": stopwatch.step_seconds,
             "data_seconds": stopwatch.data_seconds,

@@ -1,13 +1,16 @@
 """Batch norm over processes: its function and gradients in a group of one, and its exchanges counted."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 import torch.distributed as dist
+from timm.layers import BatchNormAct2d
 from torch import nn
 
-from furnace.engine.sync_batch_norm import synchronized
+from furnace.engine.sync_batch_norm import SyncBatchNorm, synchronized
+from furnace.errors import InputError
 
 
 @pytest.fixture
@@ -42,6 +45,85 @@ def test_alone_it_is_batch_norm(group: None, dtype: torch.dtype, compiled: bool)
     assert ours.num_batches_tracked == plain.num_batches_tracked == 1
     assert ours.state_dict().keys() == plain.state_dict().keys()
     torch.testing.assert_close(ours.eval()(feature), plain.eval()(feature), rtol=exact, atol=exact)
+
+
+class Named(nn.BatchNorm2d):
+    """A batch norm that only its name and its making tell from another."""
+
+    def __init__(self) -> None:
+        super().__init__(5, eps=1e-3)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize(
+    ("plain", "shape"),
+    [
+        (nn.BatchNorm1d(5), (6, 5)),
+        (nn.BatchNorm1d(5), (4, 5, 7)),
+        (nn.BatchNorm3d(5), (2, 5, 3, 4, 3)),
+        (nn.SyncBatchNorm(5), (4, 5, 3, 3)),
+        (nn.BatchNorm2d(5), (2, 5, 1, 1)),  # after a pooling of the whole image: one number for each of them
+        (nn.BatchNorm2d(5, affine=False), (4, 5, 3, 3)),
+        (nn.BatchNorm2d(5, momentum=None), (4, 5, 3, 3)),
+        (nn.BatchNorm2d(5, track_running_stats=False), (4, 5, 3, 3)),
+        (Named(), (4, 5, 3, 3)),
+        (BatchNormAct2d(5), (4, 5, 3, 3)),
+        (BatchNormAct2d(5, act_layer=nn.SiLU, drop_layer=partial(nn.Dropout, 1.0)), (4, 5, 3, 3)),
+        (BatchNormAct2d(5, apply_act=False), (4, 5, 3, 3)),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "x".join(map(str, value)),
+)
+def test_every_kind_alone_is_what_it_was(group: None, plain: nn.Module, shape: tuple[int, ...], compiled: bool) -> None:
+    """Several batches, because the mean of all batches begins with the second; then eval mode."""
+    plain = plain.double()
+    for parameter in plain.parameters():
+        nn.init.uniform_(parameter)
+    ours = synchronized(nn.Sequential(copy.deepcopy(plain)), None)
+    assert isinstance(ours[0], SyncBatchNorm) and isinstance(ours[0], type(plain))
+    names = ours[0].state_dict().keys()
+    assert names == plain.state_dict().keys()
+    if compiled:
+        torch.compiler.reset()
+        ours.compile(backend="aot_eager", fullgraph=True)
+    expected = plain if not isinstance(plain, nn.SyncBatchNorm) else copy_as(nn.BatchNorm2d, plain)
+    for _ in range(3):
+        feature, weights = 2 + torch.randn(shape).double(), torch.randn(shape).double()
+        results = []
+        for norm in (expected, ours):
+            norm.zero_grad()
+            leaf = feature.clone().requires_grad_()
+            output = norm(leaf)
+            (output * weights).sum().backward()
+            gradients = [parameter.grad for parameter in norm.parameters()]
+            results.append([output, leaf.grad, *gradients, *norm.state_dict().values()])
+        for theirs, found in zip(*results, strict=True):
+            torch.testing.assert_close(found, theirs, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(ours.eval()(feature), expected.eval()(feature), rtol=1e-10, atol=1e-10)
+
+
+def copy_as(kind: type[nn.Module], norm: nn.Module) -> nn.Module:
+    other = kind(norm.num_features).double()
+    other.load_state_dict(norm.state_dict())
+    return other
+
+
+def test_one_that_computes_in_its_own_way_is_refused(group: None) -> None:
+    """Nobody could tell that its statistics were those of one process."""
+
+    class Own(nn.BatchNorm2d):
+        def forward(self, feature: torch.Tensor) -> torch.Tensor:
+            return super().forward(feature).relu()
+
+    for norm in (Own(3), nn.LazyBatchNorm2d()):
+        with pytest.raises(InputError) as refused:
+            synchronized(nn.Sequential(nn.BatchNorm2d(3), nn.Sequential(norm)), None)
+        assert f"found {type(norm).__name__} at 1.0, which computes in its own way; " in str(refused.value)
+        assert str(refused.value).endswith("or train in one process (NGPUS=1)")
+
+
+def test_norms_of_single_images_stay(group: None) -> None:
+    norms = [nn.GroupNorm(1, 4), nn.LayerNorm(4), nn.InstanceNorm2d(4, affine=True)]
+    assert [type(module) for module in synchronized(nn.Sequential(*norms), None)] == [type(norm) for norm in norms]
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])

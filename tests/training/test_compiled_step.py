@@ -61,8 +61,10 @@ def batch_of(dtype: torch.dtype) -> Batch:
             3,
             3e-2,
         ),
+        # A third graph is that of the cross term, whose mean is over all pixels.
+        ({"method": "ema", "confidence": "0.08"}, torch.float64, 3, 1e-9),
     ],
-    ids=["Ensemble Teacher", "CPS with OHEM in bf16"],
+    ids=["Ensemble Teacher", "CPS with OHEM in bf16", "confidence"],
 )
 def test_steps_equal_those_without(
     without_inductor: None, tmp_path: Path, texts: dict[str, str], dtype: torch.dtype, graphs: int, exact: float

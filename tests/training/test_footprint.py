@@ -33,16 +33,19 @@ class Twice(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("labellers", "view", "networks", "views"), [("teachers", "strong", 4, 6), ("none", "weak", 2, 1)]
+    ("labellers", "view", "networks", "views", "optimizer", "remembered"),
+    [("teachers", "strong", 4, 6, "sgd", 1), ("none", "weak", 2, 1, "adamw", 2)],
 )
-def test_the_least_is_what_every_step_holds(labellers: str, view: str, networks: int, views: int) -> None:
+def test_the_least_is_what_every_step_holds(
+    labellers: str, view: str, networks: int, views: int, optimizer: str, remembered: int
+) -> None:
     experiment = SimpleNamespace(
         network=Twice,
-        settings=SimpleNamespace(image_size=16, precision="fp32"),
+        settings=SimpleNamespace(image_size=16, precision="fp32", optimizer=optimizer),
         method=SimpleNamespace(labellers=labellers, view=view),
     )
     pixels = 2 * 16 * 16
-    weights = 4 * (networks * (15 + 7) + 3 * 15)
+    weights = 4 * (networks * (15 + 7) + (2 * remembered + 1) * 15)
     images = views * 3 * pixels * 4
     # Logits become their logarithmic softmax, which is kept for its gradient, of which the logits' gradient is made.
     kept = 4 * pixels * (5 + 5 + 5)
