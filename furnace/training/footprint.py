@@ -1,6 +1,7 @@
 """The memory that training needs at the least, compared with what is free before any of it is taken."""
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,10 +43,37 @@ def least_bytes(experiment: Experiment, images: int, device: torch.device) -> fl
     Args:
         images: in the batch of one process.
     """
+    settings, method = experiment.settings, experiment.method
+    size, half = settings.image_size, training_dtype(settings.precision, device) != torch.float32
+    students = [_student_bytes(experiment, number, images) for number in range(1, len(settings.students) + 1)]
+    first, second = students if len(students) == 2 else students * 2
+    kept = max(first.kept, second.kept) // (2 if half else 1)
+    copies = 2 if method.labellers == "teachers" else 1
+    views = 1 if method.labellers == "none" else 4 + 2 * (method.view == "strong")  # and u0 and u1, and their mix
+    remembered = 2 if settings.optimizer == "adamw" else 1
+    return (
+        copies * (first.weights + second.weights)
+        + remembered * (first.trained + second.trained)
+        + max(first.trained, second.trained)
+        + views * images * 3 * size**2 * FLOAT
+        + kept
+    )
+
+
+class _StudentBytes(NamedTuple):
+    """What one student takes, in bytes."""
+
+    weights: int  # parameters and buffers
+    trained: int  # the parameters that a gradient reaches
+    kept: int  # in fp32, from a forward pass for the backward pass
+
+
+def _student_bytes(experiment: Experiment, number: int, images: int) -> _StudentBytes:
+    """Measures a step of a student's network without values; `images` are those of a process."""
     size, weights, trained = experiment.settings.image_size, 0, 0
 
     def build() -> tuple[nn.Module, Tensor]:
-        return experiment.network().train(), torch.empty(images, 3, size, size)
+        return experiment.network(number).train(), torch.empty(images, 3, size, size)
 
     def step(made: tuple[nn.Module, Tensor]) -> None:
         nonlocal weights, trained
@@ -55,13 +83,7 @@ def least_bytes(experiment: Experiment, images: int, device: torch.device) -> fl
         trained = _bytes(parameter for parameter in network.parameters() if parameter.grad is not None)
 
     kept = memory.peak_of(build, step)
-    if training_dtype(experiment.settings.precision, device) != torch.float32:
-        kept //= 2
-    method = experiment.method
-    networks = 4 if method.labellers == "teachers" else 2
-    views = 1 if method.labellers == "none" else 4 + 2 * (method.view == "strong")  # and u0 and u1, and their mix
-    remembered = 2 if experiment.settings.optimizer == "adamw" else 1
-    return networks * weights + (2 * remembered + 1) * trained + views * images * 3 * size**2 * FLOAT + kept
+    return _StudentBytes(weights, trained, kept)
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

@@ -23,9 +23,9 @@ def free(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 class Twice(nn.Module):
     """Keeps nothing but what the loss keeps."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int = 5) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(5, 3, 1, 1))
+        self.weight = nn.Parameter(torch.ones(classes, 3, 1, 1))
         self.register_buffer("unused", torch.zeros(7))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -40,8 +40,8 @@ def test_the_least_is_what_every_step_holds(
     labellers: str, view: str, networks: int, views: int, optimizer: str, remembered: int
 ) -> None:
     experiment = SimpleNamespace(
-        network=Twice,
-        settings=SimpleNamespace(image_size=16, precision="fp32", optimizer=optimizer),
+        network=lambda number: Twice(),
+        settings=SimpleNamespace(image_size=16, precision="fp32", optimizer=optimizer, students=["alike"]),
         method=SimpleNamespace(labellers=labellers, view=view),
     )
     pixels = 2 * 16 * 16
@@ -50,6 +50,19 @@ def test_the_least_is_what_every_step_holds(
     # Logits become their logarithmic softmax, which is kept for its gradient, of which the logits' gradient is made.
     kept = 4 * pixels * (5 + 5 + 5)
     found = least_bytes(experiment, 2, torch.device("cpu")) - weights - images
+    assert kept <= found <= kept + 300
+
+
+def test_two_different_students_hold_what_each_of_them_does() -> None:
+    experiment = SimpleNamespace(
+        network=lambda number: Twice(classes=5 * number),
+        settings=SimpleNamespace(image_size=16, precision="fp32", optimizer="sgd", students=["small", "large"]),
+        method=SimpleNamespace(labellers="teachers", view="weak"),
+    )
+    pixels = 2 * 16 * 16
+    weights = 4 * (2 * (15 + 7 + 30 + 7) + (15 + 30) + 30)  # all four, the momentum of both, a gradient of the larger
+    kept = 4 * pixels * (10 + 10 + 10)
+    found = least_bytes(experiment, 2, torch.device("cpu")) - weights - 4 * 3 * pixels * 4
     assert kept <= found <= kept + 300
 
 
