@@ -12,10 +12,11 @@ from furnace.data.samples import iterations_per_epoch
 from furnace.data.splits import first_in_both
 from furnace.engine.files import require_writable
 from furnace.errors import InputError
+from furnace.network.choice import PUBLISHED, build_network, require_published
 from furnace.network.deeplabv3plus import DeepLabV3Plus
 from furnace.network.fit import explained, fault_at, require_size, without_values
 from furnace.network.library import LibraryNetwork, PairError
-from furnace.network.pretrained import check_weights
+from furnace.network.pretrained import check_published_weights, check_weights
 from furnace.network.protocol import takes
 from furnace.semi.ensemble import STUDENTS, predictors_of
 
@@ -113,8 +114,13 @@ def check_networks(experiment: Experiment) -> None:
     """
     for number, student in enumerate(experiment.settings.students, 1):
         try:
-            network = _network_that_fits(experiment, number, student)
-            check_weights(network, student.pretrained_model, student.backbone, student.width)
+            if student.decoder == PUBLISHED and experiment.build_network is build_network:
+                # Its name tells all. To build it without values would take longer than all else before training.
+                require_published(student.backbone)
+                check_published_weights(student.pretrained_model, student.backbone, student.width)
+            else:
+                network = _network_that_fits(experiment, number, student)
+                check_weights(network, student.pretrained_model, student.backbone, student.width)
         except InputError as error:
             raise (error if number == 1 else InputError(f"student 2 (the settings that end in _2): {error}")) from None
 

@@ -26,7 +26,7 @@ from furnace.data.entries import Split
 from furnace.data.file_list import FileList
 from furnace.engine.backend import memory_failure
 from furnace.errors import InputError
-from furnace.network.protocol import ARGUMENTS, BuildNetwork, takes
+from furnace.network.protocol import ARGUMENTS, BuildNetwork, takes, unknown_arguments
 from furnace.semi.cross_supervision import METHODS, Method
 
 # An evaluation takes these from its run.
@@ -75,6 +75,11 @@ class Experiment:
         """
         path = self.code.path("network.py")
         self.code.use()
+        if unknown := unknown_arguments(self.build_network):
+            raise InputError(
+                f"{path}: build_network: expected arguments among {', '.join(ARGUMENTS)}, found {', '.join(unknown)}; "
+                "name them so, or give them a default"
+            )
         try:
             network = self.build_network(**self._arguments(number))
         except Exception as error:  # whatever a user's file raises

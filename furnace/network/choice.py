@@ -22,12 +22,17 @@ def build_network(decoder: str, backbone: str, num_classes: int, width: float = 
         InputError: a name is unknown, the two do not go together, or the library is not installed.
     """
     if decoder == PUBLISHED:
-        if backbone not in BACKBONES:
-            raise InputError(
-                f"backbone: expected one of {', '.join(BACKBONES)}{perhaps(backbone, BACKBONES)} with "
-                f"decoder=published, found {backbone!r}; another decoder, such as UPerNet, takes other encoders"
-            )
+        require_published(backbone)
         return DeepLabV3Plus(backbone, num_classes, width)
     from furnace.network.library import LibraryNetwork  # imports much
 
     return LibraryNetwork(decoder, backbone, num_classes, width)
+
+
+def require_published(backbone: str) -> None:
+    """Raises InputError if the published network has no such backbone."""
+    if backbone not in BACKBONES:
+        raise InputError(
+            f"backbone: expected one of {', '.join(BACKBONES)}{perhaps(backbone, BACKBONES)} with decoder=published, "
+            f"found {backbone!r}; another decoder, such as UPerNet, takes other encoders"
+        )

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from furnace.errors import InputError
 from furnace.network.hub import hub_file
 from furnace.network.library import TIMM
-from furnace.network.weight_files import HUB, TORCHVISION, tensors_in, weights_path
 from furnace.network.tensors import COUNTER, require_fit
+from furnace.network.weight_files import HUB, TORCHVISION, tensors_in, weights_path
 
 STUDENT = "branch1.backbone."  # of the two students in a snapshot, this one is taken
 

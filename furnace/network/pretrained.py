@@ -15,8 +15,8 @@ from furnace.errors import InputError
 from furnace.network.encoder_weights import Encoder
 from furnace.network.recognize import Weights, recognize
 from furnace.network.resnet import BACKBONES, ResNet, stage_channels
-from furnace.network.weight_files import HUB, NONE, TORCHVISION, tensors_in, weights_path
 from furnace.network.tensors import fill, require_fit
+from furnace.network.weight_files import HUB, NONE, TORCHVISION, tensors_in, weights_path
 
 
 def network_of(pretrained: str) -> tuple[str | None, float]:
@@ -53,26 +53,19 @@ def check_weights(network: nn.Module, pretrained: str, backbone: str, width: flo
     if pretrained == NONE:
         return
     part = _backbone_of(network, pretrained)
-    if isinstance(part, ResNet):
-        weights = read_weights(pretrained, lazily=False)  # the whole file, so that damage is found before training
-        if backbone in BACKBONES:
-            _require_same_resnet(weights, pretrained, backbone, width)
-        require_fit(part.state_dict(), weights.state, pretrained)
-    else:
+    if not isinstance(part, ResNet):
         Encoder(part, backbone).weights(pretrained, lazily=False)
+    elif backbone in BACKBONES:
+        check_published_weights(pretrained, backbone, width)
+    else:  # within a network of a user's own
+        require_fit(part.state_dict(), read_weights(pretrained, lazily=False).state, pretrained)
 
 
-def _backbone_of(network: nn.Module, pretrained: str) -> nn.Module:
-    part = getattr(network, "backbone", None)
-    if not isinstance(part, nn.Module):
-        raise InputError(
-            f"pretrained_model: {pretrained} could fill a part of the network that is called backbone, but "
-            f"{type(network).__name__} has none; set pretrained_model=none"
-        )
-    return part
-
-
-def _require_same_resnet(weights: Weights, pretrained: str, backbone: str, width: float) -> None:
+def check_published_weights(pretrained: str, backbone: str, width: float) -> None:
+    """Does the same for a ResNet of this program by its name alone, which takes no network."""
+    if pretrained == NONE:
+        return
+    weights = read_weights(pretrained, lazily=False)  # the whole file, so that damage is found before training
     wrong = {}
     if weights.backbone != backbone:
         wrong["backbone"] = (backbone, weights.backbone)
@@ -83,6 +76,16 @@ def _require_same_resnet(weights: Weights, pretrained: str, backbone: str, width
         right = " ".join(f"{name}={value}" for name, (_, value) in wrong.items())
         remedy = f"set {right} or leave {'it' if len(wrong) == 1 else 'them'} unset"
         raise InputError(f"pretrained_model: {pretrained} is {weights.words}; {asked}; {remedy}")
+
+
+def _backbone_of(network: nn.Module, pretrained: str) -> nn.Module:
+    part = getattr(network, "backbone", None)
+    if not isinstance(part, nn.Module):
+        raise InputError(
+            f"pretrained_model: {pretrained} could fill a part of the network that is called backbone, but "
+            f"{type(network).__name__} has none; set pretrained_model=none"
+        )
+    return part
 
 
 def load_backbone(network: nn.Module, pretrained: str, backbone: str) -> str:

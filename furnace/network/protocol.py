@@ -48,3 +48,15 @@ def takes(build_network: BuildNetwork, name: str) -> bool:
         return False
     parameters = inspect.signature(build_network).parameters
     return name in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+
+
+def unknown_arguments(build_network: BuildNetwork) -> list[str]:
+    """Returns the arguments that a build_network cannot do without, and that are none of ARGUMENTS."""
+    if not callable(build_network):
+        return []
+    return [
+        each.name
+        for each in inspect.signature(build_network).parameters.values()
+        if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+        if each.name not in ARGUMENTS
+    ]

@@ -61,8 +61,9 @@ class Job:
         record = read_record(settings.OUTPUT_PATH)
         trained = record.get("settings", {})
         asked = self.experiment.result_settings()
-        # The path of the weights is left out, because the file may have moved.
-        comparable = {name: asked[name] for name in asked if name in trained and name != "pretrained_model"}
+        # The paths of weights are left out, because the files may have moved.
+        paths = ("pretrained_model", "pretrained_model_2")
+        comparable = {name: asked[name] for name in asked if name in trained and name not in paths}
         if changed := [*changes(trained, comparable), *self.experiment.code_changes(record)]:
             raise InputError(
                 f"{self.title}: {settings.OUTPUT_PATH} holds a run with other settings: {'; '.join(changed)}; "
