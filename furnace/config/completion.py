@@ -93,10 +93,10 @@ def complete(
         dataset_path: the data set's folder, absolute.
         epochs: the number of epochs for each labeled_ratio, for where nepochs is not set.
         folder: the experiment's folder, which paths are relative to.
-        own_network: whether network.py builds a network that has nothing to do with the setting `backbone`.
+        own_network: whether network.py asks for neither `decoder` nor `backbone`.
     """
-    if own_network and settings.backbone is None:
-        settings = replace(settings, backbone=OWN)
+    if own_network:  # then `backbone` is only a name
+        settings = replace(settings, decoder=PUBLISHED, decoder_2=None, backbone=settings.backbone or OWN)
     first = _student(settings, _source(settings.pretrained_model, settings.volna, folder))
     second = _second_student(settings, first, folder)
     networks = "+".join(dict.fromkeys((first.short, second.short)))
@@ -146,9 +146,10 @@ def _second_student(settings: Settings, first: Student, folder: Path) -> Student
 
 
 def _backbone_missing(ending: str, decoder: str) -> InputError:
+    example = {PUBLISHED: DEFAULT_BACKBONE, "DPT": "tu-vit_base_patch16_dinov3"}.get(decoder, "resnet50")
     return InputError(
         f"backbone{ending}: expected the name of an encoder for decoder{ending}={decoder}, found none; "
-        f"set backbone{ending}, for example to {DEFAULT_BACKBONE if decoder == PUBLISHED else 'resnet50'}"
+        f"set backbone{ending}, for example to {example}"
     )
 
 

@@ -148,7 +148,8 @@ def read_experiment(folder: str | Path, texts: Mapping[str, str]) -> Experiment:
     dataset_path = _dataset_path(recipe.dataset, settings, folder)
     dataset = _dataset(recipe.dataset, dataset_path)
     build_network = code.load("network.py", "build_network")
-    settings = complete(settings, dataset_path, recipe.epochs, folder, own_network=not takes(build_network, "backbone"))
+    own_network = not any(takes(build_network, name) for name in ("decoder", "backbone"))
+    settings = complete(settings, dataset_path, recipe.epochs, folder, own_network)
     method = METHODS[settings.method]
     method = Method(settings.labellers or method.labellers, settings.view or method.view)
     explicit = frozenset(name for name, value in texts.items() if value != "")

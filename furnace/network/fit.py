@@ -25,19 +25,26 @@ def without_values(build: Callable[[], nn.Module]) -> nn.Module:
 
 
 def fault_at(network: nn.Module, size: int, num_classes: int) -> str | None:
-    """Says why a network does not take square images of a size, on the device it is on; None if it does."""
+    """Says why a network does not take square images of a size, on the device it is on; None if it does.
+
+    It is tried as in training, with two images, and as in evaluation, with one, and stays in evaluation mode.
+    """
     multiple = getattr(network, "multiple", 1)
     if size % multiple:
         return f"it takes multiples of {multiple}"
     device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
-    images = torch.zeros(2, 3, size, size, device=device)  # two, because batch norm refuses a single number
-    try:
-        with torch.no_grad():
-            logits = network(images)
-    except Exception as error:  # whatever a library, or a user's file, raises
-        return in_short(error)[:80]
-    expected = (2, num_classes, size, size)
-    return None if tuple(logits.shape) == expected else f"its logits are {tuple(logits.shape)}, not {expected}"
+    for training in (True, False):
+        number = 2 if training else 1  # batch norm refuses a single number for each channel while it trains
+        network.train(training)
+        try:
+            with torch.no_grad():
+                logits = network(torch.zeros(number, 3, size, size, device=device))
+        except Exception as error:  # whatever a library, or a user's file, raises
+            return in_short(error)[:80]
+        expected = (number, num_classes, size, size)
+        if tuple(logits.shape) != expected:
+            return f"its logits are {tuple(logits.shape)}, not {expected}"
+    return None
 
 
 def require_size(network: nn.Module, decoder: str, backbone: str, size: int, num_classes: int) -> None:

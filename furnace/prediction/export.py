@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors.torch import save
 from torch import nn
 
@@ -16,8 +16,13 @@ from furnace.engine.files import require_writable, write_atomically
 from furnace.errors import InputError, in_short, say_note
 from furnace.evaluation.validation import filled_networks
 from furnace.prediction import onnx_graph
+from furnace.prediction.image_sizes import ImageSizes, attempts, declared_multiple
+from furnace.prediction.time_limit import OutOfTime, computing_limit
 from furnace.prediction.trained import Trained
 from furnace.semi.ensemble import PREDICTORS
+
+RECORDING_SECONDS = 120  # for each network; as a rule 10 to 40 are enough
+SHORT = 120  # characters of an error that are repeated
 
 
 def export(trained: Trained, out: Path, formats: Mapping[str, str]) -> None:
@@ -39,11 +44,12 @@ def export(trained: Trained, out: Path, formats: Mapping[str, str]) -> None:
         )
     networks = filled_networks(trained.experiment, trained.snapshots, trained.epoch, [trained.predictor])
     require_writable(out.absolute().parent if is_file else out)
-    metadata = metadata_of(trained)
+    metadata = metadata_of(trained, [networks[member] for member in members])
     for name, ending in sorted(formats.items(), key=lambda entry: entry[0] == "onnx"):  # last, because it needs most
         if name == "onnx":
             path = out if is_file else out / f"{trained.predictor}{ending}"
-            write_onnx(path, [networks[member] for member in members], metadata)
+            settings = trained.experiment.settings
+            write_onnx(path, [networks[member] for member in members], metadata, settings.image_size)
         else:
             for member in members:
                 path = out if is_file else out / f"{member}{ending}"
@@ -54,16 +60,25 @@ def export(trained: Trained, out: Path, formats: Mapping[str, str]) -> None:
                 print(path, flush=True)
 
 
-def metadata_of(trained: Trained) -> dict[str, Any]:
+def metadata_of(trained: Trained, networks: list[nn.Module]) -> dict[str, Any]:
     """Returns what ONNX and safetensors files say about themselves: where they come from and what input they expect."""
     dataset, settings = trained.experiment.dataset, trained.experiment.settings
+    first, second = settings.student(1), settings.student(2)
+    differing = {
+        f"{name}_2": getattr(second, name)
+        for name in ("decoder", "backbone")
+        if getattr(second, name) != getattr(first, name)
+    }
     return {
         "classes": list(dataset.classes),
         "palette": [list(colour) for colour in dataset.palette],
         "mean": list(IMAGENET_MEAN),
         "std": list(IMAGENET_STD),
+        "decoder": settings.decoder,
         "backbone": settings.backbone,
+        **differing,
         "width": settings.width,
+        "multiple": declared_multiple(networks),
         "image_size": settings.image_size,
         "run": settings.OUTPUT_PATH.name,
         "epoch": trained.epoch,
@@ -72,42 +87,74 @@ def metadata_of(trained: Trained) -> dict[str, Any]:
     }
 
 
-def write_onnx(path: Path, networks: list[nn.Module], metadata: Mapping[str, Any]) -> None:
+def write_onnx(path: Path, networks: list[nn.Module], metadata: Mapping[str, Any], image_size: int) -> None:
     """Writes the networks as one graph, after comparing ONNX Runtime with PyTorch on images of random sizes.
 
-    Where ONNX Runtime cannot be used, the graph is written all the same, which is said.
+    The graph takes images of any size. Where that does not work, it takes the sizes that do, which is said and stands
+    in the metadata: a graph is written only for sizes at which the two agree. Where ONNX Runtime cannot be used, the
+    graph is written all the same, which is said.
 
     Args:
         path: the file to write.
         networks: a predictor's networks, on the CPU; the graph gives the mean of their logits.
         metadata: what the file says about itself.
+        image_size: the side of the windows that the networks were trained with, which every graph takes.
 
     Raises:
-        InputError: the two differ by more than rounding; nothing is written.
+        InputError: nothing can be recorded, or the two differ by more than rounding; nothing is written.
     """
     print(f"{path}: recording and comparing, which takes half a minute or so", flush=True)
     predictor = onnx_graph.PredictorGraph(networks).eval()
-    graph = onnx_graph.onnx_bytes(predictor, metadata)
-    try:
-        session, generator = onnx_graph.session_of(graph), np.random.default_rng(0)
-    except Exception as error:  # it is not installed, or does not fit what is
-        write_atomically(path, lambda file: file.write(graph))
-        say_note(f"{path} is written, but not compared with PyTorch: {in_short(error)}; see whether onnxruntime works")
+    fault = onnx_graph.fault_of_runtime()
+    reasons: list[str] = []  # why sizes that were tried are not written
+    differ = late = False
+    for sizes in attempts(predictor, networks, image_size):
+        if late and sizes.step:
+            continue  # sizes that are free may take hours to record; those that are not are left
+        about = {**metadata, "sizes": str(sizes), "multiple": sizes.step or declared_multiple(networks)}
+        try:
+            with computing_limit(len(networks) * RECORDING_SECONDS) if sizes.step else nullcontext():
+                graph = onnx_graph.onnx_bytes(predictor, about, sizes)
+            found = None if fault else onnx_graph.compared(graph, predictor, sizes, image_size)
+        except (Exception, OutOfTime) as error:  # torch, ONNX Runtime and a user's network may raise anything
+            late = late or isinstance(error, OutOfTime)
+            reasons.append(_reason(error))
+            continue
+        if found is not None and found.differs:
+            reasons.append(f"ONNX Runtime differs from PyTorch by up to {found}")
+            differ = True
+            continue
+        _write(path, graph)
+        _tell(path, sizes, found, fault, reasons)
         return
-    found = [
-        onnx_graph.difference(session, predictor, onnx_graph.random_images(generator, low, high))
-        for low, high in onnx_graph.COMPARED_SIZES
-    ]
-    largest, share = max(entry.largest for entry in found), max(entry.share for entry in found)
-    said = f"{largest:.2g} ({share:.1g} of the largest logit)"
-    if share > onnx_graph.GAP or any(entry.other_labels for entry in found):
-        raise InputError(
-            f"{path}: ONNX Runtime differs from PyTorch by up to {said}, expected rounding alone; "
-            "update torch, onnxscript and onnxruntime"
-        )
-    write_atomically(path, lambda file: file.write(graph))
+    if differ:
+        first = next(reason for reason in reasons if reason.startswith("ONNX Runtime"))
+        raise InputError(f"{path}: {first}, expected rounding alone; update torch, onnxscript and onnxruntime")
+    raise InputError(
+        f"{path}: torch cannot record the networks as an ONNX graph ({reasons[-1]}); update torch and onnxscript, or "
+        "set --format state_dict,safetensors"
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """Returns what an error says in a few words; torch wraps the one that tells something in one that does not."""
+    told = error.__cause__ or error
+    return in_short(told)[:SHORT] if isinstance(told, Exception) else str(told)
+
+
+def _tell(
+    path: Path, sizes: ImageSizes, found: onnx_graph.Comparison | None, fault: str | None, reasons: list[str]
+) -> None:
+    """Says for which sizes a graph was written, how it was compared, and who reads it."""
+    if sizes.step != 1:
+        other = f"; other sizes: {reasons[0]}" if reasons else ""
+        print(f"{path}: for images of certain sizes: {sizes}{other}", flush=True)
+    if found is None:
+        say_note(f"{path} is written, but not compared with PyTorch: {fault}; see whether onnxruntime works")
+        return
+    drawn = "random sizes" if sizes.step == 1 else "images"
     print(
-        f"{path}: compared on {len(found)} random sizes, largest difference {said}; "
+        f"{path}: compared on {found.count} {drawn}, largest difference {found}; "
         f"opset {onnx_graph.OPSET}, IR version {onnx_graph.FORM}: for {onnx_graph.READER}",
         flush=True,
     )
@@ -119,5 +166,8 @@ def write_safetensors(path: Path, network: nn.Module, metadata: Mapping[str, Any
     The metadata stands in the file's head, which holds only texts: a value that is no text stands there as JSON.
     """
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in metadata.items()}
-    content = save(network.state_dict(), metadata=texts)
+    _write(path, save(network.state_dict(), metadata=texts))
+
+
+def _write(path: Path, content: bytes) -> None:
     write_atomically(path, lambda file: file.write(content))

@@ -1,4 +1,4 @@
-"""A predictor as one ONNX graph, which maps pixels to logits for any number and size of images.
+"""A predictor as one ONNX graph, which maps pixels to logits for any number and size of images where that works.
 
 B is the number of images, H and W are their size, and N is the number of classes.
 """
@@ -9,6 +9,7 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,18 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from furnace.data.normalization import IMAGENET_MEAN, IMAGENET_STD
+from furnace.errors import in_short
+from furnace.prediction.image_sizes import ImageSizes
+from furnace.prediction.recordable import recordable
 
 if TYPE_CHECKING:
     import onnxruntime  # type: ignore[import-untyped]  # the package ships no types
 
 # The file's version of operators, the oldest version of its form that has them, and who reads both.
 OPSET, FORM, READER = 18, 8, "onnxruntime 1.14 and newer"
-# The size of the images that the graph is recorded with. The recorder treats a dimension of 1 as a constant and may
-# take two equal ones for the same, so that none is 1 and no two are equal.
-EXAMPLE_SIZE = (2, 3, 337, 391)
-# The ranges that the heights and widths of compared images are drawn from. Images of the last range are so large that
-# every tap of the dilated kernels meets pixels, and not padding alone.
-COMPARED_SIZES = (*3 * [(16, 160)], (304, 352))
 GAP = 1e-4  # Where the two largest logits are closer than this share of the largest one, rounding may decide the label.
 
 
@@ -60,24 +58,48 @@ class Difference(NamedTuple):
     other_labels: int  # the number of pixels whose argmax differs although their two largest logits are clearly apart
 
 
-def onnx_bytes(predictor: PredictorGraph, metadata: Mapping[str, object]) -> bytes:
+@dataclass(frozen=True)
+class Comparison:
+    """How far the logits of ONNX Runtime are from those of PyTorch on several images."""
+
+    found: list[Difference]
+
+    @property
+    def count(self) -> int:
+        """The number of batches of images."""
+        return len(self.found)
+
+    @property
+    def differs(self) -> bool:
+        """Whether the two differ by more than rounding."""
+        return any(entry.share > GAP or entry.other_labels for entry in self.found)
+
+    def __str__(self) -> str:
+        """Says the largest difference."""
+        largest, share = max(entry.largest for entry in self.found), max(entry.share for entry in self.found)
+        return f"{largest:.2g} ({share:.1g} of the largest logit)"
+
+
+def onnx_bytes(predictor: PredictorGraph, metadata: Mapping[str, object], sizes: ImageSizes) -> bytes:
     """Returns the content of an ONNX file: the graph with its weights.
 
-    Its input `image` is (B, 3, H, W) and its output `logits` is (B, N, H, W), with any B, H and W.
+    Its input `image` is (B, 3, H, W) and its output `logits` is (B, N, H, W).
 
     Args:
         predictor: what is recorded, on the CPU and in eval mode.
         metadata: what the file says about itself. ONNX holds texts; a value that is no text stands there as JSON.
+        sizes: which B, H and W the graph takes.
     """
-    dynamic = {axis: torch.export.Dim(name) for axis, name in ((0, "batch"), (2, "height"), (3, "width"))}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings(action="ignore"), redirect_stdout(io.StringIO()):
+    for name in ("torch.export", "torch._dynamo"):  # what cannot be recorded is an error, which is told by its reader
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    with warnings.catch_warnings(action="ignore"), redirect_stdout(io.StringIO()), recordable():
         program = torch.onnx.export(
             predictor,
-            (torch.zeros(EXAMPLE_SIZE),),
+            (torch.zeros(sizes.example),),
             input_names=["image"],
             output_names=["logits"],
-            dynamic_shapes=(dynamic,),
+            dynamic_shapes=(sizes.dynamic,) if sizes.dynamic else None,
             opset_version=OPSET,
             dynamo=True,
             external_data=False,
@@ -117,17 +139,28 @@ def difference(session: "onnxruntime.InferenceSession", predictor: PredictorGrap
     return Difference(largest, largest / scale, int((other & clear).sum()))
 
 
-def random_images(generator: np.random.Generator, low: int, high: int) -> Tensor:
-    """Draws one or two images of one random size.
+def fault_of_runtime() -> str | None:
+    """Says why ONNX Runtime cannot be used: it is not installed, or does not fit what is; None if it can."""
+    try:
+        session_of(_smallest_graph())
+    except Exception as error:  # whatever its libraries raise
+        return in_short(error)
+    return None
 
-    Args:
-        generator: the source of all random numbers.
-        low: the smallest height and width.
-        high: one more than the largest height and width.
 
-    Returns:
-        Whole numbers from 0 to 255, (B, 3, H, W), float32.
-    """
-    batch = int(generator.integers(1, 3))
-    height, width = generator.integers(low, high, size=2)
-    return torch.from_numpy(generator.integers(0, 256, (batch, 3, height, width)).astype(np.float32))
+def compared(graph: bytes, predictor: PredictorGraph, sizes: ImageSizes, image_size: int) -> Comparison:
+    """Compares ONNX Runtime with PyTorch on random images of the sizes that a graph takes."""
+    session, generator = session_of(graph), np.random.default_rng(0)
+    images = sizes.compared_images(generator, image_size)
+    return Comparison([difference(session, predictor, image) for image in images])
+
+
+def _smallest_graph() -> bytes:
+    """Returns a graph that does nothing, in the same form as a predictor's."""
+    from onnx import TensorProto, helper  # here, because an export of state dicts alone does without it
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("image", "logits")]
+    graph = helper.make_graph([helper.make_node("Identity", ["image"], ["logits"])], "nothing", ends[:1], ends[1:])
+    model = helper.make_model(graph, ir_version=FORM, opset_imports=[helper.make_opsetid("", OPSET)])
+    content: bytes = model.SerializeToString()
+    return content

@@ -23,7 +23,7 @@ class Kind:
     mark: str = MARK
 
 
-def build_network(*arguments):
+def build_network():
     import blocks.deep
 
     network = Network()
@@ -38,7 +38,7 @@ MARK = {mark!r}
 class Network(nn.Module):
     def __init__(self):
         super().__init__()
-        self.backbone = self.head = self.classifier = nn.Identity()
+        self.layer = nn.Identity()
 """
 
 
@@ -121,8 +121,17 @@ def test_what_counts_as_a_change(make: Callable, read: Callable, name: str, chan
         ("import sys\n\nsys.exit(3)", "network.py: SystemExit: 3; mend the file"),
         ("build_network = 3", "network.py: build_network: TypeError: 'int' object is not callable; mend the file"),
         (
-            "def build_network(*_):\n    return 3",
-            "a network of backbone, head, classifier, found a int without backbone",
+            "def build_network(num_classes):\n    return num_classes",
+            "network.py: expected build_network to return an nn.Module, found a int; mend the file",
+        ),
+        (
+            "def build_network(classes, num_classes, depth=3):\n    pass",
+            "build_network: expected arguments among num_classes, decoder, backbone, width, image_size, found classes; "
+            "name them so, or give them a default",
+        ),
+        (
+            "def build_network(num_classes, /):\n    pass",
+            "network.py: build_network: TypeError: build_network() got some positional-only arguments passed as",
         ),
     ],
 )

@@ -12,6 +12,7 @@ from furnace.config.settings import FIELDS, Settings, help_table, read_settings
 from furnace.errors import InputError
 
 VOC = REPOSITORY / "exp.voc/ensemble_teacher+cutmix"
+EXPERIMENTS = [path.parent.relative_to(REPOSITORY).as_posix() for path in sorted(REPOSITORY.glob("exp.*/*/config.py"))]
 
 
 @pytest.mark.parametrize(
@@ -65,14 +66,18 @@ def weights_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ensemble", "V3", "(perhaps v3)"),
         ("ensemble", "v0 v3", "several with commas between them"),
         ("eval_epochs", "lst", "last, all, none (perhaps last), a range 20-34 or a list 30,34"),
-        ("backbone", "resnet50-v1c", "(perhaps resnet50_v1c)"),
+        ("backbone", "resnet50 v1c", "one name of letters, digits, points and dashes"),
         ("eval_epochs", "1-99999999999", "epochs up to 1000000"),  # such a list would fill the memory
         ("nepochs", "1" + 20 * "0", "at most 1000000"),
         ("num_workers", "100000", "at most 1000"),
         ("timeout_minutes", "1e300", "at most 1e+06"),
         ("OUTPUT_PATH", "$NO_SUCH_VARIABLE/x", "a folder ($NO_SUCH_VARIABLE is no variable of the environment)"),
         ("OUTPUT_PATH", "a\nb", "a folder's name on one line"),
-        ("pretrained_model", "https://host/a.pth", "a file, torchvision://resnet50, hub or none (download it yourself)"),
+        (
+            "pretrained_model",
+            "https://host/a.pth",
+            "a file, torchvision://resnet50, hub or none (download it yourself)",
+        ),
     ],
 )
 def test_what_is_nearly_right_gets_a_hint(name: str, text: str, said: str) -> None:
@@ -100,6 +105,8 @@ def test_none_in_a_configuration_is_not_set() -> None:
         ({"method": "supervised", "cps_ramp": "0.1,0.2"}, ["cps_ramp has no effect without a cross term"]),
         ({"method": "org", "ema_decay": "0.9", "ohem_min_kept": "9"},
          ["ema_decay has no effect without teachers", "ohem_min_kept has no effect without ohem_threshold"]),
+        ({"method": "supervised", "confidence": "0.9"}, ["confidence has no effect without a cross term"]),
+        ({"cps_weight": "0", "confidence": "0.9"}, ["confidence has no effect without a cross term"]),
         ({"validate_epochs": "0", "validate_images": "9"}, ["validate_images has no effect without validations"]),
         ({"OUTPUT_PATH": "/tmp/{method}_{seed}"},
          ["{seed} in OUTPUT_PATH stands for nothing, as {labeled_ratio}, {batch_size}, {backbone}, {method} would"]),
@@ -130,7 +137,8 @@ def test_settings_without_an_effect_are_named(demo_data: Path, texts: dict, line
         ("eval_scales", "0"),
         ("train_scales", "0.001"),
         ("precision", "fp8"),
-        ("backbone", "resnet152"),
+        ("decoder", "U-Net and more"),
+        ("backbone_2", "a/b"),
         ("NGPUS", "-1"),
         ("seed", "1.5"),
         ("ema_decay", "1.5"),
@@ -229,31 +237,48 @@ def test_evaluation_takes_the_network_of_the_run(demo_data: Path, tmp_path: Path
 def test_experiment_files_stay_small() -> None:
     for folder in REPOSITORY.glob("exp.*/*"):
         assert len((folder / "config.py").read_text().splitlines()) <= 60
-        assert len((folder / "network.py").read_text().splitlines()) <= 20
+        for network in folder.glob("network.py"):  # where there is none, it is the base's
+            assert len(network.read_text().splitlines()) <= 20
 
 
-@pytest.mark.parametrize("experiment", ["exp.voc", "exp.city", "exp.camvid"])
-@pytest.mark.parametrize("script", ["train_org.sh", "train_ema.sh", "eval.sh"])
+SOURCED = re.compile(r'^source "\$\(dirname "\$\{BASH_SOURCE\[0\]\}"\)/(.*)"$', re.MULTILINE)
+SHOWN = re.compile(r'^: "\$\{(\w+):=([^}$]*)\}"', re.MULTILINE)
+
+
+def defaults_shown(script: Path) -> dict[str, str]:
+    """The settings that a script shows with its defaults, and then those of the scripts that it sources."""
+    text = script.read_text()
+    found = dict(SHOWN.findall(text))
+    for other in SOURCED.findall(text):
+        found = defaults_shown(script.parent / other) | found
+    return found
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("script", ["train_org.sh", "train_ema.sh", "eval.sh", "predict.sh"])
 def test_scripts_repeat_the_defaults_of_their_configuration(tmp_path: Path, experiment: str, script: str) -> None:
     """Else a script would train, or look for, another run than `python -m furnace` does."""
-    folder = REPOSITORY / experiment / "ensemble_teacher+cutmix"
-    found = dict(re.findall(r'^: "\$\{(\w+):=([^}$]*)\}"', (folder / script).read_text(), re.MULTILINE))
+    found = defaults_shown(REPOSITORY / experiment / script)
     assert set(found) <= set(FIELDS) and len(found) > 8
     plain = {"dataset_path": str(tmp_path), "pretrained_model": "none", "method": found.pop("method")}
-    by_configuration = read_experiment(folder, plain).settings
-    by_script = read_experiment(folder, {**found, **plain}).settings
+    by_configuration = read_experiment(REPOSITORY / experiment, plain).settings
+    by_script = read_experiment(REPOSITORY / experiment, {**found, **plain}).settings
     assert by_script == by_configuration
     assert plain["method"] == ("org" if script == "train_org.sh" else "ema")
 
 
-@pytest.mark.parametrize("experiment", ["exp.voc", "exp.city", "exp.camvid"])
-def test_predict_repeats_the_defaults_of_eval(tmp_path: Path, experiment: str) -> None:
-    folder = REPOSITORY / experiment / "ensemble_teacher+cutmix"
-    text = (folder / "predict.sh").read_text()
-    found = dict(re.findall(r'^: "\$\{(\w+):=([^}$]*)\}"', text, re.MULTILINE))
-    assert set(found) <= set(FIELDS) and len(found) > 8
-    plain = {"dataset_path": str(tmp_path), "pretrained_model": "none"}
-    assert read_experiment(folder, found | plain).settings == read_experiment(folder, plain).settings
-    beside = (folder / "eval.sh").read_text()
-    assert re.findall(r"^: .*?:=", text, re.MULTILINE) == re.findall(r"^: .*?:=", beside, re.MULTILINE)
-    assert (folder / "predict.sh").stat().st_mode == (folder / "eval.sh").stat().st_mode
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_scripts_show_where_a_run_is_written_to(tmp_path: Path, experiment: str) -> None:
+    folder = REPOSITORY / experiment
+    for script in folder.glob("*.sh"):
+        for shown in re.findall(r"# empty: (\.\./\.\./output_[^\s,]*)", script.read_text()):
+            method = "org" if shown.endswith("_CPS") else "ema"
+            texts = {"dataset_path": str(tmp_path), "pretrained_model": "none", "method": method}
+            assert (folder / shown).resolve() == read_experiment(folder, texts).settings.OUTPUT_PATH, script
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_predict_repeats_the_defaults_of_eval(experiment: str) -> None:
+    predict, beside = (REPOSITORY / experiment / name for name in ("predict.sh", "eval.sh"))
+    assert list(defaults_shown(predict)) == list(defaults_shown(beside))
+    assert predict.stat().st_mode == beside.stat().st_mode

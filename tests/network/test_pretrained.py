@@ -19,7 +19,7 @@ from furnace.__main__ import main
 from furnace.config.checks import check_training
 from furnace.config.experiment import read_experiment
 from furnace.errors import InputError
-from furnace.network import pretrained
+from furnace.network import tensors, weight_files
 from furnace.network.deeplabv3plus import DeepLabV3Plus
 from furnace.network.pretrained import check_weights, load_backbone, network_of
 from furnace.network.recognize import recognize
@@ -103,6 +103,23 @@ def with_random_norms(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
+def in_network(part: nn.Module) -> nn.Module:
+    """A network that has nothing but a backbone."""
+    network = nn.Module()
+    network.backbone = part
+    return network
+
+
+def load(part: nn.Module, source: str) -> str:
+    return load_backbone(in_network(part), source, "resnet18_v1c")
+
+
+def check(source: str, backbone: str, width: float) -> None:
+    with torch.device("meta"):
+        network = in_network(ResNet(backbone, width))
+    check_weights(network, source, backbone, width)
+
+
 def saved(path: Path, content: object) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(content, path)
@@ -132,7 +149,7 @@ def test_converted_weights_give_the_outputs_of_the_network_they_come_from(name: 
     naming = "OpenMMLab's naming" if arguments[2] else "torchvision's naming"
     assert network_of(source) == (backbone, arguments[1] / 64)
     network = ResNet(backbone, arguments[1] / 64).eval()
-    assert load_backbone(network, source) == f"whatever.pth: {words} in {naming}; left out: 2 of fc"
+    assert load(network, source) == f"whatever.pth: {words} in {naming}; left out: 2 of fc"
     image = torch.randn(2, 3, 33, 47, dtype=torch.float64)
     with torch.no_grad():
         for expected, found in zip(reference.double()(image), network.double()(image), strict=True):
@@ -211,18 +228,29 @@ def test_a_file_fills_the_backbone(tmp_path: Path, name: str, zipped: bool) -> N
     path = tmp_path / "weights.pth"
     torch.save(wrap(state), path, _use_new_zipfile_serialization=zipped)  # the published file is older than zip
     target = small()
-    assert load_backbone(target, str(path)).endswith(words)
+    assert load(target, str(path)).endswith(words)
     assert all(torch.equal(target.state_dict()[key], value) for key, value in state.items())
+
+
+def test_a_file_of_safetensors_fills_the_backbone(tmp_path: Path) -> None:
+    source, state = tmp_path / "weights.safetensors", small().state_dict()
+    safetensors.torch.save_file(state, source)
+    target = small()
+    assert load(target, str(source)) == "weights.safetensors: ResNet-18 v1c of width 0.125 in the published naming"
+    assert all(torch.equal(value, state[name]) for name, value in target.state_dict().items())
+    source.write_bytes(source.read_bytes()[:-100])
+    with pytest.raises(InputError, match=f"^damaged file: {source}: .*; replace it"):
+        check(str(source), "resnet18_v1c", 0.125)
 
 
 def test_a_changed_byte_is_found_before_training(tmp_path: Path) -> None:
     source = saved(tmp_path / "weights.pth", small().state_dict())
-    check_weights(source, "resnet18_v1c", 0.125)
+    check(source, "resnet18_v1c", 0.125)
     content = bytearray(Path(source).read_bytes())
     content[len(content) // 2] ^= 1
     Path(source).write_bytes(content)
     with pytest.raises(InputError, match=f"damaged file: {source}: the checksum of"):
-        check_weights(source, "resnet18_v1c", 0.125)
+        check(source, "resnet18_v1c", 0.125)
 
 
 def test_students_give_the_first_ones_backbone(tmp_path: Path) -> None:
@@ -230,7 +258,7 @@ def test_students_give_the_first_ones_backbone(tmp_path: Path) -> None:
     state = {f"branch{number}.{name}": value for number, student in ((2, second), (1, first))
              for name, value in student.state_dict().items()}  # fmt: skip
     target = ResNet("resnet18_v1c", 0.0625)
-    load_backbone(target, saved(tmp_path / "model_epoch3.pth", {"model": state}))
+    load(target, saved(tmp_path / "model_epoch3.pth", {"model": state}))
     expected = first.backbone.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in target.state_dict().items())
     assert not torch.equal(target.conv1[0].weight, second.backbone.conv1[0].weight)
@@ -239,7 +267,7 @@ def test_students_give_the_first_ones_backbone(tmp_path: Path) -> None:
 def test_none_leaves_the_start_as_it_is() -> None:
     target = small()
     before = {name: value.clone() for name, value in target.state_dict().items()}
-    assert load_backbone(target, "none") == "none (random start)"
+    assert load(target, "none") == "none (random start)"
     assert all(torch.equal(value, before[name]) for name, value in target.state_dict().items())
 
 
@@ -288,7 +316,7 @@ def test_a_weight_file_that_does_not_fit_names_the_key(tmp_path: Path, fragment:
     target = small()
     before = target.bn1.weight.clone()
     with pytest.raises(InputError, match=f"weights do not fit: {source}: {fragment}"):
-        load_backbone(target, source)
+        load(target, source)
     assert torch.equal(target.bn1.weight, before)
 
 
@@ -304,7 +332,7 @@ TWO_NETWORKS = {
 def test_nothing_is_guessed_where_a_file_holds_several_networks(tmp_path: Path, words: str) -> None:
     source = saved(tmp_path / "weights.pth", TWO_NETWORKS[words](small().state_dict()))
     with pytest.raises(InputError, match=f"^weights not recognised: {source} {words}: expected one.* save"):
-        load_backbone(small(), source)
+        load(small(), source)
 
 
 def of_torchvision(name: str) -> Callable[[], dict]:
@@ -368,8 +396,8 @@ def test_an_empty_file_has_no_key() -> None:
 def test_another_backbone_or_width_than_was_set_is_one_line(tmp_path: Path) -> None:
     narrow = saved(tmp_path / "a.pth", Reference(18, 64, 64).state_dict())
     snapshot = saved(tmp_path / "b.pth", {"model": DeepLabV3Plus("resnet18_v1c", 2, 0.25).state_dict()})
-    check_weights(narrow, "resnet18_v1c_stem32", 1)
-    check_weights(snapshot, "resnet18_v1c", 0.25)
+    check(narrow, "resnet18_v1c_stem32", 1)
+    check(snapshot, "resnet18_v1c", 0.25)
     for source, backbone, width, line in (
         (narrow, "resnet18_v1c", 1,
          "ResNet-18 v1c with a stem of 32 channels in OpenMMLab's naming; backbone is resnet18_v1c; "
@@ -381,7 +409,7 @@ def test_another_backbone_or_width_than_was_set_is_one_line(tmp_path: Path) -> N
          "set backbone=resnet18_v1c width=0.25 or leave them unset"),
     ):  # fmt: skip
         with pytest.raises(InputError) as caught:
-            check_weights(source, backbone, width)
+            check(source, backbone, width)
         assert str(caught.value) == f"pretrained_model: {source} is {line}"
 
 
@@ -390,9 +418,9 @@ def test_code_in_a_weight_file_does_not_run(tmp_path: Path, monkeypatch: pytest.
     torch.save({**small().state_dict(), "x": RunsCode()}, "resnet18_v1c.pth")
     assert network_of("resnet18_v1c.pth") == ("resnet18_v1c", 1)  # by its name
     with pytest.raises(InputError, match=r"not a file of plain tensors \(it holds eval\)"):
-        check_weights("resnet18_v1c.pth", "resnet18_v1c", 0.125)
+        check("resnet18_v1c.pth", "resnet18_v1c", 0.125)
     with pytest.raises(InputError, match="not a file of plain tensors"):
-        load_backbone(small(), "resnet18_v1c.pth")
+        load(small(), "resnet18_v1c.pth")
     assert not Path("ran").exists()
 
 
@@ -405,7 +433,7 @@ def test_a_truncated_file_is_one_line(tmp_path: Path, zipped: bool, kept: float)
     path.write_bytes(content[: int(kept * len(content))])
     assert network_of(str(path)) == ("resnet18_v1c", 1)
     with pytest.raises(InputError, match=rf"(damaged file|refused): {path}") as caught:
-        check_weights(str(path), "resnet18_v1c", 1)
+        check(str(path), "resnet18_v1c", 1)
     assert "\n" not in str(caught.value)
 
 
@@ -419,7 +447,6 @@ OTHER_FORMS = {
     "a pointer of Git LFS": lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
     "a web page": lambda path: path.write_text("\n<!DOCTYPE html>\n<html><body>Sign in</body></html>"),
     "text, which begins with 'Entry not found'": lambda path: path.write_text("Entry not found"),
-    "a safetensors file": lambda path: path.write_bytes(safetensors.torch.save(small().state_dict())),
     "a TorchScript archive": lambda path: torch.jit.script(nn.Linear(2, 2)).save(str(path)),
     "a zip archive, but none of torch.save": lambda path: zipped(path, "resnet18_v1c.pth"),
     "an archive": lambda path: path.write_bytes(gzip.compress(b"weights")),
@@ -432,18 +459,18 @@ def test_a_file_of_another_form_is_said_to_be_that(tmp_path: Path, words: str) -
     path = tmp_path / "resnet18_v1c.pth"
     OTHER_FORMS[words](path)
     with pytest.raises(InputError, match=f"^no file of weights: {path} is {words}.*; .*") as caught:
-        check_weights(str(path), "resnet18_v1c", 0.125)
+        check(str(path), "resnet18_v1c", 0.125)
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_offers_the_other_two(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"torchvision://resnet50.*pretrained_model=none"):
-        check_weights("/nowhere/resnet50_v1c.pth", "resnet50_v1c", 1)
+        check("/nowhere/resnet50_v1c.pth", "resnet50_v1c", 1)
     (tmp_path / "resnet50_v1c.pth").touch()
     with pytest.raises(InputError, match=r"not found: .*/resnet50v1c.pth \(perhaps resnet50_v1c.pth\): "):
-        check_weights(f"{tmp_path}/resnet50v1c.pth", "resnet50_v1c", 1)
+        check(f"{tmp_path}/resnet50v1c.pth", "resnet50_v1c", 1)
     with pytest.raises(InputError, match=f"pretrained_model is a folder: {tmp_path}: expected a file"):
-        check_weights(str(tmp_path), "resnet50_v1c", 1)
+        check(str(tmp_path), "resnet50_v1c", 1)
 
 
 @pytest.fixture
@@ -472,7 +499,7 @@ TORCHVISION_FILES = {
 def test_without_network_the_place_of_the_file_is_named(hub: Path, name: str) -> None:
     file = TORCHVISION_FILES[name]
     with pytest.raises(InputError) as caught:
-        check_weights(f"torchvision://{name}", name.partition("@")[0], 1)
+        check(f"torchvision://{name}", name.partition("@")[0], 1)
     assert str(caught.value) == (
         f"cannot download torchvision://{name}: <urlopen error no network>: "
         f"expected https://download.pytorch.org/models/{file}; put {file} into {hub}, "
@@ -484,10 +511,10 @@ def test_without_network_the_place_of_the_file_is_named(hub: Path, name: str) ->
 def test_a_folder_of_downloads_that_cannot_be_written(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (hub.parents[1]).write_text("a file in its place")
     with pytest.raises(InputError, match=r"^cannot download torchvision://resnet18: .*; set TORCH_HOME to a folder"):
-        check_weights("torchvision://resnet18", "resnet18", 1)
+        check("torchvision://resnet18", "resnet18", 1)
     monkeypatch.setattr("torch.hub.get_dir", lambda: "~/.cache/torch/hub")  # as where the system knows no home
     with pytest.raises(InputError, match=r"no home folder is known: .*; set TORCH_HOME to a folder"):
-        check_weights("torchvision://resnet18", "resnet18", 1)
+        check("torchvision://resnet18", "resnet18", 1)
     assert not Path("~").exists()
 
 
@@ -495,12 +522,12 @@ def test_a_download_that_stalls_ends(hub: Path, monkeypatch: pytest.MonkeyPatch)
     """A server that takes the connection and then says nothing."""
     monkeypatch.undo()
     monkeypatch.setenv("TORCH_HOME", str(hub.parents[1]))
-    monkeypatch.setattr(pretrained, "STALLED", 0.2)
+    monkeypatch.setattr(weight_files, "STALLED", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}/x"
         monkeypatch.setattr("torch.hub.urlopen", lambda *_, **__: urllib.request.urlopen(address))
         with pytest.raises(InputError, match=r"cannot download torchvision://resnet18: .*timed out"):
-            check_weights("torchvision://resnet18", "resnet18", 1)
+            check("torchvision://resnet18", "resnet18", 1)
     assert socket.getdefaulttimeout() is None
 
 
@@ -509,25 +536,25 @@ def test_a_file_put_there_needs_no_network(hub: Path) -> None:
 
     state = with_random_norms(resnet18()).state_dict()
     saved(hub / "resnet18-f37072fd.pth", state)
-    check_weights("torchvision://resnet18", "resnet18", 1)
+    check("torchvision://resnet18", "resnet18", 1)
     target = ResNet("resnet18")
-    assert load_backbone(target, "torchvision://resnet18") == (
+    assert load(target, "torchvision://resnet18") == (
         "torchvision://resnet18 (resnet18-f37072fd.pth): ResNet-18 with a 7x7 stem in torchvision's naming; "
         "left out: 2 of fc"
     )
     assert all(torch.equal(value, state[name]) for name, value in target.state_dict().items())
     with pytest.raises(InputError, match=r"ResNet-18 with a 7x7 stem.*backbone is resnet18_v1c; set backbone=resnet18"):
-        check_weights("torchvision://resnet18", "resnet18_v1c", 1)
+        check("torchvision://resnet18", "resnet18_v1c", 1)
     (hub / "resnet18-f37072fd.pth").write_bytes(b"")
     with pytest.raises(InputError, match=f"damaged file: {hub}/resnet18-f37072fd.pth: it is empty"):
-        check_weights("torchvision://resnet18", "resnet18", 1)
+        check("torchvision://resnet18", "resnet18", 1)
 
 
 def test_a_download_is_checked_by_its_digest(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = saved(tmp_path / "other.pth", {"x": torch.ones(1)})
     monkeypatch.setattr("torch.hub.urlopen", lambda *_, **__: urllib.request.urlopen(f"file://{other}"))
     with pytest.raises(InputError, match="cannot download torchvision://resnet18: invalid hash value"):
-        check_weights("torchvision://resnet18", "resnet18", 1)
+        check("torchvision://resnet18", "resnet18", 1)
     assert not list(hub.glob("*"))
 
 
@@ -547,7 +574,7 @@ def test_a_download_is_checked_by_its_digest(hub: Path, tmp_path: Path, monkeypa
 )
 def test_weights_that_torchvision_does_not_have(hub: Path, source: str, expected: str) -> None:
     with pytest.raises(InputError, match=f"unknown weights: torchvision://{source}: {expected}"):
-        check_weights(f"torchvision://{source}", "resnet34", 1)
+        check(f"torchvision://{source}", "resnet34", 1)
 
 
 @pytest.fixture
@@ -617,7 +644,7 @@ def test_a_file_is_mapped_where_its_format_allows(tmp_path: Path, monkeypatch: p
     source = saved(tmp_path / "a.pth", small().state_dict())
     asked = []
     load = torch.load
-    monkeypatch.setattr(pretrained.torch, "load", lambda *a, **named: asked.append(named["mmap"]) or load(*a, **named))
+    monkeypatch.setattr(tensors.torch, "load", lambda *a, **named: asked.append(named["mmap"]) or load(*a, **named))
     network_of(source)
     torch.save(small().state_dict(), source, _use_new_zipfile_serialization=False)
     network_of(source)

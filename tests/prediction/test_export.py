@@ -17,7 +17,7 @@ def test_a_graph_that_cannot_be_compared_is_written(
 
     monkeypatch.setattr(onnx_graph, "onnx_bytes", lambda *_: b"graph")
     monkeypatch.setattr(onnx_graph, "session_of", broken)
-    write_onnx(tmp_path / "v0.onnx", [nn.Conv2d(3, 2, 1)], {})
+    write_onnx(tmp_path / "v0.onnx", [nn.Conv2d(3, 2, 1)], {}, 32)
     assert (tmp_path / "v0.onnx").read_bytes() == b"graph"
     assert capsys.readouterr().err == (
         f"note: {tmp_path}/v0.onnx is written, but not compared with PyTorch: ImportError: libonnxruntime.so: version "

@@ -29,6 +29,7 @@ SMALL = {
     "labeled_ratio": "8", "NGPUS": "0", "pretrained_model": "none",
 }  # fmt: skip
 LAUNCHER = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
+PUBLISHED = "resnet50_v1c"
 PROGRESS_BAR = re.compile(r"^.*\d+/\d+ \[.*$")  # tqdm's, on standard error too
 DECODER = re.compile(r"^\[ ?(WARN|ERROR):.*$")  # OpenCV's own remarks about a damaged image
 
@@ -216,6 +217,12 @@ def no_network(place: Place) -> None:
     (place.experiment / "network.py").unlink()
 
 
+def own_network(more: str, classes: str = "num_classes") -> Callable[[Place], None]:
+    """A network.py whose network is one convolution of a single pixel."""
+    text = f"from torch import nn\n\ndef build_network(num_classes):\n    return nn.Conv2d(3, {classes}, 1, {more})\n"
+    return lambda place: (place.experiment / "network.py").write_text(text)
+
+
 def edit(name: str, old: str, new: str) -> Callable[[Place], None]:
     def prepare(place: Place) -> None:
         path = place.experiment / name
@@ -339,6 +346,19 @@ CASES = [
     Case("ensemble", "eval", {"ensemble": "v5"}, ("ensemble: expected one of all, v0,", "'v5'", "set it")),
     Case("ensemble list", "eval", {"ensemble": "v0,"}, ("ensemble: expected one of", "'v0,'")),
     Case("backbone", "train", {"backbone": "resnet52"}, ("backbone: expected one of resnet18_v1c", "'resnet52'")),
+    Case("decoder", "train", {"decoder": "UPernet", "backbone": "resnet18"},
+         ("decoder: expected published or one of Unet", "'UPernet' (perhaps UPerNet)")),
+    Case("an encoder of the library with the published decoder", "train", {"backbone": "tu-convnext_atto"},
+         ("backbone: expected one of resnet18_v1c, ", "decoder=published, found 'tu-convnext_atto'; another decoder")),
+    Case("a published backbone with a decoder of the library", "train", {"decoder": "UPerNet", "backbone": PUBLISHED},
+         ("backbone: expected an encoder of segmentation_models_pytorch", "'resnet50_v1c'", "set backbone=resnet50)")),
+    Case("no encoder named", "train", {"decoder": "UPerNet", "backbone": ""},
+         ("backbone: expected the name of an encoder for decoder=UPerNet, found none; set backbone",)),
+    Case("size of a decoder", "train", {"decoder": "Linknet", "backbone": "tu-test_byobnet", "image_size": "40"},
+         ("image_size: expected 32 or 64, the nearest that decoder=Linknet and backbone=tu-test_byobnet take",
+         "found 40; set image_size=64")),
+    Case("second student", "train", {"backbone_2": "resnet7_v1c"},
+         ("student 2 (the settings that end in _2): backbone: expected one of resnet18_v1c", "'resnet7_v1c'")),
     Case("precision", "train", {"precision": "int8"}, ("precision: expected one of auto, fp32", "'int8'")),
     Case("batch 0", "train", {"batch_size": "0"}, ("batch_size: expected a whole number of at least 2", "'0'",
          "set it")),
@@ -356,6 +376,9 @@ CASES = [
          ("learning_rate: expected a number of at least 0", "'-0.1'")),
     Case("decay", "train", {"ema_decay": "1.5"}, ("ema_decay: expected a number of at least 0 and at most 1", "'1.5'")),
     Case("width", "train", {"width": "0"}, ("width: expected a number of more than 0", "'0'")),
+    Case("optimizer", "train", {"optimizer": "adam"}, ("optimizer: expected one of sgd, adamw", "'adam'", "set it")),
+    Case("warm-up", "train", {"warmup_iterations": "1000"}, ("warmup_iterations: expected at most the ",
+         " iterations of the run (", "found 1000; lower it")),
     Case("ramp one number", "train", {"cps_ramp": "0.3"}, ("cps_ramp: expected two numbers a,b with 0 <= a <= b <= 1",
          "'0.3'")),
     Case("ramp backwards", "train", {"cps_ramp": "0.6,0.3"}, ("cps_ramp: expected two numbers a,b", "'0.6,0.3'")),
@@ -400,7 +423,13 @@ CASES = [
     Case("config.py breaks off", "train", {}, ("<root>/experiment/config.py", "SyntaxError"),
          edit("config.py", ")\n", "\n")),
     Case("no build_network", "train", {}, ("network.py", "build_network"),
-         edit("network.py", "build_network", "make_network")),
+         edit("network.py", "import build_network", "import build_network as make")),
+    Case("own network of smaller maps", "train", {}, ("<root>/experiment/network.py: expected logits of 21 classes",
+         "image_size=32: its logits are (2, 21, 16, 16), not (2, 21, 32, 32); mend the file"), own_network("stride=2")),
+    Case("own network of other classes", "train", {}, ("<root>/experiment/network.py: expected logits of 21 classes",
+         "its logits are (2, 22, 32, 32), not (2, 21, 32, 32)"), own_network("", classes="num_classes + 1")),
+    Case("own network without a backbone to fill", "train", OWN_WEIGHTS, ("pretrained_model: <root>/weights.pth",
+         "Conv2d has none; set pretrained_model=none"), own_network("")),
     # Data.
     Case("no data set", "train", {"dataset_path": "<root>/nowhere"}, ("dataset_path not found: <root>/nowhere", "voc",
          "set dataset_path")),
@@ -556,8 +585,8 @@ CASES = [
     Case("resume=never", "train", {"resume": "never"},
          ("snapshot_dir holds the snapshots of another run: <root>/output", "another OUTPUT_PATH"), finished("ema")),
     Case("resume with another network", "train", {}, ("cannot resume with other settings: network.py has changed; ",
-         "choose another OUTPUT_PATH, or set resume=force"), finished("ema", edit("network.py", "DeepLabV3Plus  #",
-         "DeepLabV3Plus or 1  #"))),
+         "choose another OUTPUT_PATH, or set resume=force"), finished("ema", edit("network.py", "__all__ =",
+         "__all__ = 1 and"))),
     Case("snapshots without resume.pth", "train", {}, ("<root>/output", "another OUTPUT_PATH", "remove"),
          finished("ema", no_first_resume_file)),
     Case("resume from a damaged snapshot", "train", {}, ("cannot resume: ", f"<root>/output/{SNAPSHOT}", "put a whole"),

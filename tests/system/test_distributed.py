@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,57 +18,109 @@ import torch.multiprocessing as multiprocessing
 from repository import REPOSITORY
 from running import start
 from runs import assert_same_run
+from torch import nn
 
 from furnace.__main__ import main
 from furnace.engine.distributed import World
 from furnace.engine.join import join_world, leave_world
 from furnace.engine.torchrun import alone, launch
 from furnace.network.deeplabv3plus import DeepLabV3Plus
+from furnace.network.library import LibraryNetwork
+from furnace.network.rehearsal import rehearse
 from furnace.semi.batch import Batch
 from furnace.semi.cross_supervision import METHODS, CrossSupervision
 from furnace.semi.ensemble import Ensemble
+from furnace.semi.modes import set_to_label
+from furnace.training.meters import LossMeter
 from furnace.training.optimizer import build_optimizer
+from furnace.training.shares import count_confident, shares
 
 pytestmark = pytest.mark.xdist_group("several processes")
-STEPS, BATCH, CLASSES, SIZE = 3, 4, 5, 33
+CLASSES = 5
 
 
-def global_batch(step: int, rows: slice) -> Batch:
+def published() -> nn.Module:
+    return DeepLabV3Plus("resnet18_v1c", CLASSES, 0.0625)
+
+
+def of_library(decoder: str, backbone: str) -> nn.Module:
+    """Without dropout: each process draws its own, so that one process cannot draw the same."""
+    network = LibraryNetwork(decoder, backbone, CLASSES, width=0.25)
+    for module in network.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = 0.0
+    return network
+
+
+def with_unreached_stages() -> nn.Module:
+    """Its decoder takes none of the encoder's last two stages, for whose gradients the processes must not wait."""
+    network = of_library("PSPNet", "resnet18")
+    for name in rehearse(network, 48).unreached:
+        network.get_parameter(name).requires_grad_(False)
+    return network
+
+
+# By name: what makes a network, the method, and the numbers of steps, of images, and of pixels along a side.
+CASES: dict[str, tuple[Callable[[], nn.Module], str, int, int, int]] = {
+    **{method: (published, method, 3, 4, 33) for method in METHODS},
+    "surer pixels": (published, "ema", 3, 4, 33),
+    # An activation within its batch norms, and one behind a pooling, which sees one number in each of two processes.
+    "Lite0": (partial(of_library, "DeepLabV3Plus", "tu-tf_efficientnet_lite0"), "org", 1, 2, 64),
+    "no batch norm": (partial(of_library, "FPN", "tu-convnext_atto"), "ema", 1, 2, 64),
+    "unreached stages": (with_unreached_stages, "org", 2, 2, 48),
+}
+CONFIDENCE = {"surer pixels": 0.3}  # of other cases 0
+
+
+def global_batch(step: int, rows: slice, images: int, size: int) -> Batch:
     """The rows of one global batch; images differ much in how many of their pixels are labelled."""
     random = torch.Generator().manual_seed(step)
 
-    def images() -> torch.Tensor:
-        return torch.randn(BATCH, 3, SIZE, SIZE, dtype=torch.float64, generator=random)[rows]
+    def image() -> torch.Tensor:
+        return torch.randn(images, 3, size, size, dtype=torch.float64, generator=random)[rows]
 
-    label = torch.randint(0, CLASSES, (BATCH, SIZE, SIZE), generator=random)
+    label = torch.randint(0, CLASSES, (images, size, size), generator=random)
     label[0, :25] = 255
-    mask = (torch.rand(BATCH, 1, SIZE, SIZE, generator=random) < 0.3).to(torch.uint8)
-    return Batch(images(), label[rows], (images(), images()), (images(), images()), mask[rows])
+    mask = (torch.rand(images, 1, size, size, generator=random) < 0.3).to(torch.uint8)
+    return Batch(image(), label[rows], (image(), image()), (image(), image()), mask[rows])
 
 
-def train(world: World, method: str) -> dict:
-    """A few steps; the networks' states, and the losses averaged over processes."""
+def train(world: World, case: str) -> dict:
+    """A few steps; the networks' states, the losses averaged over processes, and the shares of surer pixels."""
     torch.manual_seed(0)
+    build, method, steps, images, size = CASES[case]
     choice = METHODS[method]
-    ensemble = Ensemble(lambda: DeepLabV3Plus("resnet18_v1c", CLASSES, 0.0625).double(), choice.labellers == "teachers")
+    ensemble = Ensemble(lambda: build().double(), choice.labellers == "teachers")
     ensemble.map(world.synchronized)
+    for teacher in ensemble.teachers:
+        set_to_label(teacher, batch_statistics=True)
     labellers = {"none": [], "students": ensemble.students, "teachers": ensemble.teachers}[choice.labellers]
+    confidence, meter = CONFIDENCE.get(case, 0.0), LossMeter(world.mean)
     algorithm = CrossSupervision(
-        ensemble.students, labellers, choice.view, average=world.mean, parallel=world.data_parallel
+        ensemble.students,
+        labellers,
+        choice.view,
+        confidence=confidence,
+        average=world.mean,
+        parallel=world.data_parallel,
     )
     optimizers = [build_optimizer(student, 0.01, 1e-4) for student in ensemble.students]
-    share = BATCH // world.size
+    share = images // world.size
     losses = []
-    for step in range(STEPS):
-        batch = global_batch(step, slice(world.rank * share, (world.rank + 1) * share))
-        terms = algorithm.accumulate_gradients(batch, 1.5).terms()
+    for step in range(steps):
+        batch = global_batch(step, slice(world.rank * share, (world.rank + 1) * share), images, size)
+        found = algorithm.accumulate_gradients(batch, 1.5)
+        terms = found.terms()
+        if confidence:
+            meter.add(step, terms, count_confident(found.pseudo_labels, found.likeliest, CLASSES))
         losses.append({name: world.mean(value).item() for name, value in terms.items()})
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
         ensemble.update_teachers(step + 1, 0.999, with_buffers=False)
+    meter.read_back()
     states = {name: network.state_dict() for name, network in ensemble.networks().items()}
-    return {"states": states, "losses": losses}
+    return {"states": states, "losses": losses, "shares": shares(meter.counts, "abcde")}
 
 
 def process(rank: int, port: int, folder: str) -> None:
@@ -75,8 +128,8 @@ def process(rank: int, port: int, folder: str) -> None:
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", **address)
     world = join_world(gpus=0, timeout_minutes=10)
-    for method in METHODS:
-        torch.save(train(world, method), Path(folder) / f"{method}_{rank}.pth")
+    for case in CASES:
+        torch.save(train(world, case), Path(folder) / f"{case}_{rank}.pth")
     leave_world()
     os._exit(0)  # as the program does after a run in several processes
 
@@ -94,12 +147,14 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_two_processes_equal_one(two_processes: Path, method: str) -> None:
-    one = train(World(), method)
-    both = [torch.load(two_processes / f"{method}_{rank}.pth") for rank in range(2)]
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_equal_one(two_processes: Path, case: str) -> None:
+    one = train(World(), case)
+    both = [torch.load(two_processes / f"{case}_{rank}.pth") for rank in range(2)]
     for ours, expected in zip(both[0]["losses"], one["losses"], strict=True):
         assert ours == pytest.approx(expected, rel=1e-9)
+    assert both[0]["shares"] == both[1]["shares"] == one["shares"]
+    assert (0.05 < one["shares"]["confident"] < 0.95) if case in CONFIDENCE else one["shares"] == {}
     for name, state in one["states"].items():
         for key, value in state.items():
             torch.testing.assert_close(both[0]["states"][name][key], value, rtol=1e-7, atol=1e-9, msg=f"{name} {key}")

@@ -25,6 +25,8 @@ from furnace.network.tensors import read_tensors
 
 STOPPED = 75
 ITERATIONS = 21  # three epochs of seven
+# The first two stops are within the warm-up.
+ADAMW = ["optimizer=adamw", "learning_rate=0.01", "clip_gradients=1", "backbone_rate_factor=0.1", "warmup_iterations=9"]
 
 
 @pytest.mark.parametrize(
@@ -33,6 +35,7 @@ ITERATIONS = 21  # three epochs of seven
         ("SIGTERM", ["method=ema"]),
         ("SIGINT", ["method=ema"]),
         ("SIGUSR1", ["method=org", "snapshot_iter=2", "num_workers=1"]),
+        ("SIGTERM", ADAMW),
     ],
 )
 def test_a_signal_ends_it_after_the_iteration_and_it_goes_on(
@@ -136,6 +139,25 @@ def test_saves_within_an_epoch_are_enough_to_go_on_from(
             run("train", "snapshot_minutes=1e-9", "cps_ramp=0.2,0.5")
     assert run("train", "cps_ramp=0.2,0.5") == 0  # how often is saved may change
     assert_same_run(tmp_path / "run", straight("cps_ramp=0.2,0.5"))
+
+
+def test_a_run_of_before_there_were_other_optimizers_goes_on(
+    run: Callable, straight: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before_step(monkeypatch, {3: lambda: os.kill(os.getpid(), signal.SIGTERM)})
+    assert run("train") == STOPPED
+    file = tmp_path / "run/resume.pth"
+    saved = read_tensors(file)
+    for name in ("optimizer", "warmup_iterations", "backbone_rate_factor", "clip_gradients"):
+        del saved["settings"][name]
+    for optimizer in saved["optimizers"]:
+        assert len(optimizer["param_groups"]) == 6
+        for group in optimizer["param_groups"]:
+            del group["rate_factor"]
+    torch.save(saved, file)
+    assert run("train", "optimizer=adamw") == 2
+    assert run("train") == 0
+    assert_same_run(tmp_path / "run", straight())
 
 
 def test_a_damaged_save_within_an_epoch_leads_back_to_the_one_before(

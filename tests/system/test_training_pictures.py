@@ -13,6 +13,7 @@ import pytest
 import torch
 from runs import KilledError, assert_same_run, before_step
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
 from furnace.data.datasets import VOC
 from furnace.pictures import colourize, shrink
@@ -192,14 +193,22 @@ def test_large_pictures_are_made_smaller() -> None:
     assert shrink(np.zeros((100, 256, 3), np.uint8), LONGEST_SIDE).shape == (100, 256, 3)
 
 
-def test_validation_in_training_leaves_modes_as_they_are(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("teacher_norm", ["batch", "running"])
+def test_validation_in_training_leaves_modes_as_they_are(
+    run: Callable, monkeypatch: pytest.MonkeyPatch, teacher_norm: str
+) -> None:
+    """Each module's own: of a teacher, batch norms may be in training mode, and nothing else is."""
     modes = []
     step = trainer.Learner.step
 
     def watched(self, *arguments):
-        modes.append([network.training for network in self.ensemble.networks().values()])
+        for name, network in self.ensemble.networks().items():
+            norms = {module.training for module in network.modules() if isinstance(module, nn.BatchNorm2d)}
+            others = {module.training for module in network.modules() if not isinstance(module, nn.BatchNorm2d)}
+            modes.append((name.rpartition("_")[0], norms, others))
         return step(self, *arguments)
 
     monkeypatch.setattr(trainer.Learner, "step", watched)
-    assert run("train", "nepochs=2", "validate_epochs=1", "teacher_norm=running", "picture_iter=1") == 0
-    assert all(mode == [True, True, False, False] for mode in modes)
+    assert run("train", "nepochs=2", "validate_epochs=1", f"teacher_norm={teacher_norm}", "picture_iter=1") == 0
+    expected = {"student": ({True}, {True}), "teacher": ({teacher_norm == "batch"}, {False})}
+    assert modes and all((norms, others) == expected[role] for role, norms, others in modes)
