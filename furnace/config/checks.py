@@ -112,6 +112,12 @@ def check_networks(experiment: Experiment) -> None:
     Raises:
         InputError: they do not.
     """
+    for name in ("decoder", "decoder_2"):
+        if name in experiment.explicit and not takes(experiment.build_network, "decoder"):
+            raise InputError(
+                f"{name}: {experiment.code.path('network.py')} builds its own network and does not ask for a decoder; "
+                f"leave {name} unset, or take furnace.network.choice.build_network there"
+            )
     for number, student in enumerate(experiment.settings.students, 1):
         try:
             if student.decoder == PUBLISHED and experiment.build_network is build_network:
@@ -123,6 +129,18 @@ def check_networks(experiment: Experiment) -> None:
                 check_weights(network, student.pretrained_model, student.backbone, student.width)
         except InputError as error:
             raise (error if number == 1 else InputError(f"student 2 (the settings that end in _2): {error}")) from None
+
+
+def check_image_size(experiment: Experiment) -> None:
+    """Checks that the networks of a trained run take windows of `image_size`, where that is set to another value.
+
+    Raises:
+        InputError: they do not.
+    """
+    if "image_size" in experiment.explicit:
+        for number, student in enumerate(experiment.settings.students, 1):
+            if student.decoder != PUBLISHED or experiment.build_network is not build_network:
+                _network_that_fits(experiment, number, student)
 
 
 def _network_that_fits(experiment: Experiment, number: int, student: Student) -> nn.Module:

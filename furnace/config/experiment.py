@@ -17,7 +17,7 @@ from torch import nn
 from furnace.config.completion import CompleteSettings, absolute, complete
 from furnace.config.modules import MEND, Code
 from furnace.config.recipe import read_recipe
-from furnace.config.record import last_start, plain, read_record
+from furnace.config.record import filled, last_start, plain, read_record
 from furnace.config.settings import RESULT_FIELDS, Settings, read_settings
 from furnace.data.datasets import Dataset
 from furnace.data.declaration import FILE_NAME as DECLARATION
@@ -159,8 +159,13 @@ def read_experiment(folder: str | Path, texts: Mapping[str, str]) -> Experiment:
 def for_evaluation(experiment: Experiment) -> Experiment:
     """Returns the experiment with the network that its run was trained with, unless the environment names another."""
     settings = experiment.settings
-    trained = read_record(settings.OUTPUT_PATH).get("settings", {})
-    known = {name: trained[name] for name in NETWORK_FIELDS if name in trained and name not in experiment.explicit}
+    record = read_record(settings.OUTPUT_PATH).get("settings")
+    trained = filled(record) if record else {}
+    known = {
+        name: trained[name]
+        for name in NETWORK_FIELDS
+        if trained.get(name) is not None and name not in experiment.explicit
+    }
     return dataclasses.replace(experiment, settings=dataclasses.replace(settings, **known))
 
 

@@ -4,14 +4,17 @@ Linux grants a process memory that the machine does not have, and kills it once 
 needs much asks here first.
 """
 
+import copy
 import os
 import resource
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
@@ -20,7 +23,6 @@ from furnace.errors import InputError
 
 CPU = torch.device("cpu")
 PROCESS, MACHINE = Path("/proc/self"), Path("/proc/meminfo")
-Made = TypeVar("Made")
 Files = tuple[str, str, tuple[str, ...]]
 # The files of a control group that say its limit, its use, and what of that the system gives back when it must.
 VERSION_1: Files = ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file"))
@@ -54,35 +56,48 @@ def said(size: float) -> str:
     return f"{size / unit:.{int(name == 'GB')}f} {name}"
 
 
-def peak_of(build: Callable[[], Made], work: Callable[[Made], object]) -> int:
-    """Returns how many bytes of tensors `work` holds at once, beside those of what it is given.
+def peak_of(build: Callable[[], nn.Module], work: Callable[[nn.Module], object]) -> int:
+    """Returns how many bytes of tensors `work` holds at once, beside those of the network that it is given.
 
-    Both are called where tensors have sizes but no values, so that this takes a moment and no memory.
+    It is done with tensors that have sizes but no values, so that this takes a moment and no memory. They count as
+    lying on a CPU. Unlike torch's meta device, a CPU computes attention without whole maps of it, as GPUs do.
 
     Args:
-        build: makes what `work` is given.
-        work: what is looked at.
+        build: makes a network, whose own tensors may be on the meta device.
+        work: what is looked at; tensors that it makes have no values.
 
     Returns:
         0 if it cannot be done without values.
     """
     try:
-        with torch.random.fork_rng(devices=()), torch.device("meta"):
-            made = build()
-            with _Counting() as counting:
-                work(made)
+        with torch.random.fork_rng(devices=()):
+            network = build()
+            with FakeTensorMode():
+                made: dict[int, Any] = {}  # what `deepcopy` takes in the place of a tensor, by the tensor's identity
+                for tensor in (*network.parameters(), *network.buffers()):
+                    empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=CPU)
+                    is_parameter = isinstance(tensor, nn.Parameter)
+                    made[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
+                own = list(made.values())
+                network = copy.deepcopy(network, made)
+                with Counting(own) as counting:
+                    work(network)
     except Exception:  # a network of the user's own may look at values
         return 0
     return counting.peak
 
 
-class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does not annotate it
-    """Counts the bytes of all tensors that are made and not yet given back."""
+class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does not annotate it
+    """Counts the bytes of all tensors that are made and not yet given back.
 
-    def __init__(self) -> None:
+    Args:
+        before: tensors that are there already; views of them do not count either.
+    """
+
+    def __init__(self, before: Iterable[torch.Tensor] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch does not annotate it
         self.live = self.peak = 0
-        self._seen: set[int] = set()
+        self._seen = {tensor.untyped_storage()._cdata for tensor in before}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))

@@ -16,6 +16,7 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
 
 
 def _evaluate(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    from furnace.config.checks import check_image_size
     from furnace.config.experiment import for_evaluation, read_experiment
     from furnace.engine.gpus import gpus_to_use
     from furnace.engine.launch import in_processes
@@ -24,6 +25,7 @@ def _evaluate(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     settings = experiment.settings
     if settings.eval_epochs == "none":
         return 0
+    check_image_size(experiment)
 
     def work(world: "World") -> int:
         from furnace.evaluation.evaluate import evaluate

@@ -13,6 +13,7 @@ from furnace.config.experiment import Experiment
 from furnace.data.header import image_size
 from furnace.engine import memory
 from furnace.evaluation.sliding_window import Size, SlidingWindow
+from furnace.network.fit import without_values
 
 # Bytes for each pixel of a window, more than any network here takes. Where that is free, nobody asks how many it takes.
 PLENTY = 4096
@@ -92,6 +93,8 @@ class Room:
     def _network(self) -> int:
         """How many bytes one network takes for the windows that go through it at once, as far as it can be known."""
         shape = (self.window.window_batch, 3, self.window.crop_size, self.window.crop_size)
-        with torch.inference_mode():
-            peak = memory.peak_of(self.experiment.network, lambda network: network.eval()(torch.empty(shape)))
+        with torch.no_grad():
+            peak = memory.peak_of(
+                lambda: without_values(self.experiment.network), lambda network: network.eval()(torch.empty(shape))
+            )
         return int(WORKSPACE * peak) + LIBRARIES

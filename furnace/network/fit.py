@@ -30,6 +30,8 @@ def fault_at(network: nn.Module, size: int, num_classes: int) -> str | None:
     It is tried as in training, with two images, and as in evaluation, with one, and stays in evaluation mode.
     """
     multiple = getattr(network, "multiple", 1)
+    if not isinstance(multiple, int) or multiple < 1:
+        return f"its attribute multiple is {multiple!r}, not a whole number of at least 1"
     if size % multiple:
         return f"it takes multiples of {multiple}"
     device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
@@ -41,6 +43,8 @@ def fault_at(network: nn.Module, size: int, num_classes: int) -> str | None:
                 logits = network(torch.zeros(number, 3, size, size, device=device))
         except Exception as error:  # whatever a library, or a user's file, raises
             return in_short(error)[:80]
+        if not isinstance(logits, torch.Tensor):
+            return f"it returns a {type(logits).__name__}, not a tensor"
         expected = (number, num_classes, size, size)
         if tuple(logits.shape) != expected:
             return f"its logits are {tuple(logits.shape)}, not {expected}"
@@ -70,6 +74,8 @@ def require_size(network: nn.Module, decoder: str, backbone: str, size: int, num
         raise InputError(
             f"image_size: expected {nearest}, the nearest that {pair} take, found {size}; set image_size={sizes[-1]}"
         )
+    step: int = getattr(network, "multiple", 1)
+    fault = fault_at(network, max(step, size // step * step), num_classes)  # of a size that should fit
     raise InputError(f"{pair} do not go together at any size near {size} ({fault}){_remedy(decoder, backbone)}")
 
 

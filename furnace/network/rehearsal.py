@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from furnace.network.deeplabv3plus import DeepLabV3Plus
 
+SMALL = 64  # pixels of the side of images that are tried with values, where the network takes them
 IMAGES = 2  # at least so many images: batch norms refuse a single number for each channel
 
 
@@ -30,8 +31,8 @@ def rehearse(network: nn.Module, size: int) -> Rehearsal:
     """Tries a copy of a network on images of `size` pixels, forward and back, and tells what was seen.
 
     The copy is on torch's meta device, where tensors have sizes but no values, so that this takes a moment and no
-    memory. A network that looks at values cannot run there. Then a copy runs on the CPU. If that fails too, the answer
-    is the careful one: all parameters are reached, and random numbers are drawn.
+    memory. A network that looks at values cannot run there. Then a copy runs on the CPU, with small images if it takes
+    them. If that fails too, the answer is the careful one: all parameters are reached, and random numbers are drawn.
 
     The network itself and torch's generators stay as they are.
 
@@ -41,10 +42,10 @@ def rehearse(network: nn.Module, size: int) -> Rehearsal:
     """
     if type(network) is DeepLabV3Plus:
         return Rehearsal()
-    for device in ("meta", "cpu"):
+    for device, side in (("meta", size), ("cpu", min(size, SMALL)), ("cpu", size)):
         try:
             with torch.random.fork_rng(devices=()):
-                return _seen_of(_copy_on(network, torch.device(device)), size, torch.device(device))
+                return _seen_of(_copy_on(network, torch.device(device)), side, torch.device(device))
         except Exception:  # a network of the user's own may do anything
             continue
     return Rehearsal(draws=True)
@@ -60,11 +61,13 @@ def _copy_on(network: nn.Module, device: torch.device) -> nn.Module:
 
 
 def _seen_of(network: nn.Module, size: int, device: torch.device) -> Rehearsal:
-    """Runs a network forward and back, and returns what was seen."""
+    """Runs a network forward and back, in training and in evaluation mode, and returns what was seen."""
     dtype = next((parameter.dtype for parameter in network.parameters()), torch.float32)
     with _Watching() as watching:
         logits: Tensor = network.train()(torch.zeros(IMAGES, 3, size, size, dtype=dtype, device=device))
     logits.sum().backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
+    # Stochastic depth may have left out a block in that pass. In evaluation mode nothing is left out.
+    network.eval()(torch.zeros(1, 3, size, size, dtype=dtype, device=device)).sum().backward()
     named = network.named_parameters()
     unreached = tuple(name for name, each in named if each.requires_grad and each.grad is None)
     return Rehearsal(unreached, watching.drawn)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from furnace.config.arguments import require_readable, texts_of
+from furnace.config.checks import check_image_size
 from furnace.config.experiment import Experiment, for_evaluation, read_experiment
 from furnace.config.record import read_record
 from furnace.engine.checkpoint import Snapshots
@@ -56,6 +57,7 @@ def find_trained(
     experiment = for_evaluation(read_experiment(experiment_folder, texts))
     if note := experiment.note_of_changes():
         print(note, flush=True)
+    check_image_size(experiment)
     settings = experiment.settings
     snapshots = Snapshots(settings.snapshot_dir)
     epochs = chosen_epochs(snapshots, settings.eval_epochs)

@@ -122,7 +122,11 @@ def deciding_settings(run: Run) -> dict[str, str]:
     left_out = ("method", "labeled_ratio", "seed")
     known = filled(run.settings) if run.settings else {}
     settings = {name: _short(known[name]) for name in RESULT_FIELDS if name in known}
-    return {name: value for name, value in settings.items() if name not in left_out}
+    return {
+        name: value
+        for name, value in settings.items()
+        if name not in left_out and not (name.endswith("_2") and value == settings.get(name.removesuffix("_2")))
+    }
 
 
 def differing_settings(group: Group, others: Iterable[Group]) -> dict[str, str]:

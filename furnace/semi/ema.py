@@ -1,7 +1,7 @@
 """The exponential moving average (EMA) that makes a teacher of a student."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def ema_alpha(step: int, decay: float = 0.999) -> float:
@@ -20,11 +20,17 @@ def update_parameters(teacher: nn.Module, student: nn.Module, alpha: float) -> N
 
 @torch.no_grad()
 def update_buffers(teacher: nn.Module, student: nn.Module, alpha: float) -> None:
-    """Takes the same average of the running statistics, and copies the student's counters of batches."""
-    pairs = list(zip(teacher.buffers(), student.buffers(), strict=True))
-    floats = [pair for pair in pairs if pair[0].is_floating_point()]
-    counters = [pair for pair in pairs if not pair[0].is_floating_point()]
-    if floats:  # networks of layer norms have none
-        torch._foreach_lerp_([ours for ours, _ in floats], [theirs for _, theirs in floats], 1 - alpha)
-    if counters:
-        torch._foreach_copy_([ours for ours, _ in counters], [theirs for _, theirs in counters])
+    """Takes the same average of the running statistics, and copies all other buffers, such as counters of batches.
+
+    Running statistics are buffers of floats whose names begin with `running_`. Others may hold masks of -inf, of which
+    there is no average.
+    """
+    running: list[tuple[Tensor, Tensor]] = []
+    others: list[tuple[Tensor, Tensor]] = []
+    for (name, ours), theirs in zip(teacher.named_buffers(), student.buffers(), strict=True):
+        is_running = name.rpartition(".")[2].startswith("running_") and ours.is_floating_point()
+        (running if is_running else others).append((ours, theirs))
+    if running:  # networks of layer norms have none
+        torch._foreach_lerp_([ours for ours, _ in running], [theirs for _, theirs in running], 1 - alpha)
+    if others:
+        torch._foreach_copy_([ours for ours, _ in others], [theirs for _, theirs in others])

@@ -63,7 +63,7 @@ class Job:
         asked = self.experiment.result_settings()
         # The paths of weights are left out, because the files may have moved.
         paths = ("pretrained_model", "pretrained_model_2")
-        comparable = {name: asked[name] for name in asked if name in trained and name not in paths}
+        comparable = {name: value for name, value in asked.items() if name not in paths} if trained else {}
         if changed := [*changes(trained, comparable), *self.experiment.code_changes(record)]:
             raise InputError(
                 f"{self.title}: {settings.OUTPUT_PATH} holds a run with other settings: {'; '.join(changed)}; "

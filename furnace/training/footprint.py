@@ -11,6 +11,7 @@ from furnace.engine import memory
 from furnace.engine.backend import training_dtype
 from furnace.engine.distributed import World
 from furnace.errors import say_note
+from furnace.network.fit import without_values
 
 # More bytes for each pixel of a batch, and for weights, than networks here take. Where they are free, nobody asks.
 PLENTY, WEIGHTS = 16384, 2**31
@@ -72,18 +73,16 @@ def _student_bytes(experiment: Experiment, number: int, images: int) -> _Student
     """Measures a step of a student's network without values; `images` are those of a process."""
     size, weights, trained = experiment.settings.image_size, 0, 0
 
-    def build() -> tuple[nn.Module, Tensor]:
-        return experiment.network(number).train(), torch.empty(images, 3, size, size)
+    image_bytes = images * 3 * size**2 * FLOAT
 
-    def step(made: tuple[nn.Module, Tensor]) -> None:
+    def step(network: nn.Module) -> None:
         nonlocal weights, trained
-        network, image = made
         weights = _bytes([*network.parameters(), *network.buffers()])
-        network(image).log_softmax(dim=1).mean().backward()
+        network.train()(torch.empty(images, 3, size, size)).log_softmax(dim=1).mean().backward()
         trained = _bytes(parameter for parameter in network.parameters() if parameter.grad is not None)
 
-    kept = memory.peak_of(build, step)
-    return _StudentBytes(weights, trained, kept)
+    kept = memory.peak_of(lambda: without_values(lambda: experiment.network(number)), step) - image_bytes
+    return _StudentBytes(weights, trained, max(0, kept))
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

@@ -170,8 +170,8 @@ class Learner:
 
         The losses do not show what the last step did: they were computed before it.
         """
-        for student in self.ensemble.students:
-            if not torch.stack(torch._foreach_norm(list(student.parameters()))).isfinite().all():
+        for network in self.ensemble.networks().values():
+            if not torch.stack(torch._foreach_norm(list(network.parameters()))).isfinite().all():
                 raise CommonInputError(
                     f"weights are not finite after iteration {iteration}; the last snapshot is kept; "
                     "lower learning_rate"

@@ -8,6 +8,7 @@ from torch import nn
 from furnace.config.completion import Student
 from furnace.config.experiment import Experiment
 from furnace.engine.distributed import World
+from furnace.errors import CommonInputError
 from furnace.network.pretrained import load_backbone
 from furnace.network.rehearsal import Rehearsal, rehearse
 from furnace.semi.ensemble import Ensemble
@@ -38,10 +39,23 @@ def build_ensemble(experiment: Experiment, world: World) -> tuple[Ensemble, str,
 
     def place(network: nn.Module) -> nn.Module:
         layout = torch.channels_last if settings.channels_last else torch.contiguous_format
+        if settings.channels_last and any(parameter.ndim == 5 for parameter in network.parameters()):
+            raise CommonInputError(
+                f"channels_last: expected a network of 2D convolutions, found a {type(network).__name__} with a weight "
+                "of five dimensions; set channels_last=0"
+            )
         return world.synchronized(network.to(world.device).to(memory_format=layout))
 
     with_teachers = experiment.method.labellers == "teachers"
-    ensemble = Ensemble(partial(build, 1), with_teachers, build_second=partial(build, 2))
+    try:
+        ensemble = Ensemble(partial(build, 1), with_teachers, build_second=partial(build, 2))
+    except RuntimeError as error:
+        if "deepcopy" not in str(error):
+            raise
+        raise CommonInputError(
+            f"{experiment.code.path('network.py')}: a teacher is a copy of its student, which cannot be copied: "
+            f"{str(error).partition('.')[0]}; replace torch.nn.utils.weight_norm by torch.nn.utils.parametrizations"
+        ) from error
     ensemble.map(place)
     for student in ensemble.students:
         student.train()

@@ -104,6 +104,13 @@ def test_what_network_py_does_not_ask_for_has_no_effect(make: Callable) -> None:
     ]
 
 
+def test_a_decoder_that_network_py_does_not_ask_for_is_refused(make: Callable) -> None:
+    """To train another network than the one that is named would be worse than to train none."""
+    experiment = make(BUILDS.format(parameters="num_classes"), decoder="UPerNet")
+    with pytest.raises(InputError, match=r"^decoder: .*network\.py builds its own network and does not ask for a dec"):
+        check_networks(experiment)
+
+
 def test_a_network_that_looks_at_values_is_asked_with_values(make: Callable) -> None:
     check_networks(make(LOOKS_AT_VALUES.format(kernel=1)))
 

@@ -234,6 +234,14 @@ def test_evaluation_takes_the_network_of_the_run(demo_data: Path, tmp_path: Path
     assert (settings.backbone, settings.width) == ("resnet34_v1c", 0.25)
 
 
+def test_an_old_run_had_one_network_for_both_students(demo_data: Path, tmp_path: Path) -> None:
+    """Its config.json names no decoder and no second backbone."""
+    (tmp_path / "config.json").write_text('{"settings": {"backbone": "resnet18", "width": 0.25, "image_size": 64}}')
+    texts = {"dataset_path": str(demo_data), "OUTPUT_PATH": str(tmp_path)}
+    settings = for_evaluation(read_experiment(VOC, texts)).settings
+    assert len(settings.students) == 1 and settings.student(2).name == "resnet18"
+
+
 def test_experiment_files_stay_small() -> None:
     for folder in REPOSITORY.glob("exp.*/*"):
         assert len((folder / "config.py").read_text().splitlines()) <= 60

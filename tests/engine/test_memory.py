@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from furnace.engine import machine, memory
 from furnace.errors import InputError
@@ -73,8 +75,8 @@ def test_what_is_missing_is_said_in_one_line(system: Path) -> None:
 
 
 def test_tensors_are_counted_once_and_no_longer_than_they_live() -> None:
-    def work(given: torch.Tensor) -> None:
-        first = given + 1  # 4 MB
+    def work(given: nn.Linear) -> None:
+        first = given.weight.detach() + 1  # 4 MB
         view = first[1:].view(-1)
         second = view * 2  # 4 MB
         del first, view
@@ -82,10 +84,20 @@ def test_tensors_are_counted_once_and_no_longer_than_they_live() -> None:
         del second
         torch.empty(1_500_000)  # 6 MB
 
-    assert memory.peak_of(lambda: torch.empty(1_000_000), work) == pytest.approx(8e6, abs=100)
+    for device in ("cpu", "meta"):
+        peak = memory.peak_of(lambda device=device: nn.Linear(1000, 1000, device=device), work)
+        assert peak == 4 * (1_000_000 + 999_000)
+
+
+def test_attention_is_counted_without_its_maps() -> None:
+    def work(_: nn.Module) -> None:
+        query = torch.empty(1, 2, 4096, 8, requires_grad=True)  # 0.26 MB; two maps of 4096 x 4096 would take 134 MB
+        F.scaled_dot_product_attention(query, query, query).sum().backward()
+
+    assert 2.6e5 < memory.peak_of(nn.Identity, work) < 5e6
 
 
 def test_what_looks_at_values_cannot_be_counted() -> None:
     state = torch.get_rng_state()
-    assert memory.peak_of(lambda: torch.rand(5), lambda tensor: tensor.sum().item()) == 0
+    assert memory.peak_of(lambda: nn.Linear(2, 3), lambda network: network.weight.sum().item()) == 0
     assert torch.equal(torch.get_rng_state(), state)

@@ -26,6 +26,19 @@ class NeedsValues(nn.Module):
         return self.layer(image)
 
 
+class Returns(nn.Module):
+    """A network that gives something else than logits."""
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        return {"out": image}
+
+
+class Odd(nn.Conv2d):
+    """A network whose attribute `multiple` is no number."""
+
+    multiple = "32"
+
+
 def test_a_network_without_values_takes_no_memory_and_no_random_number() -> None:
     before = torch.get_rng_state()
     for build in (lambda: nn.Conv2d(3, 2, 1), NeedsValues):
@@ -41,6 +54,8 @@ def test_a_network_without_values_takes_no_memory_and_no_random_number() -> None
         (nn.Conv2d(3, 2, 3, padding=1), None),
         (nn.Conv2d(3, 2, 3), "its logits are (2, 2, 6, 6), not (2, 2, 8, 8)"),
         (nn.Conv2d(3, 4, 1), "its logits are (2, 4, 8, 8), not (2, 2, 8, 8)"),
+        (Returns(), "it returns a dict, not a tensor"),
+        (Odd(3, 2, 1), "its attribute multiple is '32', not a whole number of at least 1"),
         (nn.Linear(7, 2), "RuntimeError: mat1 and mat2 shapes cannot be multiplied"),
         (nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(2), nn.Upsample(8)), None),
     ],

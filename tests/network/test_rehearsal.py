@@ -85,6 +85,30 @@ def test_the_network_and_the_random_numbers_stay(middle: nn.Module) -> None:
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
+class Skipping(nn.Conv2d):
+    """A block that is left out while the network trains, as stochastic depth may do with any."""
+
+    def forward(self, feature: Tensor) -> Tensor:
+        return feature if self.training else super().forward(feature)
+
+
+def test_a_block_that_is_skipped_in_training_is_trained_all_the_same() -> None:
+    assert rehearse(Own(Skipping(4, 4, 1)), SIZE).unreached == ("nowhere.weight", "nowhere.bias")
+
+
+def test_a_network_that_looks_at_values_is_tried_with_small_images_first() -> None:
+    sides = []
+
+    class Watched(Looking):
+        def forward(self, feature: Tensor) -> Tensor:
+            if feature.device.type == "cpu":
+                sides.append(feature.shape[-1])
+            return super().forward(feature)
+
+    rehearse(Own(Watched()), 500)
+    assert sides == [62, 62]  # behind a convolution without padding
+
+
 def test_a_decoder_leaves_out_stages_of_its_encoder() -> None:
     found = rehearse(LibraryNetwork("PSPNet", "resnet18", 2), 48)
     assert {name.rsplit(".", 3)[0] for name in found.unreached} >= {"backbone.layer3", "backbone.layer4"}

@@ -41,6 +41,16 @@ def test_networks_without_running_statistics_have_teachers_too() -> None:
     torch.testing.assert_close(teacher[0].weight, 0.75 * before + 0.25 * student[0].weight)
 
 
+def test_buffers_that_are_no_statistics_are_copied() -> None:
+    """Of a mask of -inf there is no average: it would be NaN."""
+    teacher, student = torch.nn.BatchNorm2d(2), torch.nn.BatchNorm2d(2)
+    for network in (teacher, student):
+        network.register_buffer("mask", torch.tensor([0.0, float("-inf")]))
+    student.running_mean.fill_(4.0)
+    update_buffers(teacher, student, 0.75)
+    assert teacher.mask.tolist() == [0.0, float("-inf")] and teacher.running_mean.tolist() == [1.0, 1.0]
+
+
 def test_alpha_starts_at_a_half_and_is_capped() -> None:
     assert [ema_alpha(step) for step in (1, 3, 998, 999, 5000)] == [0.5, 0.75, 1 - 1 / 999, 0.999, 0.999]
 

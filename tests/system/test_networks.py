@@ -84,7 +84,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 @pytest.mark.parametrize("kind", PAIRS)
 def test_a_pair_trains_goes_on_is_evaluated_and_exported(
-    tmp_path: Path, data: Path, copied: Callable, kind: str
+    tmp_path: Path, data: Path, copied: Callable, kind: str, capsys: pytest.CaptureFixture
 ) -> None:
     chosen = {"decoder": "published", "width": "0.0625", "method": "ema", "optimizer": "adamw"}
     chosen |= dict(text.split("=") for text in PAIRS[kind].split())
@@ -103,6 +103,9 @@ def test_a_pair_trains_goes_on_is_evaluated_and_exported(
     assert_same_run(resumed, straight)
 
     assert main(["eval", str(experiment), f"dataset_path={data}", f"OUTPUT_PATH={straight}"]) == 0
+    if kind == "plain transformer":
+        assert main(["eval", str(experiment), f"dataset_path={data}", f"OUTPUT_PATH={straight}", "image_size=40"]) == 2
+        assert "image_size: expected 32 or 64" in capsys.readouterr().err
     scores = (experiment / "log_df.csv").read_text().splitlines()[1:]
     assert len(scores) == (7 if chosen["method"] == "ema" else 3)
 
