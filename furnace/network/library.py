@@ -20,6 +20,17 @@ from furnace.network.resnet import BACKBONES, scaled
 
 TIMM = "tu-"  # what stands before the name of an encoder that comes from timm
 GROUPED = {"FPN": 32}  # decoders whose group norms divide channels into so many groups
+# The library's own encoders whose weights were trained with another mean and deviation than those of ImageNet, and the
+# models of timm that were trained with the same. They are those of the library's list of its weights (its file
+# encoders/_legacy_pretrained_settings.py), in which all others have ImageNet's. timm's names often look alike, but mean
+# other weights: its efficientnet_b1 has another normalisation than timm-efficientnet-b1.
+TRAINED_LIKE = {
+    "xception": "legacy_xception.tf_in1k",
+    "inceptionv4": "inception_v4.tf_in1k",
+    "inceptionresnetv2": "inception_resnet_v2.tf_in1k",
+    **{name: f"{name}.mx_in1k" for name in ("dpn68", "dpn68b", "dpn92", "dpn98", "dpn107", "dpn131")},
+    **{f"timm-tf_efficientnet_lite{size}": f"tf_efficientnet_lite{size}.in1k" for size in range(5)},
+}
 
 
 class PairError(InputError):
@@ -153,13 +164,14 @@ def _channels(architecture: Callable[..., Any], width: float) -> dict[str, Any]:
 def _renormalization(backbone: str) -> tuple[Tensor, Tensor]:
     """Returns by what images are multiplied and what is added, (3, 1, 1) each, to normalise them as the encoder wants.
 
-    They come with the mean and deviation of ImageNet, with which most encoders were trained. timm knows which ones were
-    trained with others.
+    They come with the mean and deviation of ImageNet, with which most encoders were trained. timm knows which of its
+    own were trained with others, and `TRAINED_LIKE` which of the library's own.
     """
     with _library():
         from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
         from timm.models import get_pretrained_cfg
-    known = get_pretrained_cfg(backbone.removeprefix(TIMM)) if backbone.startswith(TIMM) else None
+    name = backbone.removeprefix(TIMM) if backbone.startswith(TIMM) else TRAINED_LIKE.get(backbone)
+    known = get_pretrained_cfg(name) if name else None
     came = torch.tensor((IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD), dtype=torch.float64)
     wanted = torch.tensor((known.mean, known.std), dtype=torch.float64) if known else came
     scale, shift = came[1] / wanted[1], (came[0] - wanted[0]) / wanted[1]

@@ -1,13 +1,21 @@
 """Weights of encoders of segmentation_models_pytorch and timm: whole or refused, whatever is around them in a file."""
 
 import copy
+import logging
+import re
+import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import huggingface_hub
 import pytest
 import safetensors.torch
+import segmentation_models_pytorch
 import timm
 import torch
 import torch.nn.functional as F
@@ -20,7 +28,7 @@ from furnace.data.normalization import IMAGENET_MEAN, IMAGENET_STD
 from furnace.errors import InputError
 from furnace.network.choice import build_network
 from furnace.network.fit import without_values
-from furnace.network.library import LibraryNetwork
+from furnace.network.library import TRAINED_LIKE, LibraryNetwork
 from furnace.network.pretrained import check_weights, load_backbone
 
 PHOTOGRAPH = REPOSITORY / "DATA/camvid/train/images/0001TP_006690.jpg"
@@ -98,18 +106,37 @@ def test_imagenet_weights_give_a_photograph_the_features_that_they_give_longhand
         torch.testing.assert_close(feature, expected[stage], rtol=1e-4, atol=1e-4 * expected[stage].abs().max().item())
 
 
+HALF = 3 * (0.5,)
+DPN = ((124 / 255, 117 / 255, 104 / 255), 3 * (1 / (0.0167 * 255),))  # Chen et al., "Dual Path Networks" (2017)
+
+
 @pytest.mark.parametrize(
     ("backbone", "mean", "deviation"),
-    [(LITE, 3 * (0.5,), 3 * (0.5,)), (ATTO, IMAGENET_MEAN, IMAGENET_STD), ("resnet18", IMAGENET_MEAN, IMAGENET_STD)],
+    [
+        (LITE, HALF, HALF),
+        ("timm-tf_efficientnet_lite0", HALF, HALF),
+        ("xception", HALF, HALF),
+        ("dpn68b", *DPN),
+        (ATTO, IMAGENET_MEAN, IMAGENET_STD),
+        ("resnet18", IMAGENET_MEAN, IMAGENET_STD),
+        ("timm-efficientnet-b1", IMAGENET_MEAN, IMAGENET_STD),  # timm's efficientnet_b1 has newer weights, with 0.5
+    ],
 )
 def test_an_encoder_sees_images_normalised_as_it_was_trained(backbone: str, mean: tuple, deviation: tuple) -> None:
     network = without_values(lambda: build_network("Unet", backbone, 2, 0.0625))
-    assert isinstance(network, LibraryNetwork) and not any("input" in name for name in network.state_dict())
+    assert isinstance(network, LibraryNetwork) and not any("input_" in name for name in network.state_dict())
     network = build_network("Unet", backbone, 2, 0.0625) if backbone != ATTO else atto()
     pixels = torch.rand(1, 3, 4, 4)
     image = (pixels - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[:, None, None]
     expected = (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(deviation)[:, None, None]
     torch.testing.assert_close(image * network.input_scale + network.input_shift, expected)
+
+
+def test_the_librarys_own_encoders_are_normalised_as_models_of_timm_that_were_trained_alike() -> None:
+    assert set(TRAINED_LIKE) <= set(segmentation_models_pytorch.encoders.encoders)
+    for name, timms in TRAINED_LIKE.items():
+        known, (mean, deviation) = timm.get_pretrained_cfg(timms), DPN if name.startswith("dpn") else (HALF, HALF)
+        assert known is not None and known.mean == pytest.approx(mean) and known.std == pytest.approx(deviation)
 
 
 def atto(seed: int = 0) -> LibraryNetwork:
@@ -222,6 +249,14 @@ FIRST = "stages.0.blocks.0.conv_dw.weight"
             lambda state: {f"{n}.{name}": value for n in ("one", "two") for name, value in state.items()},
             "holds several encoders (one., two.): expected one",
         ),
+        (
+            lambda state: {f"{n}.{name}": value for n in "abcd" for name, value in state.items()},
+            "holds several encoders (a., b. and 2 more): expected one",
+        ),
+        (  # of another network, with a few names in common
+            lambda state: {f"{n}.stem.0.bias": state["stem.0.bias"] for n in "abcd"},
+            "stem.0.weight and 123 more missing",
+        ),
         (lambda state: {"state": state, "ema": state}, "holds several dictionaries of tensors, state, ema"),
         (lambda state: {**state, "hook": RunsCode()}, "is not a file of plain tensors"),
     ],
@@ -264,6 +299,61 @@ def test_a_decoder_that_uses_the_first_stages_alone_takes_the_whole_file(timms: 
     network = build_network("PSPNet", ATTO, 2, 0.0625)
     words = load_backbone(network, str(tmp_path / "weights.pth"), ATTO)
     assert "left out" in words and "of stages" in words
+
+
+def backbones(backbone: str) -> tuple[nn.Module, nn.Module]:
+    """An encoder of random values, and its network with others, whose batch norms are not at their start either."""
+    source, network = (build_network("Unet", backbone, 2, 0.0625) for _ in range(2))
+    for value in source.backbone.state_dict().values():
+        if value.is_floating_point():
+            value.uniform_()
+    return source.backbone, network
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return set(one) == set(other) and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.parametrize(
+    ("backbone", "older"),
+    [
+        ("mit_b0", ("", "")),
+        ("xception", ("", "")),
+        ("densenet121", (r"(denselayer\d+\.(norm|conv))", r"\1.")),  # `norm.1` for `norm1`: names of before 2018
+    ],
+)
+def test_encoders_with_a_way_of_their_own_to_load_weights(backbone: str, older: tuple, tmp_path: Path) -> None:
+    source, network = backbones(backbone)
+    state = source.state_dict()
+    file = {re.sub(*older, name): value for name, value in state.items()}
+    torch.save({"state_dict": {f"module.{name}": value for name, value in file.items()}}, tmp_path / "own.pth")
+    assert not same(network.backbone.state_dict(), state)
+    assert load_backbone(network, str(tmp_path / "own.pth"), backbone) == f"own.pth: {backbone}"
+    assert same(network.backbone.state_dict(), state)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "start", "file"),
+    [
+        ("efficientformerv2_s0", "model.stem_conv1.", "stem.conv1."),  # the first two parts of names are joined
+        ("efficientformer_l1", "model.model.", ""),  # a wrapper within a wrapper
+        ("legacy_xception", "model.body.", ""),  # and another one
+    ],
+)
+def test_names_that_timm_has_changed_are_those_of_its_files(
+    backbone: str, start: str, file: str, tmp_path: Path
+) -> None:
+    network = build_network("FPN", f"tu-{backbone}", 2, 0.0625)
+    state = network.backbone.state_dict()
+    whole = {name: torch.rand(value.shape) for name, value in timm.create_model(backbone).state_dict().items()}
+    torch.save(whole, tmp_path / "whole.pth")
+    load_backbone(network, str(tmp_path / "whole.pth"), f"tu-{backbone}")
+    renamed = {name: file + name.removeprefix(start) for name in state if name.startswith(start)}
+    assert renamed and all(torch.equal(state[name], whole[other].to(state[name])) for name, other in renamed.items())
+    # What the encoder itself has saved is taken, too.
+    torch.save({name: torch.zeros_like(value) for name, value in state.items()}, tmp_path / "split.pth")
+    load_backbone(network, str(tmp_path / "split.pth"), f"tu-{backbone}")
+    assert not any(value.any() for value in state.values())
 
 
 class Own(nn.Module):
@@ -315,26 +405,118 @@ def test_the_hubs_weights_of_the_librarys_own_encoders(cache: Path) -> None:
     )
 
 
+class Hub(BaseHTTPRequestHandler):
+    """A hub in miniature: what it answers by the name of a file."""
+
+    answers: ClassVar[dict[str, tuple[int, str, bytes]]] = {}
+    silent = False
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        if self.silent:
+            threading.Event().wait(5)
+            return
+        status, code, content = self.answers.get(Path(self.path).name, (404, "EntryNotFound", b""))
+        self.send_response(status)
+        self.send_header("X-Error-Code", code) if code else None
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("X-HF-Warning", "unauthenticated; You are sending requests without a token")
+        self.send_header("ETag", '"1"')
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+def is_hub(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the hub's library ask a port of this machine."""
+    paths = huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE.removeprefix(huggingface_hub.constants.ENDPOINT)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{port}")
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", f"http://127.0.0.1:{port}{paths}")
+
+
+@pytest.fixture
+def hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
+    class Started(Hub):
+        pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Started)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    is_hub(server.server_port, monkeypatch)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 1)
+    yield Started
+    server.shutdown()
+    server.server_close()
+
+
+def test_weights_are_downloaded_once_and_without_a_word(
+    hub: type[Hub], network: LibraryNetwork, timms: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = logging.getLogger("huggingface_hub")
+    logger.addHandler(caplog.handler)  # it gives nothing to the loggers above it
+    torch.save(timms, tmp_path / "file")
+    hub.answers = {"pytorch_model.bin": (200, "", (tmp_path / "file").read_bytes())}
+    check_weights(network, "hub", ATTO, 0.0625)
+    logger.removeHandler(caplog.handler)
+    assert not caplog.records
+    hub.answers = {}
+    assert load_backbone(network, "hub", ATTO) == f"hub (pytorch_model.bin): {ATTO}; left out: 4 of head"
+    assert holds(network, timms)
+
+
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("answer", "said"),
     [
-        (None, "bring that file here and set pretrained_model to its path"),
-        (OSError(28, "No space left on device"), "No space left on device"),
-        (huggingface_hub.errors.EntryNotFoundError("404"), "the hub has no weights for tu-convnext_atto: expected"),
+        ((404, "EntryNotFound", b""), "the hub has no weights for tu-convnext_atto: expected model.safetensors or"),
+        ((401, "GatedRepo", b""), "its licence must be accepted first; expected model.safetensors"),
+        ((403, "GatedRepo", b""), "log in with `hf auth login`, or bring that file here"),
+        ((401, "RepoNotFound", b""), "is not there, or not for everybody"),
+        ((503, "", b""), "503"),
     ],
 )
-def test_without_network_the_file_that_is_wanted_is_said(
-    error: Exception | None, said: str, cache: Path, network: LibraryNetwork, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise error
+def test_what_the_hub_answers_is_said(answer: tuple, said: str, hub: type[Hub], network: LibraryNetwork) -> None:
+    hub.answers = {"model.safetensors": answer}
+    assert said in refusal(network)
 
-    if error:
-        monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+
+def refusal(network: LibraryNetwork) -> str:
+    """The one line about weights of the hub that are not to be had."""
     with pytest.raises(InputError) as raised:
         load_backbone(network, "hub", ATTO)
-    assert said in str(raised.value) and "timm/convnext_atto.d2_in1k" in str(raised.value)
-    assert "model.safetensors" in str(raised.value) and "\n" not in str(raised.value)
+    line = str(raised.value)
+    assert "timm/convnext_atto.d2_in1k" in line and "model.safetensors" in line and "\n" not in line
+    return line
+
+
+def test_without_network_the_file_that_is_wanted_is_said_at_once(
+    hub: type[Hub], network: LibraryNetwork, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    hub.silent = True
+    assert "no answer within 1 s; expected" in refusal(network)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        is_hub(unused.getsockname()[1], monkeypatch)
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it is asked again"))
+    line = refusal(network)
+    assert "no connection (" in line and "bring that file here and set pretrained_model to its path" in line
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE is set, and it is not in the cache" in refusal(network)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_a_disk_does_is_said(cache: Path, network: LibraryNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    assert "No space left on device" in refusal(network)
 
 
 def test_an_encoder_without_weights_on_the_hub(network: LibraryNetwork) -> None:
