@@ -11,6 +11,7 @@ from batches import random_batch
 from longhand import longhand_step
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from furnace.engine.memory import Counting
 from furnace.labels import IGNORE
 from furnace.network.deeplabv3plus import DeepLabV3Plus
 from furnace.semi import confidence as confidence_file
@@ -62,22 +63,13 @@ def test_every_pixel_is_confident_at_a_tiny_threshold_but_none_that_is_no_number
 
 
 def test_nothing_as_large_as_the_logits_is_held() -> None:
-    """A band's differences are the largest tensor that is made."""
-    made: list[int] = []
-
-    class Sizes(TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
-            found = function(*arguments, **(keywords or {}))
-            made.extend(
-                each.numel() for each in (found if isinstance(found, tuple) else [found]) if not each._is_view()
-            )
-            return found
-
+    """The largest tensor that is made is a band of differences in fp32; beside it are a few maps of single numbers."""
     logits = torch.randn(2, 21, 64, 64).bfloat16()
-    with pytest.MonkeyPatch.context() as patched, Sizes():
-        patched.setattr(confidence_file, "BAND", logits.numel() // 8)
+    band, a_map = logits.numel() // 8, 2 * 64 * 64
+    with pytest.MonkeyPatch.context() as patched, Counting([logits]) as counting:
+        patched.setattr(confidence_file, "BAND", band)
         likeliest_and_confident(logits, 0.9)
-    assert max(made) == logits.numel() // 8
+    assert counting.peak < 4 * (band + 7 * a_map) < 4 * logits.numel()
 
 
 @pytest.mark.parametrize("shape", [(8, 21, 512, 512), (4, 19, 800, 800)], ids=["VOC", "Cityscapes"])

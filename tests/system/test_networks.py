@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import pytest
+import timm
 import torch
 from runs import before_step, make_experiment
 from torch import Tensor
@@ -20,6 +21,10 @@ SIZE = 32
 CLASSES = 21
 ITERATIONS = 3  # of the only epoch
 
+# The smallest DINOv3 of timm's; older versions have none so small.
+DINOV3 = (
+    f"tu-vit_{'tiny_patch16_dinov3_qkvb' if timm.is_model('vit_tiny_patch16_dinov3_qkvb') else 'small_patch16_dinov3'}"
+)
 # Encoders whose names begin with `tu-test_` are tiny ones that timm has for tests.
 PAIRS = {
     "inverted residuals with BatchNormAct2d": "decoder=DeepLabV3Plus backbone=tu-tf_efficientnet_lite0",
@@ -30,7 +35,7 @@ PAIRS = {
     "hierarchical transformer": "decoder=Segformer backbone=mit_b0 method=org",
     "another hierarchical transformer": "decoder=FPN backbone=tu-pvt_v2_b0 width=0.5 teacher_norm=running",
     "plain transformer": "decoder=DPT backbone=tu-test_vit",
-    "plain transformer with register tokens": "decoder=DPT backbone=tu-vit_tiny_patch16_dinov3_qkvb",
+    "plain transformer with register tokens": f"decoder=DPT backbone={DINOV3}",
     "two different students": "decoder=Linknet backbone=tu-test_byobnet decoder_2=UPerNet backbone_2=tu-test_convnext",
     "the published network beside another": "backbone=resnet18_v1c decoder_2=Segformer backbone_2=mit_b0",
 }
