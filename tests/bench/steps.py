@@ -70,7 +70,7 @@ def random_batch(learner: Learner, crop: int | None = None) -> Batch:
     """Noise in a learner's size, layout and number of classes; `crop` in place of its own."""
     settings, device = learner.settings, learner.world.device
     count, side, random = settings.batch_size, crop or settings.image_size, torch.Generator().manual_seed(0)
-    classes = learner.ensemble.students[0].classifier.out_channels
+    classes = learner.num_classes
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
 
     def images() -> Tensor:
