@@ -3,11 +3,11 @@
     python -m tests.bench.recipes                 # CPU, fp32: five minutes on two cores
     python -m tests.bench.recipes --device cuda   # bf16 of all recipes, then fp16, then fp32
 
-Ensemble Teacher with ResNet-50 as the experiments set it, on a random batch; on a CPU in a fresh process for each, on a
-GPU, whose memory is counted to the byte, in one. On a GPU "in all" is what tensors take, "reserved" what PyTorch took
-from the GPU for them, the first step with cuDNN's search included. Rows are printed as they become known; one that
-fails is a row. The last line is one JSON object, also where SIGTERM ends it: seconds a step and megabytes in all by
-recipe and precision.
+Ensemble Teacher with ResNet-50 as the experiments set it, on a GPU with DINOv3 and DPT too, on a random batch; on a CPU
+in a fresh process for each, on a GPU, whose memory is counted to the byte, in one. On a GPU "in all" is what tensors
+take, "reserved" what PyTorch took from the GPU for them, the first step with cuDNN's search included. Rows are printed
+as they become known; one that fails is a row. The last line is one JSON object, also where SIGTERM ends it: seconds a
+step and megabytes in all by recipe and precision.
 """
 
 import argparse
@@ -22,7 +22,9 @@ from tests.bench.place import Place
 from tests.bench.report import Report
 from tests.bench.steps import TINY, Step, build_learner
 
-RECIPES = ("exp.voc", "exp.city", "exp.camvid")
+RECIPES = {name: f"{name}/ensemble_teacher+cutmix" for name in ("exp.voc", "exp.city", "exp.camvid")}
+# Those of a foundation encoder, three times as much work: on a GPU alone, and in its own precision.
+LARGE = {f"{name} dinov3": f"{name}/ensemble_teacher+dinov3" for name in ("exp.voc", "exp.city")}
 PRECISIONS = {"cpu": ("fp32",), "cuda": ("bf16", "fp16", "fp32"), "tiny": ("bf16", "fp32")}
 STEPS = {"cpu": 1, "cuda": 20, "tiny": 3}
 AT_MOST = 5.0  # seconds of steps, but for three that are always taken
@@ -40,10 +42,11 @@ class Cost(NamedTuple):
 
 def cost(kind: str, device: str, recipe: str, precision: str) -> Cost:
     place = Place(device)
-    settings = (f"precision={precision}", "backbone=resnet50_v1c", *(TINY if kind == "tiny" else ()))
+    settings = [f"precision={precision}", *(["backbone=resnet50_v1c"] if recipe in RECIPES else [])]
+    settings += TINY if kind == "tiny" else ()
 
     def build() -> Step:
-        return Step(build_learner(place.device, *settings, experiment=recipe))
+        return Step(build_learner(place.device, *settings, experiment=(RECIPES | LARGE)[recipe]))
 
     step, first, memory = built(place, build, small_first=kind == "cpu")
     times = in_turn({"step": step}, STEPS[kind], place.finish, AT_MOST, warm_up=False)["step"]
@@ -72,7 +75,7 @@ def main() -> int:
     columns = ("recipe", "batch", "precision", "a step", "its first one", "above weights", "in all", "reserved")
     with Report(*columns) as report:
         for precision in PRECISIONS[kind]:
-            for recipe in RECIPES:
+            for recipe in (*RECIPES, *(LARGE if kind == "cuda" and precision == "bf16" else ())):
                 with report.attempt(f"{recipe} {precision}"):
                     if kind == "cpu":
                         found = in_fresh_process(recipe, precision)

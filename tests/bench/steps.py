@@ -57,11 +57,11 @@ SETUPS = {
 }
 
 
-def build_learner(device: torch.device, *settings: str, experiment: str = "exp.voc") -> Learner:
+def build_learner(device: torch.device, *settings: str, experiment: str = "exp.voc/ensemble_teacher+cutmix") -> Learner:
     """What training uses, at its start, with random weights; of a setting that is given twice, the last one counts."""
     with tempfile.TemporaryDirectory() as folder:  # in place of a data set
         texts = dict(pair.split("=") for pair in ("pretrained_model=none", f"dataset_path={folder}", *settings))
-        described = read_experiment(REPOSITORY / experiment / "ensemble_teacher+cutmix", texts)
+        described = read_experiment(REPOSITORY / experiment, texts)
     prepare_backends(deterministic=False)
     return Learner(described, World(device=device), RUN_LENGTH)
 
