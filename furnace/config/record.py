@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,9 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def software_record() -> dict[str, Any]:
     """Returns the versions of this library and of those it computes with, and the commit of its checkout."""
     versions = {"furnace": __version__, "torch": torch.__version__, "numpy": np.__version__, "opencv": cv2.__version__}
+    # Where a network comes from these, they decide what it computes.
+    used = {name: sys.modules[name] for name in ("segmentation_models_pytorch", "timm") if name in sys.modules}
+    versions |= {name: str(getattr(module, "__version__", "")) for name, module in used.items()}
     return {"versions": versions, "git_commit": _git_commit()}
 
 

@@ -2,7 +2,9 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,3 +40,11 @@ def test_a_copy_within_another_repository_has_no_commit(tmp_path: Path, monkeypa
 def test_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert record.software_record()["git_commit"] is None
+
+
+def test_the_versions_of_a_networks_library_are_written_down_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("segmentation_models_pytorch", "timm"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    assert "timm" not in record.software_record()["versions"]
+    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(__version__="1.2.3"))
+    assert record.software_record()["versions"]["timm"] == "1.2.3"
