@@ -4,7 +4,6 @@ Linux grants a process memory that the machine does not have, and kills it once 
 needs much asks here first.
 """
 
-import copy
 import os
 import resource
 import weakref
@@ -20,6 +19,7 @@ from torch.utils._pytree import tree_iter
 
 from furnace.engine.machine import control_groups
 from furnace.errors import InputError
+from furnace.network.rehearsal import copy_with
 
 CPU = torch.device("cpu")
 PROCESS, MACHINE = Path("/proc/self"), Path("/proc/meminfo")
@@ -73,18 +73,17 @@ def peak_of(build: Callable[[], nn.Module], work: Callable[[nn.Module], object])
         with torch.random.fork_rng(devices=()):
             network = build()
             with FakeTensorMode():
-                made: dict[int, Any] = {}  # what `deepcopy` takes in the place of a tensor, by the tensor's identity
-                for tensor in (*network.parameters(), *network.buffers()):
-                    empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=CPU)
-                    is_parameter = isinstance(tensor, nn.Parameter)
-                    made[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
-                own = list(made.values())
-                network = copy.deepcopy(network, made)
-                with Counting(own) as counting:
+                network = copy_with(network, _without_values)
+                with Counting((*network.parameters(), *network.buffers())) as counting:
                     work(network)
     except Exception:  # a network of the user's own may look at values
         return 0
     return counting.peak
+
+
+def _without_values(tensor: torch.Tensor) -> torch.Tensor:
+    """Returns a tensor of the same form on the CPU; within FakeTensorMode it has no values."""
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=CPU)
 
 
 class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does not annotate it

@@ -14,16 +14,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from furnace.errors import InputError
+from furnace.network.fit import without_values
 from furnace.network.hub import hub_file
 from furnace.network.library import TIMM
+from furnace.network.recognize import STUDENT
 from furnace.network.tensors import COUNTER, name_some, require_fit
 from furnace.network.weight_files import HUB, TORCHVISION, tensors_in, weights_path
 
-STUDENT = "branch1.backbone."  # of the two students in a snapshot, this one is taken
 # What stands in a name for the modules that timm and the library put around an encoder.
 WRAPPERS = r"(model\.(body\.)?)+"
 
@@ -149,13 +149,7 @@ class Encoder:
 
         if not timm.is_model(self.name.removeprefix(TIMM)):  # a user's own backbone may be called anything
             return None
-        with torch.random.fork_rng(devices=()):
-            try:
-                with torch.device("meta"):
-                    model: nn.Module = timm.create_model(self.name.removeprefix(TIMM))
-            except RuntimeError:  # building it needs values
-                model = timm.create_model(self.name.removeprefix(TIMM))
-        return model
+        return without_values(lambda: timm.create_model(self.name.removeprefix(TIMM)))
 
     def _renamed(self, own: dict[str, Any]) -> dict[str, Any]:
         """Returns the tensors by timm's names if they have those that the encoder's authors gave them."""

@@ -4,6 +4,7 @@ In the shapes below, B is the number of images, S is the side of their square cr
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,13 +52,20 @@ def rehearse(network: nn.Module, size: int) -> Rehearsal:
     return Rehearsal(draws=True)
 
 
-def _copy_on(network: nn.Module, device: torch.device) -> nn.Module:
-    """Returns a copy whose parameters and buffers are on a device; on the meta device, their values are not copied."""
+def copy_with(network: nn.Module, replaced: Callable[[Tensor], Tensor]) -> nn.Module:
+    """Returns a copy of a network that holds `replaced(tensor)` in the place of every parameter and buffer."""
     made: dict[int, Any] = {}  # what `deepcopy` takes in the place of a tensor, by the tensor's identity
     for tensor in (*network.parameters(), *network.buffers()):
-        moved = torch.empty_like(tensor, device=device) if device.type == "meta" else tensor.detach().to(device).clone()
-        made[id(tensor)] = nn.Parameter(moved, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else moved
+        other = replaced(tensor)
+        made[id(tensor)] = nn.Parameter(other, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else other
     return copy.deepcopy(network, made)
+
+
+def _copy_on(network: nn.Module, device: torch.device) -> nn.Module:
+    """Returns a copy whose parameters and buffers are on a device; on the meta device, their values are not copied."""
+    if device.type == "meta":
+        return copy_with(network, lambda tensor: torch.empty_like(tensor, device=device))
+    return copy_with(network, lambda tensor: tensor.detach().to(device).clone())
 
 
 def _seen_of(network: nn.Module, size: int, device: torch.device) -> Rehearsal:
