@@ -14,7 +14,7 @@ from running import IN_TWO_PROCESSES, NAMELESS, start
 from runs import ORIGINAL, make_experiment, tiny_settings
 
 from furnace.__main__ import main
-from furnace.synthetic.layout import write_voc_layout
+from furnace.synthetic.layout import write_city_layout, write_voc_layout
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # every test runs on the CPU
 for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
@@ -64,6 +64,14 @@ def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_voc_layout(folder, images=40, seed=0)
     for path in folder.rglob("*.*g"):
         cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[:54, :60])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def city_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten images: at 1/2 four labelled and four unlabelled ones, so that an epoch is one iteration."""
+    folder = tmp_path_factory.mktemp("data") / "city"
+    write_city_layout(folder, images=10, seed=0)
     return folder
 
 

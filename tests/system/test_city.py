@@ -16,20 +16,11 @@ from furnace.config.experiment import Experiment, read_experiment
 from furnace.config.settings import FIELDS
 from furnace.data.datasets import CITYSCAPES
 from furnace.semi.ensemble import PREDICTORS
-from furnace.synthetic.layout import write_city_layout
 from furnace.training.learner import supervised_loss
 
 FOLDER = "exp.city/ensemble_teacher+cutmix"
 CLASSES = set(range(CITYSCAPES.num_classes))
 SHARED_LINES = 10  # of Python, between the VOC and the Cityscapes experiment
-
-
-@pytest.fixture(scope="module")
-def city_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten images: at 1/2 four labelled and four unlabelled ones, so that an epoch is one iteration."""
-    folder = tmp_path_factory.mktemp("data") / "city"
-    write_city_layout(folder, images=10, seed=0)
-    return folder
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from runs import tiny_settings
 
 from furnace.__main__ import main
 from furnace.config.experiment import read_experiment
-from furnace.synthetic.layout import write_city_layout
 
 BASE, RECIPE = "ensemble_teacher+cutmix", "ensemble_teacher+dinov3"
 PUBLISHED = {"decoder": "published", "optimizer": "sgd", "nepochs": "1"}  # with ResNet-18 from random weights
@@ -24,13 +23,6 @@ def tiny(data: Path, output: Path, changed: dict[str, str]) -> list[str]:
     """A tiny run's settings, of which some are changed."""
     settings = dict(pair.split("=", 1) for pair in tiny_settings(data, output)) | changed
     return [f"{name}={text}" for name, text in settings.items()]
-
-
-@pytest.fixture(scope="module")
-def city_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "city"
-    write_city_layout(folder, images=10, seed=0)
-    return folder
 
 
 @pytest.fixture
