@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Ensemble Teacher on CamVid with EfficientNet-Lite0: EMA teachers label, students see the strong view.
+# What differs from ../ensemble_teacher+cutmix/train_ema.sh stands here; that script shows the other settings, and runs
+# in this folder. Every setting is an environment variable: change its default here, or set it outside
+# (labeled_ratio=16 seed=1 bash train_ema.sh).
+set -euo pipefail
+set -a
+
+: "${method:=ema}"                # supervised, org, ema
+: "${decoder:=DeepLabV3Plus}"     # of segmentation_models_pytorch
+: "${backbone:=tu-tf_efficientnet_lite0}"  # tu-: an encoder of timm
+: "${pretrained_model:=hub}"      # or a file, or none
+: "${image_size:=112}"            # side of the crop, at half size
+: "${batch_size:=4}"
+: "${optimizer:=adamw}"
+: "${learning_rate:=2e-3}"        # of the decoder
+: "${backbone_rate_factor:=0.2}"  # the encoder's rate is 4e-4
+: "${weight_decay:=0.01}"
+: "${validate_epochs:=0}"         # no scores while it trains
+: "${OUTPUT_PATH:=}"              # empty: ../../output_camvid/camvid8_DeepLabV3Plus-tf_efficientnet_lite0_cutmix_B4_EMA
+
+# shellcheck source=/dev/null  # it is checked itself
+source "$(dirname "${BASH_SOURCE[0]}")/../ensemble_teacher+cutmix/train_ema.sh"

@@ -1,0 +1,11 @@
+"""The study's CamVid: the recipe of exp.camvid, also with all labels."""
+
+from easydict import EasyDict
+
+config = EasyDict(
+    base="../../../../exp.camvid/ensemble_teacher+lite0",
+    volna="../../../..",
+    epochs=((16, 12), (8, 12), (1, 11)),
+    OUTPUT_PATH="../../../../output_study/camvid{labeled_ratio}_{method}",
+    pretrained_model="{volna}/DATA/pytorch-weight/tf_efficientnet_lite0.pth",
+)

@@ -1,0 +1,14 @@
+"""The study's MSRC-21: 335 training and 256 validation photographs of about 320 x 213 pixels, 21 classes.
+
+All else is that of the study's CamVid. The data set is made by `python -m furnace prepare folder` (docs/study.md).
+"""
+
+from easydict import EasyDict
+
+config = EasyDict(
+    base="../camvid",
+    dataset="msrc21",
+    lists_path="lists",
+    epochs=((8, 14), (4, 16), (1, 12)),  # about 1,000 iterations each
+    OUTPUT_PATH="../../../../output_study/msrc21_{labeled_ratio}_{method}",
+)
