@@ -26,6 +26,7 @@ ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 PATIENCE = 25.0  # seconds; torchrun kills processes that do not end within 30
 LEAVING = 10.0  # seconds that a process may take to end once its work is done or given up
 EXIT_INTERRUPTED = 128 + signal.SIGINT
+STARTER = "FURNACE_STARTER"  # in the environment: the process number of the parent that a command is to end with
 Item = TypeVar("Item")
 
 
@@ -144,6 +145,8 @@ def end_surely(command: Callable[[], int]) -> NoReturn:
 
     What would keep the process alive then, such as threads and helper processes, is not waited for longer than LEAVING.
     """
+    if starter := os.environ.pop(STARTER, ""):  # taken out, because it is not meant for what this process starts
+        stop_with_parent(int(starter))
 
     def interrupt(_: int, __: FrameType | None) -> None:
         end_within(LEAVING, EXIT_INTERRUPTED)
@@ -202,19 +205,25 @@ def _helpers() -> "list[BaseProcess]":
     return multiprocessing.active_children()
 
 
-def stop_with_parent() -> None:
+def stop_with_parent(parent: int | None = None) -> None:
     """Sends this process SIGTERM when its parent ends, and ends it if it does not stop.
 
-    It is for processes of torchrun, which cannot end them if it is killed itself.
+    It is for processes of torchrun, and for the runs of a sweep: neither can end them if it is killed itself.
+
+    Args:
+        parent: the parent's process number, where it may have ended already; by default that of today's parent.
     """
 
     def watch(parent: int) -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
         end_within(PATIENCE + LEAVING, EXIT_RESUBMIT)
-        os.kill(os.getpid(), signal.SIGTERM)
+        main = threading.main_thread().ident
+        assert main is not None
+        # By os.kill, this thread might receive it, and the wait of the main thread would go on.
+        signal.pthread_kill(main, signal.SIGTERM)
 
-    threading.Thread(target=watch, args=[os.getppid()], daemon=True).start()
+    threading.Thread(target=watch, args=[parent or os.getppid()], daemon=True).start()
 
 
 def leave_to_parent() -> None:

@@ -1,5 +1,5 @@
-"""Many runs of one experiment: methods, ratios and seeds, here or on Slurm.
+"""Many runs of one experiment: methods, ratios, seeds and other settings, one by one, several at once, or on Slurm.
 
 May import: every room below.
-Begin with: jobs.py, which says what a run is and whether it is done.
+Begin with: planned.py, which says which runs there are; jobs.py says what one is, pool.py runs several at once.
 """

@@ -3,23 +3,25 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from furnace.config.arguments import EXPERIMENT_HELP, take_any_order
-from furnace.engine.signals import ASKING, EXIT_INTERRUPTED
-from furnace.errors import EXIT_FAILED, EXIT_RESUBMIT
+from furnace.errors import EXIT_FAILED, EXIT_RESUBMIT, InputError
 
-# Statuses of a run that somebody asked to stop, by a signal or by Ctrl-C; the sweep then does not begin the next one.
-STOPPED = (EXIT_RESUBMIT, EXIT_INTERRUPTED, *(-number for number in ASKING))
+if TYPE_CHECKING:  # showing help must not import torch
+    from furnace.sweep.jobs import Job
 
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:
     """Adds `sweep` to the commands."""
     command = commands.add_parser(
         "sweep",
-        help="train and evaluate methods, ratios and seeds",
+        help="train and evaluate methods, ratios, seeds and other settings",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog='example: python -m furnace sweep "exp.voc/ensemble_teacher+cutmix" --ratios 8 --seeds 0,1 nepochs=20',
+        epilog='example: python -m furnace sweep "exp.voc/ensemble_teacher+cutmix" --ratios 8 --seeds 0,1 nepochs=20\n'
+        "         python -m furnace sweep ... --methods ema --vary view=weak,strong --vary 'cps_ramp=0,0;0,1' --jobs 4",
     )
     command.add_argument("experiment", metavar="EXPERIMENT", help=EXPERIMENT_HELP)
     command.add_argument("settings", nargs="*", metavar="NAME=VALUE", help="settings of all runs, as for train")
@@ -28,6 +30,22 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
         "--ratios", default="16,8,4,2", metavar="LIST", help="values of labeled_ratio; default: 16,8,4,2"
     )
     command.add_argument("--seeds", default="0,1,2", metavar="LIST", help="default: 0,1,2")
+    command.add_argument(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="NAME=V1,V2",
+        help="values of another setting, once for each; values that hold commas are parted by ;",
+    )
+    command.add_argument(
+        "--jobs", type=_jobs, default=1, metavar="N", help="runs at a time, which share the GPUs or cores (default 1)"
+    )
+    command.add_argument(
+        "--gpus-per-run",
+        type=_gpus,
+        metavar="K",
+        help="with --jobs: GPUs of each run, or 1/N for N runs on one GPU (default: all, shared out)",
+    )
     command.add_argument("--launcher", choices=("local", "slurm"), default="local", help="slurm: only write the jobs")
     command.add_argument(
         "--out", type=Path, default=Path("sweep_slurm.sh"), metavar="FILE", help="slurm's file (default sweep_slurm.sh)"
@@ -37,15 +55,34 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     take_any_order(command)
 
 
+def _jobs(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
+    return int(text)
+
+
+def _gpus(text: str) -> Fraction:
+    whole, slash, part = text.partition("/")
+    numbers = [whole, part] if slash else [whole]
+    if not all(number.isdecimal() and int(number) > 0 for number in numbers) or (slash and int(whole) != 1):
+        raise argparse.ArgumentTypeError(f"expected a whole number, or 1/N for N runs on one GPU, found {text!r}")
+    return Fraction(text)
+
+
 def _sweep(options: argparse.Namespace, _: Sequence[str]) -> int:
-    from furnace.sweep.jobs import planned_jobs
+    from furnace.sweep.planned import planned_jobs
+    from furnace.sweep.pool import shares_of
     from furnace.sweep.slurm import write_slurm
     from furnace.sweep.table import print_table
 
+    _require_fitting(options)
     lists = {name: getattr(options, name) for name in ("methods", "ratios", "seeds")}
-    jobs = list(planned_jobs(options.experiment, options.settings, lists))
+    jobs = list(planned_jobs(options.experiment, options.settings, lists, options.vary))
     missing = [job for job in jobs if not job.is_done()]
     print(f"{len(jobs)} runs, {len(jobs) - len(missing)} of them done")
+    if options.jobs > 1:
+        each = [share.words for share in shares_of(jobs, options.jobs, options.gpus_per_run)]
+        print(f"{options.jobs} runs at a time, each on {each[0] if len(set(each)) == 1 else ' or '.join(each)}")
     if options.dry_run:
         for job in jobs:
             print(f"  {'missing' if job in missing else 'done   '}  {job.title}  {job.experiment.settings.OUTPUT_PATH}")
@@ -53,16 +90,47 @@ def _sweep(options: argparse.Namespace, _: Sequence[str]) -> int:
     if options.launcher == "slurm":
         write_slurm(options.out, missing)
         return 0
-    failed = []
+    stopped, failed = _at_once(missing, options) if options.jobs > 1 else _in_turn(missing)
+    if not stopped:
+        print_table(jobs)
+    for line in failed:
+        print(f"failed: {line}", file=sys.stderr)
+    if stopped:
+        print(f"stopped{stopped}; start again to go on", file=sys.stderr)
+        return EXIT_RESUBMIT
+    return EXIT_FAILED if failed else 0
+
+
+def _require_fitting(options: argparse.Namespace) -> None:
+    """Raises InputError if two options exclude each other."""
+    if options.launcher == "slurm" and (options.jobs > 1 or options.gpus_per_run):
+        option = "--jobs" if options.jobs > 1 else "--gpus-per-run"
+        raise InputError(f"{option}: Slurm decides how many runs go on at a time, and where; leave it out")
+    if options.gpus_per_run and options.jobs == 1:
+        raise InputError("--gpus-per-run: expected --jobs N with it, of at least 2; one run at a time takes NGPUS=K")
+
+
+def _in_turn(missing: "Sequence[Job]") -> tuple[str, list[str]]:
+    """Runs one job after the other, on this terminal; returns where it was stopped, and a line for each failure."""
+    from furnace.sweep.jobs import STOPPED
+
+    failed: list[str] = []
     for number, job in enumerate(missing, 1):
         print(f"\n[{number}/{len(missing)}] {job.title}", flush=True)
         status = job.run()
         if status in STOPPED:
-            print(f"stopped in {job.title}; start again to go on", file=sys.stderr)
-            return EXIT_RESUBMIT
+            return f" in {job.title}", []
         if status != 0:
             failed.append(f"{job.title}: status {status}")
-    print_table(jobs)
-    for line in failed:
-        print(f"failed: {line}", file=sys.stderr)
-    return EXIT_FAILED if failed else 0
+    return "", failed
+
+
+def _at_once(missing: "Sequence[Job]", options: argparse.Namespace) -> tuple[str, list[str]]:
+    """Runs several jobs at a time; returns the same."""
+    from furnace.sweep.pool import run_all
+
+    outcome = run_all(missing, options.jobs, options.gpus_per_run)
+    stopped = f" in {', '.join(job.title for job in outcome.stopped)}" if outcome.stopped else ""
+    if not stopped and outcome.waiting:
+        stopped = f" before {outcome.waiting[0].title}"
+    return stopped, [str(failure) for failure in outcome.failures]

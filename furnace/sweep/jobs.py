@@ -1,25 +1,26 @@
-"""The runs of a sweep: what each is called, whether it is done, and how it is started."""
+"""One run of a sweep: what it is called, whether it is done, and how it is started."""
 
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from pathlib import Path
 
 import pandas as pd
 
-from furnace.config.arguments import note, require_readable, texts_of
-from furnace.config.checks import check_start
-from furnace.config.experiment import Experiment, read_experiment
+from furnace.config.experiment import Experiment
 from furnace.config.record import changes, read_record
 from furnace.engine.checkpoint import Snapshots
-from furnace.engine.signals import heeded
-from furnace.errors import InputError
+from furnace.engine.signals import ASKING, EXIT_INTERRUPTED, STARTER, heeded
+from furnace.errors import EXIT_RESUBMIT, InputError
 from furnace.evaluation.evaluate import chosen_predictors
 from furnace.evaluation.log_table import read_table, scales_text
+from furnace.sweep.varied import Value
 
-VARIED = {"methods": "method", "ratios": "labeled_ratio", "seeds": "seed"}  # the setting of each option's list
+# Statuses of a run that somebody asked to stop, by a signal or by Ctrl-C; the sweep then does not begin the next one.
+STOPPED = (EXIT_RESUBMIT, EXIT_INTERRUPTED, *(-number for number in ASKING))
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,12 @@ class Job:
     title: str
     pairs: tuple[str, ...]  # the settings that are given to it, as NAME=VALUE
     experiment: Experiment  # the same settings, read
+    varied: tuple[Value, ...] = ()  # those among them that --vary names
+
+    @property
+    def log(self) -> Path:
+        """The file that receives all its output where several runs go on at a time."""
+        return self.experiment.settings.OUTPUT_PATH / "sweep.log"
 
     def scores(self) -> dict[str, float]:
         """Reads the mean IoU of the last epoch, in percent by predictor, from log_df.csv.
@@ -75,15 +82,27 @@ class Job:
         has_teachers = snapshots.has_teachers(settings.nepochs)
         return set(self.scores()).issuperset(chosen_predictors(settings.ensemble, has_teachers, snapshots.folder))
 
+    def commands(self, more: Mapping[str, str] | None = None) -> dict[str, list[str]]:
+        """Returns the command of each part of the run, in order, by what it does.
+
+        Args:
+            more: settings that win over those of the run, such as its share of the machine.
+        """
+        settings = dict(pair.split("=", 1) for pair in self.pairs) | dict(more or {})
+        pairs = [f"{name}={text}" for name, text in settings.items()]
+        return {
+            doing: [sys.executable, "-m", "furnace", command, str(self.experiment.folder), *pairs]
+            for doing, command in (("training", "train"), ("evaluation", "eval"))
+        }
+
     def run(self) -> int:
-        """Trains and evaluates, each in a process of its own.
+        """Trains and evaluates, each in a process of its own, whose output goes where this one's goes.
 
         Returns:
             The exit status of the first process that failed, or 0.
         """
-        for command in ("train", "eval"):
-            arguments = [command, str(self.experiment.folder), *self.pairs]
-            status = _status_of([sys.executable, "-m", "furnace", *arguments])
+        for command in self.commands().values():
+            status = _status_of(command)
             if status != 0:
                 return status
         return 0
@@ -97,7 +116,7 @@ def _status_of(command: Sequence[str]) -> int:
     early: list[int] = []  # signals that come before the command is there
     before = {number: signal.signal(number, lambda got, _: early.append(got)) for number in heeded()}
     try:
-        with subprocess.Popen(command, process_group=0) as child:
+        with subprocess.Popen(command, process_group=0, env={**os.environ, STARTER: str(os.getpid())}) as child:
             for number in before:
                 signal.signal(number, lambda got, _: child.send_signal(got))
             for got in early:
@@ -106,52 +125,3 @@ def _status_of(command: Sequence[str]) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def planned_jobs(experiment_folder: str, pairs: Sequence[str], lists: Mapping[str, str]) -> Iterator[Job]:
-    """Yields a job for every combination of method, ratio and seed; a seed other than 0 stands in its folder's name.
-
-    Args:
-        experiment_folder: holds config.py and network.py.
-        pairs: settings of all runs, as NAME=VALUE.
-        lists: values with commas between them, by the options in `VARIED`.
-
-    Raises:
-        InputError: a list or the settings of a run are bad, or two runs would write into one folder.
-    """
-    values = {option: _values(option, text) for option, text in lists.items()}
-    texts = {name: text for name, text in texts_of(pairs).items() if text}
-    given = [pair.partition("=")[0] for pair in pairs]
-    for option, name in VARIED.items():
-        if name in given:
-            raise InputError(f"{pairs[given.index(name)]}: a sweep has lists; say --{option}")
-        if texts.pop(name, None):
-            note(f"{name} in the environment changes nothing: a sweep has --{option}={lists[option]}")
-    folders = set()
-    for ratio, method, seed in product(values["ratios"], values["methods"], values["seeds"]):
-        own = {**texts, "method": method, "labeled_ratio": ratio, "seed": seed}
-        experiment = read_experiment(experiment_folder, own)
-        output = experiment.settings.OUTPUT_PATH
-        if experiment.settings.seed != 0:
-            output = output.with_name(f"{output.name}_seed{seed}")
-        if output in folders:
-            raise InputError(
-                f"OUTPUT_PATH: two runs would write to {output}; leave it unset, or name it with "
-                "{method} and {labeled_ratio} in it"
-            )
-        folders.add(output)
-        own |= {"OUTPUT_PATH": str(output), "snapshot_dir": str(output)}
-        experiment = read_experiment(experiment_folder, own)
-        check_start(experiment)
-        as_arguments = tuple(f"{name}={text}" for name, text in own.items())
-        yield Job(f"{method} 1/{experiment.settings.labeled_ratio} seed {seed}", as_arguments, experiment)
-
-
-def _values(option: str, text: str) -> list[str]:
-    """Splits an option's values at commas; raises InputError if one is empty, comes twice or cannot be read."""
-    values = [value.strip() for value in text.split(",")]
-    if not all(values) or len(set(values)) < len(values):
-        raise InputError(f"--{option}: expected different values with commas between them, found {text!r}; mend it")
-    for value in values:
-        require_readable(option, VARIED[option], value)
-    return values

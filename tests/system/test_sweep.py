@@ -49,11 +49,32 @@ def test_what_is_missing_is_run_and_the_rest_skipped(
     table[table.folder != "EMA8"].to_csv(experiment / "log_df.csv", index=False)
     assert sweep("--dry-run") == 0
     said = capfd.readouterr().out
-    assert re.findall(r"missing  (.*?)  ", said) == ["org 1/8 seed 1", "ema 1/8 seed 0"]
+    assert re.findall(r"missing  (.*?)  ", said) == ["ema 1/8 seed 0", "org 1/8 seed 1"]
     assert sweep() == 0
     out = capfd.readouterr().out
     assert "4 runs, 2 of them done" in out and out.count("nothing to do") == 1  # trained, and only evaluated again
     assert len(pd.read_csv(experiment / "log_df.csv")) == 2 * 3 + 2 * 7
+
+
+def test_two_at_a_time_with_another_setting_that_varies(
+    sweep: Callable, experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    arguments = ["--methods", "org", "--seeds", "0", "--vary", "cps_ramp=0,0;0.3,0.6", "--jobs", "2"]
+    assert sweep(*arguments) == 0
+    out = capfd.readouterr().out
+    runs = {"cps_ramp=0,0    ": "CPS8_cps_ramp-0-0", "cps_ramp=0.3,0.6": "CPS8_cps_ramp-0.3-0.6"}
+    assert folders(tmp_path) == list(runs.values())
+    table = pd.read_csv(experiment / "log_df.csv")
+    assert sorted(table.folder) == sorted(3 * list(runs.values()))  # both evaluate at the same time
+    for words, folder in runs.items():
+        score = table[(table.folder == folder) & (table.Ensemble == "v2")].mean_IU.item()
+        assert f"  1/8   org         {words} v2  {score:6.2f}  (seeds: 1)" in out
+        log = (tmp_path / "runs" / folder / "sweep.log").read_text()
+        assert "1 epochs of 7 iterations, from iteration 0" in log and "added to " in log
+    assert "2 runs at a time, each on " in out and "[2/2] org 1/8 cps_ramp=0.3,0.6 seed 0: done after " in out
+    assert sweep(*arguments, "--dry-run") == 0
+    assert "2 runs, 2 of them done" in capfd.readouterr().out
 
 
 @pytest.mark.usefixtures("here")
@@ -98,8 +119,8 @@ def test_slurm_jobs_have_the_settings_of_their_runs(
     lines = [line.split("|") for line in (tmp_path / "submitted").read_text().splitlines()]
     assert [line[:4] for line in lines] == [
         [method, seed, f"{tmp_path}/runs/{short}8{end}", "1"]
-        for method, short in (("org", "CPS"), ("ema", "EMA"))
         for seed, end in (("0", ""), ("1", "_seed1"))
+        for method, short in (("org", "CPS"), ("ema", "EMA"))
     ]
     expected = ["--job-name=org_1-8_seed_0", "--time=1:00:00", str(REPOSITORY / "scripts/train.slurm")]
     assert lines[0][4:-1] == [*expected, str(experiment / "train_ema.sh")]

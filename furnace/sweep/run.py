@@ -1,0 +1,93 @@
+"""One run of several at a time: its processes, one after the other, whose output goes into its log."""
+
+import os
+import shlex
+import subprocess
+import time
+
+from furnace.engine.files import claim, writing
+from furnace.engine.signals import STARTER
+from furnace.errors import EXIT_RESUBMIT
+from furnace.sweep.jobs import Job
+from furnace.sweep.log_tail import HEAD, LogTail
+from furnace.sweep.sharing import Share
+
+
+class Run:
+    """A run that goes on: training, then evaluation, each a process.
+
+    Args:
+        label: its number and title.
+        job: what is run.
+        share: its share of the machine.
+
+    Raises:
+        InputError: another sweep has begun this run, or the log cannot be written.
+    """
+
+    def __init__(self, label: str, job: Job, share: Share) -> None:
+        self.label, self.job = label, job
+        self._begun = time.monotonic()
+        self._environment = {**os.environ, **share.environment, STARTER: str(os.getpid())}
+        self._environment.pop("FURNACE_FIRST_PROCESS", None)  # so that its notes are said, in its own log
+        self._parts = list(job.commands(share.settings).items())
+        # Training locks the folder, too; but two sweeps that begin the same run would first mix their lines in one log.
+        self._lock = claim(job.log.with_name(".sweep"))
+        with writing(job.log):
+            self.tail = LogTail(job.log, job.log.stat().st_size if job.log.exists() else 0)
+        self._begin_part()
+
+    @property
+    def minutes(self) -> float:
+        """How long it has gone on."""
+        return (time.monotonic() - self._begun) / 60
+
+    @property
+    def line(self) -> str:
+        """What it does, in one line."""
+        return f"{self.label}: {self._doing} {self.tail.last()}".rstrip()
+
+    def status(self, goes_on: bool) -> int | None:
+        """Returns the exit status of the run, None while it goes on; its next part begins here.
+
+        Args:
+            goes_on: whether another part may begin.
+
+        Raises:
+            InputError: the log cannot be written.
+        """
+        status = self._process.poll()
+        if status != 0 or not self._parts:
+            return status
+        if not goes_on:
+            return EXIT_RESUBMIT
+        self._begin_part()
+        return None
+
+    def ask_to_stop(self, number: int) -> None:
+        """Passes a signal on to its process, which passes it on to those of its own."""
+        self._process.send_signal(number)
+
+    def close(self) -> None:
+        """Waits until its process has ended, and lets other sweeps begin the run."""
+        self._process.wait()
+        if self._lock:
+            self._lock.close()
+
+    def _begin_part(self) -> None:
+        self._doing, command = self._parts.pop(0)
+        head = f"{HEAD}{time.strftime('%Y-%m-%d %H:%M:%S')}, {self._doing}: {shlex.join(command)}\n"
+        with writing(self.job.log):
+            log = open(self.job.log, "ab", buffering=0)
+        with log:
+            with writing(self.job.log):
+                log.write(head.encode("utf-8", "backslashreplace"))
+            # In a process group of its own, Ctrl-C reaches it only once: when the sweep passes it on.
+            self._process = subprocess.Popen(
+                command,
+                process_group=0,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
