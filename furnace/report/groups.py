@@ -1,6 +1,5 @@
-"""Groups the runs that differ by their seed alone, and reads published scores to set beside them."""
+"""Groups the runs that differ by their seed alone."""
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,6 @@ from furnace.report.rows import Row
 from furnace.report.runs import METHODS, Run
 from furnace.report.summary import HEADLINES, Evaluated, Statistic, ways
 from furnace.semi.ensemble import PREDICTORS
-
-PUBLISHED = Path(__file__).with_name("published.csv")  # Scores as their authors state them; docs/report.md says how.
 
 
 class Key(NamedTuple):
@@ -138,19 +135,6 @@ def differing_settings(group: Group, others: Iterable[Group]) -> dict[str, str]:
     return {
         name: value for name, value in group.key.settings if any(other.get(name, value) != value for other in alike)
     }
-
-
-def published_scores() -> dict[tuple[str, str, str, str], tuple[float, str]]:
-    """Reads published scores.
-
-    Returns:
-        Mean IoU in percent and its source, by data set, method, ratio and predictor.
-    """
-    with open(PUBLISHED, newline="", encoding="utf-8") as file:
-        return {
-            (row["data"], row["method"], row["labeled_ratio"], row["predictor"]): (float(row["mean_IU"]), row["source"])
-            for row in csv.DictReader(file)
-        }
 
 
 def _same_classes(first: Evaluated, second: Evaluated) -> bool:

@@ -10,7 +10,8 @@ from markupsafe import Markup
 from furnace.evaluation.gallery import DIFFERENT
 from furnace.report import figures
 from furnace.report.embedded import svg_picture
-from furnace.report.groups import Group, differing_settings, published_scores
+from furnace.report.groups import Group, differing_settings
+from furnace.report.published import published_beside
 from furnace.report.runs import Run
 from furnace.report.summary import Statistic
 from furnace.report.view import hex_colour, view
@@ -51,7 +52,7 @@ def render(
         problems=problems,
         groups=groups,
         differing=[differing_settings(group, groups) for group in groups],
-        published=published(groups),
+        published=published_beside(groups),
         seeds_chart=svg_picture(chart, "mean IoU of every run, by method and labelled ratio"),
         views=[view(run, f"run-{number}", images) for number, run in enumerate(runs, 1)],
         meanings=MEANINGS,
@@ -60,16 +61,6 @@ def render(
     )
     # Names of files and classes may hold surrogates, which UTF-8 cannot; they become question marks.
     return page.encode("utf-8", "replace").decode()
-
-
-def published(groups: Sequence[Group]) -> list[tuple[float, str] | None]:
-    """Returns the published score of each group's headline predictor, and its source.
-
-    The entry is None for a group without one; the list is empty if no group has one.
-    """
-    scores = published_scores()
-    found = [scores.get((*group.key[:3], group.headline)) for group in groups]
-    return found if any(found) else []
 
 
 def way_text(way: tuple[str, str]) -> str:

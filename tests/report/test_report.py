@@ -26,7 +26,7 @@ from pages import (
 
 from furnace.__main__ import main
 from furnace.engine import memory
-from furnace.report import figures, groups, page
+from furnace.report import figures, page
 from furnace.report.runs import read_metrics, read_run
 from furnace.report.summary import Statistic, ways
 from furnace.report.view import mixed_up, status
@@ -83,18 +83,6 @@ def test_a_seed_that_counts_twice_is_marked(three_seeds: Path, report, tmp_path:
     shutil.copytree(three_seeds / "ema_0", three_seeds / "copy")
     heads, _, ensemble_teacher = report().tables["across"]
     assert ensemble_teacher[heads.index("seeds")] == "0, 1, 2 ⚠ repeated"
-
-
-def test_published_scores_stand_beside_and_are_marked(
-    three_seeds: Path, report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(groups, "PUBLISHED", tmp_path / "published.csv")
-    (tmp_path / "published.csv").write_text(
-        "data,method,labeled_ratio,predictor,mean_IU,source\nstreets,ema,8,v3,71.5,a paper\nother,ema,8,v3,1,x\n"
-    )
-    heads, cps, ensemble_teacher = report().tables["across"]
-    assert cps[heads.index("published")] == ""
-    assert ensemble_teacher[heads.index("published")] == "71.5 published, a paper"
 
 
 def test_runs_that_differ_by_more_than_their_seed_are_not_averaged(three_seeds: Path, report, tmp_path: Path) -> None:
