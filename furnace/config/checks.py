@@ -90,20 +90,33 @@ def without_effect(experiment: Experiment) -> list[str]:
     ]
 
 
-def check_start(experiment: Experiment) -> None:
+def check_start(experiment: Experiment, with_networks: bool = True) -> None:
     """Checks what takes only a moment: that epochs, weights and both lists are there.
 
+    Args:
+        experiment: what is about to be trained.
+        with_networks: whether its networks and their weights are looked at, which takes a second or two unless they
+            are the published ones.
+
     Raises:
-        InputError: one of them is missing, or the weights are those of another network.
+        InputError: one of them is missing, the weights are those of another network, or there are no unlabelled images
+            although the method learns from them.
     """
     settings = experiment.settings
     if settings.nepochs is None:
         raise InputError(
             f"labeled_ratio: {settings.labeled_ratio} has no number of epochs of its own in config.py; set nepochs"
         )
-    check_networks(experiment)
+    if with_networks:
+        check_networks(experiment)
     experiment.split("labeled")
-    experiment.split("unlabeled")
+    unlabeled = experiment.split("unlabeled").files
+    if len(unlabeled) == 0 and experiment.method.labellers != "none":
+        without = "labellers=none" if settings.labellers else "method=supervised"
+        raise InputError(
+            f"method {settings.method}: expected unlabelled images, found none in {unlabeled.path}; "
+            f"set {without} or another labeled_ratio"
+        )
 
 
 def check_networks(experiment: Experiment) -> None:

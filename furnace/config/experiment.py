@@ -24,6 +24,7 @@ from furnace.data.declaration import FILE_NAME as DECLARATION
 from furnace.data.declaration import read_declaration
 from furnace.data.entries import Split
 from furnace.data.file_list import FileList
+from furnace.data.splits import may_be_empty
 from furnace.engine.backend import memory_failure
 from furnace.errors import InputError
 from furnace.network.protocol import ARGUMENTS, BuildNetwork, takes, unknown_arguments
@@ -105,7 +106,8 @@ class Experiment:
         """
         if which not in self._splits:
             pattern = getattr(self.dataset, f"{which}_list")
-            files = FileList(self.settings.lists_path / pattern.format(ratio=self.settings.labeled_ratio))
+            ratio = self.settings.labeled_ratio
+            files = FileList(self.settings.lists_path / pattern.format(ratio=ratio), may_be_empty(which, ratio))
             folder = "val" if which == "val" else self.dataset.train_folder
             self._splits[which] = Split(self.dataset, self.settings.dataset_path, files, folder)
         return self._splits[which]

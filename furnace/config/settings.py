@@ -73,7 +73,7 @@ class Settings:
     decoder_2: str | None = _setting(None, one_name, "the second student's (default: the first's)", True)
     backbone_2: str | None = _setting(None, one_name, "the second student's (default: the first's)", True)
     pretrained_model_2: str | None = _setting(None, weights, "the second student's (default: the first's)", True)
-    labeled_ratio: int = _setting(8, ratio, "1/N of the images are labelled: 16, 8, 4, 2", True)
+    labeled_ratio: int = _setting(8, ratio, "1/N of the images are labelled: 16, 8, 4, 2; 1: all", True)
     image_size: int = _setting(512, integer(16), "side of the square crop, training and evaluation", True)
     train_scales: tuple[float, ...] = _setting(
         (0.5, 0.75, 1.0, 1.5, 1.75, 2.0), several(number(0.05, 16)), "weak view: scales drawn from", True

@@ -30,11 +30,15 @@ class FileList:
     4 GiB), and no more while it is being opened. Reading an entry copies only that entry and changes no reference count
     in this memory, so forked processes go on sharing it.
 
+    Args:
+        path: the file.
+        may_be_empty: whether it may hold no entry.
+
     Raises:
-        InputError: the file is missing or not readable, is not UTF-8, or holds no entry.
+        InputError: the file is missing or not readable, is not UTF-8, or holds no entry although it must.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, may_be_empty: bool = False) -> None:
         self.path = Path(path)
         if not self.path.is_file():
             there = [path.name for path in self.path.parent.glob("*.txt")]
@@ -48,7 +52,7 @@ class FileList:
         except OSError as error:
             raise InputError(f"list not readable: {self.path}: {because(error)}") from None
         self._starts = _entry_starts(self._bytes)
-        if len(self) == 0:
+        if len(self) == 0 and not may_be_empty:
             raise InputError(
                 f"list is empty: {self.path}: expected one image a line, found none; fill it or name another"
             )

@@ -84,6 +84,7 @@ class TrainingSamples(Dataset):
     process with the worker's traceback in its message, and the message must stay one line.
 
     Args:
+        unlabeled: may name no image where no iteration uses unlabelled images.
         draw_mask: makes one CutMix mask (1, S, S) of uint8 from its size (S, S) and a generator.
     """
 
@@ -92,7 +93,9 @@ class TrainingSamples(Dataset):
         self.draw_mask = draw_mask
         self.streams = {LABELED: labeled, UNLABELED_0: unlabeled, UNLABELED_1: unlabeled}
         self.orders = {
-            stream: Shuffled(len(split.files), plan.seed, ORDER, stream) for stream, split in self.streams.items()
+            stream: Shuffled(len(split.files), plan.seed, ORDER, stream)
+            for stream, split in self.streams.items()
+            if len(split.files) > 0  # where all images are labelled, there may be no unlabelled ones
         }
 
     def __getitem__(self, indices: Sequence[int]) -> RawBatch | InputError:

@@ -59,6 +59,16 @@ def cover_classes(classes_shown: Sequence[set[int]], order: Iterable[int]) -> li
     return first
 
 
+def may_be_empty(role: str, ratio: int | str) -> bool:
+    """Returns whether a list may name no image: only the unlabelled one may, where all images are labelled.
+
+    Args:
+        role: `labeled`, `unlabeled` or another.
+        ratio: the N of 1/N images that are labelled, as a number or as it stands in a list's name.
+    """
+    return role == "unlabeled" and str(ratio) == "1"
+
+
 def first_in_both(labeled: Split, unlabeled: Split) -> Path | None:
     """Returns the first image of the unlabelled list that is in the labelled list too, or None if there is none.
 

@@ -51,7 +51,8 @@ def make_folder(options: argparse.Namespace) -> int:
     for name, entry in lists.items():
         print(f"  {entry['entries']:>10,}  sha256 {entry['sha256'][:12]}  {name}")
     if (all_labelled := plan.dataset.labeled_list.format(ratio=1)) in lists:
-        print(f"{all_labelled} labels all {len(plan.train):,} training images with masks: train with labeled_ratio=1")
+        settings = "labeled_ratio=1" if plan.extra else "labeled_ratio=1 method=supervised"
+        print(f"{all_labelled} labels all {len(plan.train):,} training images with masks: train with {settings}")
     print(f"look at it: python -m furnace prepare check {options.folder}")
     return 0
 

@@ -128,7 +128,7 @@ class Building:
                 goes on from there.
         """
         pairs = plan.pairs
-        require_possible(plan, ratios or ())
+        require_possible(plan)
         for name in {str(Path(name).parent) for pair in pairs for name in (pair.image_to, pair.mask_to) if name}:
             with writing(self.unfinished / name):
                 (self.unfinished / name).mkdir(parents=True, exist_ok=True)

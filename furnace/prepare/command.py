@@ -74,7 +74,9 @@ def _add_split(kinds: argparse._SubParsersAction) -> None:
         epilog="example: python -m furnace prepare split DATA/city --ratio 8 --seed 1 --replace",
     )
     split.add_argument("folder", type=Path, metavar="FOLDER", help="a data set's folder, with its training list")
-    split.add_argument("--ratio", type=_several(1), required=True, help="1/N of the images is labelled; several: 16,8")
+    split.add_argument(
+        "--ratio", type=_several(1), required=True, help="1/N of the images is labelled; several: 16,8,1"
+    )
     split.add_argument("--seed", type=_at_least(0), default=0, help="default 0")
     split.add_argument("--every-class", action="store_true", help="first label images that together show every class")
     split.add_argument("--lists", type=Path, help="folder that the lists are written below (default FOLDER)")

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from furnace.data.datasets import Dataset
 from furnace.data.entries import FILE, Split, columns, is_there
 from furnace.data.file_list import FileList
+from furnace.data.splits import may_be_empty
 from furnace.errors import InputError
 
 WITH_LABELS = ("train", "labeled", "val")  # the roles of lists whose images need masks
@@ -50,7 +51,8 @@ class ListedFiles:
             self.entries[name] = [
                 self._add(numbers, split, index, role in WITH_LABELS) for index in range(len(split.files))
             ]
-            if not is_there(first := split.image_path(0)):  # all entries of a list have one form
+            # All entries of a list have one form, so that a look at the first tells.
+            if len(split.files) > 0 and not is_there(first := split.image_path(0)):
                 self.problems.append(Problem("list", str(split.files.path), split.describe_missing(0, first)))
             repeated = len(self.entries[name]) - len(set(self.entries[name]))
             if repeated:
@@ -123,7 +125,7 @@ def find_lists(dataset: Dataset, folder: Path, lists: Path) -> dict[str, tuple[s
         By a short name, such as `train` or `labeled 1/8`, the list's role, such as `labeled`, and its entries.
 
     Raises:
-        InputError: there is no list at all, or one is empty or not readable.
+        InputError: there is no list at all, or one is not readable or empty, other than the unlabelled one of 1/1.
     """
     found = {}
     for role in ("train", "labeled", "unlabeled", "extra", "val"):
@@ -135,7 +137,8 @@ def find_lists(dataset: Dataset, folder: Path, lists: Path) -> dict[str, tuple[s
         for path in paths:
             ratio = path.relative_to(lists).as_posix().removeprefix(before).removesuffix(after) if after else ""
             split_folder = "val" if role == "val" else dataset.train_folder
-            found[f"{role} 1/{ratio}" if ratio else role] = (role, Split(dataset, folder, FileList(path), split_folder))
+            files = FileList(path, may_be_empty(role, ratio))
+            found[f"{role} 1/{ratio}" if ratio else role] = (role, Split(dataset, folder, files, split_folder))
     if not found:
         raise InputError(
             f"no list in {lists}: expected {dataset.train_list}, {dataset.val_list} or "

@@ -22,7 +22,8 @@ def write_splits(
 ) -> list[tuple[Path, int, str]]:
     """Draws the labelled images from the training list, and writes a labelled and an unlabelled list for each ratio.
 
-    Images that never had a label (`dataset.extra_list`) stand at the end of every unlabelled list.
+    Images that never had a label (`dataset.extra_list`) stand at the end of every unlabelled list. With ratio 1 they
+    are all that is in it, and without any of them it is empty.
 
     Args:
         folder: the data set's folder.
@@ -62,17 +63,17 @@ def write_splits(
 
 
 def _require_possible(ratio: int, chosen: np.ndarray, first: int, never_labeled: int) -> None:
-    """Raises InputError if more images come first than are labelled, or if none is left unlabelled."""
+    """Raises InputError if more images come first than are labelled, or if none is left unlabelled unasked."""
     labeled, images = chosen.sum(), len(chosen)
     if first > labeled:
         raise InputError(
             f"ratio: 1/{ratio} of {images} images are {labeled}, but it takes {first} to show every class; "
             "choose a smaller ratio, or leave --every-class out"
         )
-    if labeled == images and not never_labeled:
+    if labeled == images and not never_labeled and ratio > 1:
         raise InputError(
             f"ratio: 1/{ratio} of {images} images are {labeled}, which leaves none unlabelled; "
-            "choose a larger ratio, or get more images"
+            "choose ratio 1, or get more images"
         )
 
 

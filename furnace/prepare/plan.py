@@ -52,22 +52,17 @@ class Plan:
         return [*self.train, *self.val, *self.extra]
 
 
-def require_possible(plan: Plan, ratios: Sequence[int]) -> None:
+def require_possible(plan: Plan) -> None:
     """Checks that a plan can be carried out.
 
-    Args:
-        ratios: labelled lists will be drawn for these.
-
     Raises:
-        InputError: there is nothing to train with, a ratio leaves nothing unlabelled, or no list can hold a name.
+        InputError: there is nothing to train with, or no list can hold a name.
     """
     if not plan.train:
         raise InputError(
             "nothing to train with: expected images with masks, found none; "
             "get what the warnings say is missing, or name another source"
         )
-    if 1 in ratios and not plan.extra:
-        raise InputError("ratios: 1 leaves no image unlabelled, and every image here has a mask; leave it out")
     for pair in plan.pairs:
         name = pair.image_to
         if any(sign in name for sign in "\n\r") or not _is_utf8(name) or columns(name) != [name]:

@@ -121,6 +121,10 @@ def test_an_empty_list_is_refused(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"list is empty: .*empty\.txt.*expected one image a line"):
         FileList(path)
+    files = FileList(path, may_be_empty=True)
+    assert len(files) == 0 and list(files) == [] and files.sha256() == hashlib.sha256(content).hexdigest()
+    with pytest.raises(IndexError):
+        files[0]
 
 
 def test_a_missing_list_is_named(tmp_path: Path) -> None:

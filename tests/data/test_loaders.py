@@ -26,7 +26,7 @@ from furnace.data.images import read_image
 from furnace.data.loaders import batch_bytes, image_bytes, training_batches, validation_images
 from furnace.data.normalization import IMAGENET_MEAN, IMAGENET_STD, normalize
 from furnace.data.reading import crashes_named, handed_over
-from furnace.data.samples import Plan, RawBatch, TrainingSamples
+from furnace.data.samples import Plan, RawBatch, TrainingSamples, iterations_per_epoch
 from furnace.data.strong_augment import strong_view
 from furnace.data.transforms import draw_weak_view
 from furnace.errors import InputError
@@ -196,6 +196,22 @@ def test_pairs_are_absent_before_they_are_used_and_the_same_afterwards(splits) -
     for early, whole in zip(late[:2], full[:2], strict=True):
         assert early.pair_weak == early.pair_strong == early.pair_box == early.mask == []
         assert torch.equal(early.image, whole.image) and torch.equal(early.label, whole.label)
+
+
+def test_where_no_pairs_are_used_the_unlabelled_list_may_be_empty(splits) -> None:
+    labeled, unlabeled = splits
+    (unlabeled.root / "none.txt").write_text("")
+    without = labeled, replace(unlabeled, files=FileList(unlabeled.root / "none.txt", may_be_empty=True))
+    plan = replace(PLAN, pairs_from=PLAN.iterations)
+    assert_same(batches(without, plan), batches(splits, plan))
+    assert files(without, plan) == files(splits, plan)
+
+
+@pytest.mark.parametrize(
+    ("labeled", "unlabeled", "expected"), [(12, 0, 3), (13, 0, 3), (3, 0, 0), (12, 6, 3), (6, 21, 5)]
+)
+def test_iterations_of_an_epoch_follow_the_longer_list(labeled: int, unlabeled: int, expected: int) -> None:
+    assert iterations_per_epoch(labeled, unlabeled, batch_size=4) == expected
 
 
 def test_without_strong_view_the_rest_is_the_same(splits) -> None:

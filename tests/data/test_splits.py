@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from furnace.data.datasets import CAMVID, VOC
 from furnace.data.entries import Split
 from furnace.data.file_list import FileList
-from furnace.data.splits import cover_classes, draw_labeled, draw_split, first_in_both
+from furnace.data.splits import cover_classes, draw_labeled, draw_split, first_in_both, may_be_empty
 
 
 @pytest.mark.parametrize("count", [1, 7, 367, 1000])
@@ -32,6 +32,19 @@ def test_splits_are_nested_repeatable_and_drawn() -> None:
         assert set(drawn[small]) < set(drawn[large])
     assert draw_split(lines, 8, seed=0)[0] == drawn[8] != draw_split(lines, 8, seed=1)[0]
     assert drawn[2] != lines[: len(drawn[2])]
+
+
+def test_ratio_1_labels_all_in_their_order() -> None:
+    lines = [f"image_{number}" for number in range(367)]
+    assert draw_split(lines, 1, seed=0) == draw_split(lines, 1, seed=5) == (lines, [])
+
+
+def test_the_unlabelled_list_alone_may_be_empty_and_only_where_all_are_labelled() -> None:
+    roles, ratios = ("train", "labeled", "unlabeled", "extra", "val"), (1, 2, 11, 16, "1", "8", "01", "")
+    assert {(role, ratio) for role in roles for ratio in ratios if may_be_empty(role, ratio)} == {
+        ("unlabeled", 1),
+        ("unlabeled", "1"),
+    }
 
 
 @given(st.integers(1, 200), st.integers(1, 40), st.integers(0, 5), st.integers(0, 10))
@@ -56,13 +69,14 @@ def test_cover_shows_every_class_and_wastes_nothing(shown: list[set[int]], rando
 
 def listed(dataset, root: Path, name: str, entries: Sequence[str]) -> Split:
     (root / name).write_text("\n".join(entries), encoding="utf-8")
-    return Split(dataset, root, FileList(root / name), dataset.train_folder)
+    return Split(dataset, root, FileList(root / name, may_be_empty=True), dataset.train_folder)
 
 
 @pytest.mark.parametrize(
     ("labeled", "unlabeled", "shared"),
     [
         (["a", "b"], ["c", "d"], None),
+        (["a", "b"], [], None),
         (["a", "b"], ["c", "b"], "train_aug/image/b.jpg"),
         (["a", "b"], ["/train_aug/image/b.jpg"], "train_aug/image/b.jpg"),
         (["JPEGImages/b.jpg SegmentationClass/b.png"], ["b"], "train_aug/image/b.jpg"),

@@ -462,10 +462,23 @@ def test_no_mask_at_all_is_no_data_set(tmp_path: Path, capfd: pytest.CaptureFixt
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
 
 
-def test_all_labelled_needs_images_without_masks(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
-    source = make_camvid(tmp_path / "source")
-    assert "ratios: 1 leaves no image" in error_of(capfd, "camvid", source, tmp_path / "out", "--ratios", "2,1", *ONE)
-    assert not (tmp_path / "out.partial").exists()
+def test_all_may_be_labelled(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out = tmp_path / "out"
+    assert prepare("camvid", make_camvid(tmp_path / "source"), out, "--ratios", "2,1", *ONE) == 0
+    assert lines(out / "labeled_1-1.txt") == lines(out / "train.txt") and len(lines(out / "train.txt")) == 5
+    assert (out / "unlabeled_1-1.txt").read_bytes() == b""
+    assert [len(lines(out / f"{name}_1-2.txt")) for name in ("labeled", "unlabeled")] == [2, 3]
+    said = capsys.readouterr().out
+    assert (
+        "labeled_1-1.txt labels all 5 training images with masks: train with labeled_ratio=1 method=supervised" in said
+    )
+    written = json.loads((out / "prepared.json").read_text())["lists"]
+    assert [written[f"{name}_1-1.txt"]["entries"] for name in ("labeled", "unlabeled")] == [5, 0]
+
+
+def test_ratio_1_is_drawn_on_request_alone_where_every_image_has_a_mask(tmp_path: Path) -> None:
+    assert prepare("camvid", make_camvid(tmp_path / "source"), tmp_path / "out", *ONE) == 0
+    assert not list((tmp_path / "out").glob("*_1-1.txt"))
 
 
 def test_a_read_only_place_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:

@@ -202,6 +202,24 @@ def test_a_mask_of_two_images_and_an_image_as_its_own_mask(folder: Path, capsys:
     ]
 
 
+def test_where_all_are_labelled_the_unlabelled_list_may_be_empty(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    write_list(folder / "labeled_1-1.txt", *(folder / "train.txt").read_text().splitlines())
+    write_list(folder / "unlabeled_1-1.txt")
+    status, report = report_of(folder, capsys)
+    assert status == 0 and report["problems"] == [] and report["lists_not_read"] == []
+    found = {name: (entry["entries"], entry["pixels"]) for name, entry in report["lists"].items()}
+    assert found["unlabeled 1/1"] == (0, None) and found["labeled 1/1"] == found["train"] == (8, found["train"][1])
+    assert main(["prepare", "check", str(folder), "--workers", "1"]) == 0
+    assert "         0  sha256 e3b0c44298fc  unlabeled 1/1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["labeled_1-1", "unlabeled_1-4", "unlabeled_1-11", "unlabeled", "train", "val"])
+def test_another_list_must_name_images(folder: Path, capfd: pytest.CaptureFixture, name: str) -> None:
+    write_list(folder / f"{name}.txt")
+    assert main(["prepare", "check", str(folder), "--workers", "1"]) == 2
+    assert f"list is empty: {folder}/{name}.txt" in capfd.readouterr().err
+
+
 def test_lists_that_are_nearly_named_as_lists_are_said(folder: Path, capsys: pytest.CaptureFixture) -> None:
     (folder / "labelled_1-8.txt").write_text("images/0.png\tlabels/0.png\n")
     (folder / "classes.txt").write_text("ground\nplant\n")

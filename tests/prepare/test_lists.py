@@ -1,5 +1,6 @@
 """`prepare split` writes both lists of a ratio, or none."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,20 +63,37 @@ def test_a_list_is_never_drawn_over_unasked(tmp_path: Path, capfd: pytest.Captur
     assert len(lines(path)) == 5
 
 
-@pytest.mark.parametrize(
-    ("ratios", "message"), [("5,4", "list exists"), ("5,1", "1/1 of 20 images are 20, which leaves none unlabelled")]
-)
-def test_several_splits_are_all_written_or_none(
-    tmp_path: Path, capfd: pytest.CaptureFixture, ratios: str, message: str
-) -> None:
+@pytest.mark.parametrize("ratios", ["5,4", "1,4"])
+def test_several_splits_are_all_written_or_none(tmp_path: Path, capfd: pytest.CaptureFixture, ratios: str) -> None:
     folder = voc_folder(tmp_path)
     assert split(folder, "--ratio", 4) == 0
-    assert message in error_of(capfd, folder, "--ratio", ratios)
-    assert not list((folder / "subset_train_aug").glob("*-5.txt"))
+    assert "list exists" in error_of(capfd, folder, "--ratio", ratios)
+    assert len(list((folder / "subset_train_aug").iterdir())) == 2
+
+
+def test_a_single_image_cannot_be_a_part_of_all(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    folder = voc_folder(tmp_path, count=1, classes=(0,))
+    message = error_of(capfd, folder, "--ratio", "1,2")
+    assert "1/2 of 1 images are 1, which leaves none unlabelled; choose ratio 1, or get more images" in message
+    assert not (folder / "subset_train_aug").exists()
 
 
 def test_a_ratio_named_twice_is_drawn_once(tmp_path: Path) -> None:
     assert split(voc_folder(tmp_path), "--ratio", "4,4") == 0
+
+
+@pytest.mark.parametrize("more", [[], ["--every-class"]])
+def test_all_images_are_labelled_by_ratio_1(tmp_path: Path, capsys: pytest.CaptureFixture, more: list[str]) -> None:
+    folder = voc_folder(tmp_path)
+    assert split(folder, "--ratio", "1,4", "--seed", 7, *more) == 0
+    subsets = folder / "subset_train_aug"
+    assert (subsets / "train_aug_labeled_1-1.txt").read_bytes() == (folder / "train_aug.txt").read_bytes()
+    assert (subsets / "train_aug_unlabeled_1-1.txt").read_bytes() == b""
+    assert len(lines(subsets / "train_aug_unlabeled_1-4.txt")) == 15
+    said = [line.split() for line in capsys.readouterr().out.splitlines()]
+    empty = hashlib.sha256(b"").hexdigest()[:12]
+    assert ["0", "sha256", empty, str(subsets / "train_aug_unlabeled_1-1.txt")] in said
+    assert [line[0] for line in said] == ["20", "0", "5", "15"]
 
 
 def test_all_images_may_be_labelled_where_others_never_were(tmp_path: Path) -> None:
