@@ -22,7 +22,8 @@ config = EasyDict(
     backbone_rate_factor=0.2,
     weight_decay=0.01,
     cps_ramp=(0, 0),
-    ema_decay=0.99,
+    ema_decay=0.99,  # the average remembers 100 iterations, a tenth of a run
+    teacher_norm="running",  # four crops make poor statistics to label by
     validate_epochs=0,
     eval_scales=0.5,
 )

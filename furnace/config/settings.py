@@ -101,7 +101,7 @@ class Settings:
     teacher_norm: str = _setting(
         "batch",
         choice("batch", "running"),
-        "teachers normalise by their own batch, or by averaged running statistics",
+        "what labels normalises by its batch, or by running statistics (a teacher: averaged)",
         True,
     )
     ohem_threshold: float | None = _setting(

@@ -30,12 +30,14 @@ def set_to_label(network: nn.Module, batch_statistics: bool) -> None:
             module.training = True
 
 
-def to_be_off(networks: Iterable[nn.Module]) -> list[nn.Module]:
-    """Returns the modules of networks in training that are in eval mode while these label: all but the norms.
+def to_be_off(networks: Iterable[nn.Module], batch_statistics: bool) -> list[nn.Module]:
+    """Returns the modules of networks in training that are in eval mode while these label.
 
-    They are all, because it is not only modules called dropout that drop: attention has it within, too.
+    They are all modules, or with `batch_statistics` all but the norms, because it is not only modules called dropout
+    that drop: attention has it within, too.
     """
-    return [module for network in networks for module in network.modules() if not keeps_statistics(module)]
+    every = [module for network in networks for module in network.modules()]
+    return [module for module in every if not (batch_statistics and keeps_statistics(module))]
 
 
 @contextmanager

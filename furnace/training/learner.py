@@ -5,7 +5,7 @@ algorithm's: `CrossSupervision.accumulate_gradients` in furnace/semi/cross_super
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -196,6 +196,13 @@ class Learner:
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
 
+    def _off_while_labelling(self) -> Sequence[nn.Module]:
+        """Modules of students that are in eval mode while these label; teachers stay in the mode of labellers."""
+        batch_statistics = self.settings.teacher_norm == "batch"
+        if self.method.labellers != "students" or (batch_statistics and not self.draws):
+            return ()
+        return to_be_off(self.ensemble.students, batch_statistics)
+
     def _algorithm(self) -> CrossSupervision:
         settings, ensemble = self.settings, self.ensemble
         labellers: dict[str, list[nn.Module]] = {
@@ -213,7 +220,7 @@ class Learner:
             view=self.method.view,
             supervised_loss=supervised_loss(settings, self.world.size),
             confidence=settings.confidence,
-            off=to_be_off(ensemble.students) if self.draws and self.method.labellers == "students" else (),
+            off=self._off_while_labelling(),
             average=self.world.mean,
             backward=backward,
             autocast=partial(autocast, self.world.device, self.dtype),

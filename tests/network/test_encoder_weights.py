@@ -30,6 +30,7 @@ from furnace.network.choice import build_network
 from furnace.network.fit import without_values
 from furnace.network.library import TRAINED_LIKE, LibraryNetwork
 from furnace.network.pretrained import check_weights, load_backbone
+from tests.bench.study.weights import make_weights
 
 PHOTOGRAPH = REPOSITORY / "DATA/camvid/train/images/0001TP_006690.jpg"
 ATTO, LITE = "tu-convnext_atto", "tu-tf_efficientnet_lite0"
@@ -91,7 +92,7 @@ def test_imagenet_weights_give_a_photograph_the_features_that_they_give_longhand
 ) -> None:
     names = timm.create_model("tf_efficientnet_lite0").state_dict()
     assert [value.shape for value in lite_file.values()] == [value.shape for value in names.values()]
-    torch.save(dict(zip(names, lite_file.values(), strict=True)), tmp_path / "lite0.pth")
+    make_weights(tmp_path / "lite0.pth")
     network = build_network("Unet", LITE, num_classes=3, width=0.125).eval()
     words = load_backbone(network, str(tmp_path / "lite0.pth"), LITE)
     assert words == f"lite0.pth: {LITE}; left out: 1 of conv_head, 5 of bn2, 2 of classifier"

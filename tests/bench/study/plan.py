@@ -1,0 +1,112 @@
+"""What the study compares: parts, each of which answers one question by several cells.
+
+A cell is a data set, a share of labels, a method, and the settings in which it differs from the data set's experiment
+(`msrc21/config.py`, `camvid/config.py`). It is trained once with each seed of its part. A cell that stands in two parts
+is trained once.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+TITLES = {"msrc21": "MSRC-21", "camvid": "CamVid"}  # by the name of an experiment's folder
+SUPERVISED, CPS, ENSEMBLE_TEACHER = METHODS = "supervised", "org", "ema"
+METHOD_TITLES = {SUPERVISED: "supervised", CPS: "CPS", ENSEMBLE_TEACHER: "Ensemble Teacher"}
+RATIOS = {"msrc21": (4, 8), "camvid": (8, 16)}  # labelled are 1/4 and so on
+SEEDS = (0, 1, 2)
+TUNING_SEED = 100  # what was tried before anything was compared
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One thing that is trained with several seeds."""
+
+    data: str
+    ratio: int
+    method: str
+    varied: tuple[str, ...] = ()  # NAME=VALUE
+
+    @property
+    def place(self) -> str:
+        """What it is trained on, as readers know it."""
+        return f"{TITLES[self.data]} 1/{self.ratio}" if self.ratio > 1 else f"{TITLES[self.data]}, all labels"
+
+    @property
+    def title(self) -> str:
+        """How it is trained, as readers know it."""
+        return ", ".join([METHOD_TITLES[self.method], *self.varied])
+
+    def varying(self, *pairs: str) -> "Cell":
+        """Returns the same cell with these settings."""
+        return Cell(self.data, self.ratio, self.method, pairs)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A question, and the cells that answer it.
+
+    Attributes:
+        cells: their scores are shown.
+        differences: pairs of cells; shown is by how much the first is better than the second, seed by seed.
+    """
+
+    name: str
+    question: str
+    cells: tuple[Cell, ...]
+    differences: tuple[tuple[Cell, Cell], ...]
+    seeds: tuple[int, ...] = SEEDS
+
+
+PLACES = tuple((data, ratio) for data in TITLES for ratio in RATIOS[data])
+ALL_LABELS = tuple(Cell(data, 1, SUPERVISED) for data in TITLES)
+HEADROOM = Part(
+    "headroom",
+    "What would all labels give?",
+    ALL_LABELS,
+    tuple((cell, Cell(cell.data, ratio, SUPERVISED)) for cell in ALL_LABELS for ratio in RATIOS[cell.data]),
+)
+A = Part(
+    "A",
+    "Do the methods beat the supervised baseline, and each other?",
+    tuple(Cell(*place, method) for place in PLACES for method in METHODS),
+    tuple(
+        (Cell(*place, method), Cell(*place, base))
+        for place in PLACES
+        for method, base in ((CPS, SUPERVISED), (ENSEMBLE_TEACHER, SUPERVISED), (ENSEMBLE_TEACHER, CPS))
+    ),
+)
+
+
+def _two_by_two(data: str) -> tuple[Cell, Cell, Cell, Cell]:
+    """Who labels, and what the students see: CPS, each change alone, and both, which are Ensemble Teacher."""
+    ratio = RATIOS[data][0]
+    cps, both = Cell(data, ratio, CPS), Cell(data, ratio, ENSEMBLE_TEACHER)
+    return cps, both.varying("view=weak"), cps.varying("view=strong"), both
+
+
+B = Part(
+    "B",
+    "Which of its two changes does it: teachers that label, or the strong view?",
+    tuple(cell for data in TITLES for cell in _two_by_two(data)),
+    tuple(
+        pair
+        for data in TITLES
+        for neither, teachers, strong, both in [_two_by_two(data)]
+        for pair in ((teachers, neither), (both, strong), (strong, neither), (both, teachers))
+    ),
+)
+BASIS = Cell("msrc21", RATIOS["msrc21"][0], ENSEMBLE_TEACHER)
+ALONE = tuple(BASIS.varying(pair) for pair in ("ema_decay=0.999", "cps_ramp=0,0.5", "confidence=0.8", "cps_weight=0.5"))
+# The published code labels with the statistics of the batch.
+NORMS = tuple(
+    (cell.varying("teacher_norm=batch"), cell)
+    for data in TITLES
+    for cell in (Cell(data, RATIOS[data][0], CPS), Cell(data, RATIOS[data][0], ENSEMBLE_TEACHER))
+)
+C = Part(
+    "C",
+    "What does each setting change, alone?",
+    (*(cell for pair in NORMS for cell in reversed(pair)), *ALONE),
+    (*NORMS, *((cell, BASIS) for cell in ALONE)),
+)
+PARTS = (HEADROOM, A, B, C)

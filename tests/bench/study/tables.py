@@ -1,0 +1,83 @@
+"""The study's tables as Markdown, computed from nothing but what is kept.
+
+Scores are mean IoU in percent of the last snapshot; mean ± sample deviation over seeds. A number in brackets says how
+many seeds there are where that is not all.
+"""
+
+from collections.abc import Mapping, Sequence
+from statistics import mean
+
+from furnace.report.summary import Statistic
+from furnace.semi.ensemble import PREDICTORS
+from tests.bench.measure import markdown
+from tests.bench.study.kept import Kept, Scores
+from tests.bench.study.plan import ENSEMBLE_TEACHER, Cell, Part
+
+AllKept = Mapping[str, Kept]  # by data set
+ONE, BOTH = "one network", "two networks"
+
+
+def reading(scores: Scores, cell: Cell, networks: str) -> float:
+    """What stands for a run: of the networks that a user would keep, one alone (the mean of both), or both together.
+
+    These are the teachers of Ensemble Teacher, and the students where there are none.
+    """
+    one, other, together = ("v1", "v1_2", "v3") if cell.method == ENSEMBLE_TEACHER else ("v0", "v0_2", "v2")
+    return scores[together] if networks == BOTH else mean((scores[one], scores[other]))
+
+
+def over_seeds(kept: AllKept, cell: Cell, seeds: Sequence[int]) -> dict[int, Scores]:
+    """The scores of a cell by seed, as far as they are kept."""
+    found = {seed: kept[cell.data].scores(cell, seed) for seed in seeds}
+    return {seed: scores for seed, scores in found.items() if scores}
+
+
+def differences(kept: AllKept, better: Cell, base: Cell, seeds: Sequence[int], networks: str) -> dict[int, float]:
+    """By how many points one cell is better than another, for each seed that both have."""
+    first, second = over_seeds(kept, better, seeds), over_seeds(kept, base, seeds)
+    return {
+        seed: reading(first[seed], better, networks) - reading(second[seed], base, networks)
+        for seed in seeds
+        if seed in first and seed in second
+    }
+
+
+def tables(part: Part, kept: AllKept) -> str:
+    """Returns the two tables of a part: the scores of all predictors, and what is better than what."""
+    return f"{score_table(part, kept)}\n\n{difference_table(part, kept)}"
+
+
+def score_table(part: Part, kept: AllKept) -> str:
+    """Returns a row for each cell, a column for each predictor."""
+    rows = []
+    for cell in part.cells:
+        found = over_seeds(kept, cell, part.seeds)
+        cells = [
+            with_deviation([scores[code] for scores in found.values() if code in scores], len(part.seeds))
+            for code in PREDICTORS
+        ]
+        rows.append([cell.place, cell.title, *cells])
+    return markdown(["data, labelled", "method", *PREDICTORS], rows)
+
+
+def difference_table(part: Part, kept: AllKept) -> str:
+    """Returns a row for each pair of cells: the difference with each seed, then their mean and deviation."""
+    rows = []
+    for better, base in part.differences:
+        for networks in (ONE, BOTH):
+            found = differences(kept, better, base, part.seeds, networks)
+            each = ", ".join(f"{value:+.1f}" for value in found.values()) or "-"
+            summed = with_deviation(list(found.values()), len(part.seeds), signed=True)
+            base_title = base.title if base.place == better.place else f"{base.title}, 1/{base.ratio}"
+            rows.append([better.place, better.title, base_title, networks, each, summed])
+    return markdown(["data, labelled", "this", "minus this", "of each run", "seed by seed", "mean"], rows)
+
+
+def with_deviation(values: Sequence[float], wanted: int, signed: bool = False) -> str:
+    """Returns `61.3 ± 1.7`, and behind it how many values there are if that is not as many as are wanted."""
+    if not values:
+        return "-"
+    statistic = Statistic.of(values)
+    deviation = "" if statistic.deviation is None else f" ± {statistic.deviation:.1f}"
+    count = "" if statistic.count == wanted else f" ({statistic.count})"
+    return f"{statistic.mean:{'+' if signed else ''}.1f}{deviation}{count}"

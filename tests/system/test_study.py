@@ -1,0 +1,85 @@
+"""The study's tables are computed from what is kept, and what is kept differs only in what it says."""
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from repository import REPOSITORY
+
+from tests.bench.study import tables
+from tests.bench.study.kept import Kept
+from tests.bench.study.plan import PARTS, TITLES, Cell, Part
+
+PAGE = (REPOSITORY / "docs/study.md").read_text(encoding="utf-8")
+FEW, MANY = Cell("roads", 8, "supervised"), Cell("roads", 8, "ema", ("view=weak",))
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> dict[str, Kept]:
+    """Two cells with three seeds, of which the second cell lacks one."""
+    (tmp_path / "roads").mkdir()
+    rows, both = [], Kept("roads", tmp_path)
+    for cell, seed in ((FEW, 0), (FEW, 1), (FEW, 2), (MANY, 0), (MANY, 2)):
+        folder = f"{cell.method}_{seed}"
+        both.add({"folder": folder, "method": cell.method, "labeled_ratio": 8, "varied": [*cell.varied], "seed": seed})
+        codes = {"v0": 40, "v0_2": 42, "v2": 43} if cell == FEW else {"v0": 1, "v1": 50, "v1_2": 48, "v2": 2, "v3": 51}
+        rows += [{"folder": folder, "Ensemble": code, "mean_IU": score + seed} for code, score in codes.items()]
+    pd.DataFrame(rows).to_csv(tmp_path / "roads/log_df.csv", index=False)
+    return {"roads": Kept("roads", tmp_path)}
+
+
+def test_scores_are_averaged_over_seeds_and_compared_seed_by_seed(
+    kept: dict[str, Kept], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TITLES, "roads", "Roads")
+    part = Part("X", "?", (FEW, MANY), ((MANY, FEW),))
+    assert tables.score_table(part, kept).splitlines()[2:] == [
+        "| Roads 1/8 | supervised | 41.0 ± 1.0 | 43.0 ± 1.0 | - | - | 44.0 ± 1.0 | - | - |",
+        "| Roads 1/8 | Ensemble Teacher, view=weak | 2.0 ± 1.4 (2) | - | 51.0 ± 1.4 (2) | 49.0 ± 1.4 (2) | "
+        "3.0 ± 1.4 (2) | 52.0 ± 1.4 (2) | - |",
+    ]
+    # One network: (50 + 48) / 2 - (40 + 42) / 2 with seed 0 and with seed 2; two networks: 51 - 43.
+    assert tables.difference_table(part, kept).splitlines()[2:] == [
+        "| Roads 1/8 | Ensemble Teacher, view=weak | supervised | one network | +8.0, +8.0 | +8.0 ± 0.0 (2) |",
+        "| Roads 1/8 | Ensemble Teacher, view=weak | supervised | two networks | +8.0, +8.0 | +8.0 ± 0.0 (2) |",
+    ]
+
+
+def test_a_run_that_is_added_replaces_one_of_its_folder(kept: dict[str, Kept], tmp_path: Path) -> None:
+    kept["roads"].add({"folder": "ema_0", "method": "ema", "labeled_ratio": 8, "varied": [], "seed": 0})
+    assert Kept("roads", tmp_path).run(MANY, 0) is None
+    assert len((tmp_path / "roads/runs.jsonl").read_text().splitlines()) == 5
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
+def test_the_page_has_the_tables_of_what_is_kept(part: Part) -> None:
+    kept = {data: Kept(data) for data in TITLES}
+    for table in tables.tables(part, kept).split("\n\n"):
+        assert table in PAGE, (
+            f"docs/study.md: part {part.name}: python -m tests.bench.study --tables prints another one"
+        )
+
+
+@pytest.mark.parametrize("data", TITLES)
+def test_kept_runs_differ_only_in_what_they_say(data: str) -> None:
+    """In method, share of labels, seed, what the cell varies, and the epochs, which make iterations alike."""
+    runs = Kept(data).runs
+    assert {run["folder"] for run in runs} == Kept(data).scored
+    cells = {cell for part in PARTS for cell in part.cells}
+    for run in runs:
+        settings = dict(run["settings"])
+        assert (settings.pop("method"), settings.pop("labeled_ratio")) == (run["method"], run["labeled_ratio"])
+        assert settings.pop("seed") == run["seed"] and 900 <= run["iterations"] <= 1100
+        settings.pop("nepochs")
+        for pair in run["varied"]:
+            name, text = pair.split("=")
+            value = settings.pop(name)
+            shown = ",".join(f"{each:g}" for each in value) if isinstance(value, list) else value
+            assert str(shown) == text
+        of_all = runs[0]["settings"]
+        assert settings == {name: of_all[name] for name in settings}
+        assert Cell(data, run["labeled_ratio"], run["method"], tuple(run["varied"])) in cells
+        assert re.fullmatch("[0-9a-f]{40}", run["git_commit"])
+    assert [json.dumps(run) for run in runs] == sorted(json.dumps(run) for run in runs)
