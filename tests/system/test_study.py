@@ -10,7 +10,7 @@ from repository import REPOSITORY
 
 from tests.bench.study import tables
 from tests.bench.study.kept import Kept
-from tests.bench.study.plan import PARTS, TITLES, Cell, Part
+from tests.bench.study.plan import PARTS, TITLES, A, Cell, Part
 
 PAGE = (REPOSITORY / "docs/study.md").read_text(encoding="utf-8")
 FEW, MANY = Cell("roads", 8, "supervised"), Cell("roads", 8, "ema", ("view=weak",))
@@ -60,6 +60,11 @@ def test_the_page_has_the_tables_of_what_is_kept(part: Part) -> None:
         assert table in PAGE, (
             f"docs/study.md: part {part.name}: python -m tests.bench.study --tables prints another one"
         )
+
+
+def test_the_readme_has_the_summary() -> None:
+    kept = {data: Kept(data) for data in TITLES}
+    assert tables.summary_table(A, kept) in (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("data", TITLES)

@@ -1,4 +1,4 @@
-"""Trains what the study lacks, two runs at a time, then prints its tables, which also go into docs/study.md, and plots.
+"""Trains what the study lacks, two runs at a time, then prints its tables and puts them into docs/study.md.
 
     python -m tests.bench.study                     # everything: goes on where it was stopped, by Ctrl-C or otherwise
     python -m tests.bench.study --parts A --jobs 8  # one part; GPUs are shared out over the runs, and so are cores
@@ -10,10 +10,13 @@ log_df.csv and its settings in runs.jsonl; these files are part of the repositor
 """
 
 import argparse
+import dataclasses
 import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
 
 import pandas as pd
 
@@ -24,48 +27,42 @@ from furnace.sweep.planned import planned_jobs
 from furnace.sweep.pool import run_all
 from tests.bench.study.figures import draw
 from tests.bench.study.kept import Kept
-from tests.bench.study.plan import FOLDER, PARTS, TITLES, Cell, Part
-from tests.bench.study.tables import tables
+from tests.bench.study.plan import FOLDER, PARTS, SEEDS, TITLES, A, Cell, Part
+from tests.bench.study.tables import summary_table, tables
 from tests.bench.study.weights import REPOSITORY, make_weights
 
-PAGE = REPOSITORY / "docs/study.md"
+PAGE, README = REPOSITORY / "docs/study.md", REPOSITORY / "README.md"
 
 # Where files lie differs between machines, and decides nothing.
 PATHS = ("pretrained_model", "pretrained_model_2")
 
 
 def missing(parts: Sequence[Part], settings: Sequence[str]) -> Iterator[tuple[Cell, int, Job]]:
-    """Yields what the parts need and nobody has trained: of all parts first the first seed, then the second.
+    """Yields what the parts need and nobody has trained: the first seed of all parts first, then the second.
 
     Raises:
         InputError: the kept scores of a run are from other settings than the experiment has now.
     """
-    wanted = sorted(
-        ((place, seed, part.cells) for part in parts for place, seed in enumerate(part.seeds)),
-        key=lambda one: one[0],  # a stable order: parts of the same place stay in theirs
-    )
-    seen: set[tuple[Cell, int]] = set()
-    for _, seed, cells in wanted:
-        for cell in cells:
-            if (cell, seed) in seen:
-                continue
-            seen.add((cell, seed))
-            job = job_of(cell, seed, settings)
-            run = Kept(cell.data).run(cell, seed)
-            if run is None:
-                yield cell, seed, job
-            elif changed := changes(run["settings"], deciding(job)):
-                raise InputError(
-                    f"{FOLDER.name}/{cell.data}: the kept scores of {job.title} are from other settings: "
-                    f"{'; '.join(changed)}; set them back, or take {run['folder']} out of runs.jsonl and log_df.csv"
-                )
+    cells = dict.fromkeys(cell for part in parts for cell in part.cells)  # each once, in order
+    jobs = {cell: jobs_of(cell, settings) for cell in cells}
+    for seed, cell in product(SEEDS, cells):
+        job = jobs[cell][seed]
+        run = Kept(cell.data).run(cell, seed)
+        if run is None:
+            yield cell, seed, job
+        elif changed := changes(run["settings"], deciding(job)):
+            raise InputError(
+                f"{FOLDER.name}/{cell.data}: the kept scores of {job.title} are from other settings: "
+                f"{'; '.join(changed)}; set them back, or take {run['folder']} out of runs.jsonl and log_df.csv"
+            )
 
 
-def job_of(cell: Cell, seed: int, settings: Sequence[str]) -> Job:
-    """Returns the run of a cell with one seed."""
-    lists = {"methods": cell.method, "ratios": str(cell.ratio), "seeds": str(seed)}
+def jobs_of(cell: Cell, settings: Sequence[str]) -> dict[int, Job]:
+    """Returns the runs of a cell by their seeds."""
+    lists = {"methods": cell.method, "ratios": str(cell.ratio), "seeds": ",".join(map(str, SEEDS))}
     vary = [f"{pair};" for pair in cell.varied]  # one value each, which may hold commas
-    return next(planned_jobs(FOLDER / cell.data, settings, lists, vary))
+    jobs = planned_jobs(FOLDER / cell.data, settings, lists, vary)
+    return {job.experiment.settings.seed: dataclasses.replace(job, title=f"{cell.data} {job.title}") for job in jobs}
 
 
 def deciding(job: Job) -> dict:
@@ -99,11 +96,11 @@ def train(parts: Sequence[Part], slots: int, settings: Sequence[str]) -> int:
     """Trains what is missing; returns the exit status."""
     todo = list(missing(parts, settings))
     print(f"{len(todo)} runs are missing", flush=True)
-    of_job = {job.title + job.experiment.dataset.name: (cell, seed) for cell, seed, job in todo}
+    of_title = {job.title: (cell, seed) for cell, seed, job in todo}
 
     def on_end(job: Job, status: int) -> None:
         if status == 0:
-            keep(*of_job[job.title + job.experiment.dataset.name], job)
+            keep(*of_title[job.title], job)
 
     outcome = run_all([job for _, _, job in todo], slots, on_end=on_end)
     for failure in outcome.failures:
@@ -133,15 +130,18 @@ def main() -> int:
     kept = {data: Kept(data) for data in TITLES}
     for part in parts:
         print(f"\n{tables(part, kept)}")
-        PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8"), part.name, tables(part, kept)), encoding="utf-8")
+        put(PAGE, part.name, tables(part, kept))
         draw(part, kept)
+    put(README, A.name, summary_table(A, kept))
     return status
 
 
-def with_tables(text: str, name: str, new: str) -> str:
-    """Returns the page with new tables of a part, which stand between two comments."""
+def put(page: Path, name: str, tables: str) -> None:
+    """Writes a part's tables into a page, in place of what stands there between two comments."""
     begin, end = f"<!-- tables {name} -->", "<!-- end -->"
-    return re.sub(f"(?<={begin}\n).*?(?={end})", lambda _: f"\n{new}\n\n", text, count=1, flags=re.DOTALL)
+    text = page.read_text(encoding="utf-8")
+    text = re.sub(f"(?<={begin}\n).*?(?={end})", lambda _: f"\n{tables}\n\n", text, count=1, flags=re.DOTALL)
+    page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def draw(part: Part, kept: AllKept, folder: Path = REPOSITORY / "docs/images") -
             axes = figure.add_subplot(down, across, number + 1)
             cells = [cell for cell in part.cells if cell.place == place]
             for row, cell in enumerate(cells):
-                found = over_seeds(kept, cell, part.seeds).values()
+                found = over_seeds(kept, cell).values()
                 scores = [reading(each, cell, BOTH) for each in found]
                 axes.plot(scores, [row] * len(scores), "o", color=COLOURS[cell.method], alpha=0.6, markeredgewidth=0)
                 if scores:

@@ -11,7 +11,7 @@ from furnace.report.summary import Statistic
 from furnace.semi.ensemble import PREDICTORS
 from tests.bench.measure import markdown
 from tests.bench.study.kept import Kept, Scores
-from tests.bench.study.plan import ENSEMBLE_TEACHER, Cell, Part
+from tests.bench.study.plan import ENSEMBLE_TEACHER, SEEDS, Cell, Part
 
 AllKept = Mapping[str, Kept]  # by data set
 ONE, BOTH = "one network", "two networks"
@@ -26,18 +26,18 @@ def reading(scores: Scores, cell: Cell, networks: str) -> float:
     return scores[together] if networks == BOTH else mean((scores[one], scores[other]))
 
 
-def over_seeds(kept: AllKept, cell: Cell, seeds: Sequence[int]) -> dict[int, Scores]:
+def over_seeds(kept: AllKept, cell: Cell) -> dict[int, Scores]:
     """The scores of a cell by seed, as far as they are kept."""
-    found = {seed: kept[cell.data].scores(cell, seed) for seed in seeds}
+    found = {seed: kept[cell.data].scores(cell, seed) for seed in SEEDS}
     return {seed: scores for seed, scores in found.items() if scores}
 
 
-def differences(kept: AllKept, better: Cell, base: Cell, seeds: Sequence[int], networks: str) -> dict[int, float]:
+def differences(kept: AllKept, better: Cell, base: Cell, networks: str) -> dict[int, float]:
     """By how many points one cell is better than another, for each seed that both have."""
-    first, second = over_seeds(kept, better, seeds), over_seeds(kept, base, seeds)
+    first, second = over_seeds(kept, better), over_seeds(kept, base)
     return {
         seed: reading(first[seed], better, networks) - reading(second[seed], base, networks)
-        for seed in seeds
+        for seed in SEEDS
         if seed in first and seed in second
     }
 
@@ -51,13 +51,20 @@ def score_table(part: Part, kept: AllKept) -> str:
     """Returns a row for each cell, a column for each predictor."""
     rows = []
     for cell in part.cells:
-        found = over_seeds(kept, cell, part.seeds)
-        cells = [
-            with_deviation([scores[code] for scores in found.values() if code in scores], len(part.seeds))
-            for code in PREDICTORS
-        ]
+        found = over_seeds(kept, cell)
+        cells = [with_deviation([scores[code] for scores in found.values() if code in scores]) for code in PREDICTORS]
         rows.append([cell.place, cell.title, *cells])
     return markdown(["data, labelled", "method", *PREDICTORS], rows)
+
+
+def summary_table(part: Part, kept: AllKept) -> str:
+    """Returns a row for each place of the part, a column for each method: two networks together."""
+    rows = []
+    for place in dict.fromkeys(cell.place for cell in part.cells):
+        cells = [cell for cell in part.cells if cell.place == place]
+        scores = [[reading(each, cell, BOTH) for each in over_seeds(kept, cell).values()] for cell in cells]
+        rows.append([place, *(with_deviation(each) for each in scores)])
+    return markdown(["data, labelled", "supervised (v2)", "CPS (v2)", "Ensemble Teacher (v3)"], rows)
 
 
 def difference_table(part: Part, kept: AllKept) -> str:
@@ -65,19 +72,19 @@ def difference_table(part: Part, kept: AllKept) -> str:
     rows = []
     for better, base in part.differences:
         for networks in (ONE, BOTH):
-            found = differences(kept, better, base, part.seeds, networks)
+            found = differences(kept, better, base, networks)
             each = ", ".join(f"{value:+.1f}" for value in found.values()) or "-"
-            summed = with_deviation(list(found.values()), len(part.seeds), signed=True)
+            summed = with_deviation(list(found.values()), signed=True)
             base_title = base.title if base.place == better.place else f"{base.title}, 1/{base.ratio}"
             rows.append([better.place, better.title, base_title, networks, each, summed])
     return markdown(["data, labelled", "this", "minus this", "of each run", "seed by seed", "mean"], rows)
 
 
-def with_deviation(values: Sequence[float], wanted: int, signed: bool = False) -> str:
-    """Returns `61.3 ± 1.7`, and behind it how many values there are if that is not as many as are wanted."""
+def with_deviation(values: Sequence[float], signed: bool = False) -> str:
+    """Returns `61.3 ± 1.7`, and behind it how many values there are if not one for each seed."""
     if not values:
         return "-"
     statistic = Statistic.of(values)
     deviation = "" if statistic.deviation is None else f" ± {statistic.deviation:.1f}"
-    count = "" if statistic.count == wanted else f" ({statistic.count})"
+    count = "" if statistic.count == len(SEEDS) else f" ({statistic.count})"
     return f"{statistic.mean:{'+' if signed else ''}.1f}{deviation}{count}"
