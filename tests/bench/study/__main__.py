@@ -1,7 +1,7 @@
 """Trains what the study lacks, two runs at a time, then prints its tables and puts them into docs/study.md.
 
     python -m tests.bench.study                     # everything: goes on where it was stopped, by Ctrl-C or otherwise
-    python -m tests.bench.study --parts A --jobs 8  # one part; GPUs are shared out over the runs, and so are cores
+    python -m tests.bench.study --parts A --jobs 8 --gpus-per-run 1/8    # one part, eight runs on one GPU
     python -m tests.bench.study --tables            # trains nothing
 
 It needs `DATA/camvid` and `DATA/msrc21` (docs/study.md says how they are made) and the package
@@ -15,6 +15,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from itertools import product
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def keep(cell: Cell, seed: int, job: Job) -> None:
     shutil.rmtree(output / "tb", ignore_errors=True)
 
 
-def train(parts: Sequence[Part], slots: int, settings: Sequence[str]) -> int:
+def train(parts: Sequence[Part], settings: Sequence[str], slots: int, gpus_per_run: Fraction | None) -> int:
     """Trains what is missing; returns the exit status."""
     todo = list(missing(parts, settings))
     print(f"{len(todo)} runs are missing", flush=True)
@@ -102,7 +103,7 @@ def train(parts: Sequence[Part], slots: int, settings: Sequence[str]) -> int:
         if status == 0:
             keep(*of_title[job.title], job)
 
-    outcome = run_all([job for _, _, job in todo], slots, on_end=on_end)
+    outcome = run_all([job for _, _, job in todo], slots, gpus_per_run, on_end)
     for failure in outcome.failures:
         print(f"failed: {failure}", file=sys.stderr)
     if outcome.stopped or outcome.waiting:
@@ -116,6 +117,7 @@ def main() -> int:
     parser.add_argument("settings", nargs="*", metavar="NAME=VALUE", help="settings of all runs, such as NGPUS=0")
     parser.add_argument("--parts", default=",".join(part.name for part in PARTS), metavar="LIST")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="runs at a time (default 2)")
+    parser.add_argument("--gpus-per-run", type=Fraction, metavar="K", help="as for python -m furnace sweep")
     parser.add_argument("--tables", action="store_true", help="train nothing")
     options = parser.parse_intermixed_args()
     parts = [part for part in PARTS if part.name in options.parts.split(",")]
@@ -123,7 +125,7 @@ def main() -> int:
     if not options.tables:
         try:
             make_weights()
-            status = train(parts, options.jobs, options.settings)
+            status = train(parts, options.settings, options.jobs, options.gpus_per_run)
         except InputError as error:
             say(error)
             return EXIT_BAD_INPUT
