@@ -16,7 +16,6 @@ set -a
 : "${learning_rate:=2e-3}"        # of the decoder
 : "${backbone_rate_factor:=0.2}"  # the encoder's rate is 4e-4
 : "${weight_decay:=0.01}"
-: "${teacher_norm:=running}"      # what labels normalises by running statistics; batch: as published
 : "${validate_epochs:=0}"         # no scores while it trains
 : "${OUTPUT_PATH:=}"              # empty: ../../output_camvid/camvid8_DeepLabV3Plus-tf_efficientnet_lite0_cutmix_B4_EMA
 

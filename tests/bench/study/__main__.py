@@ -28,11 +28,11 @@ from furnace.sweep.planned import planned_jobs
 from furnace.sweep.pool import run_all
 from tests.bench.study.figures import draw
 from tests.bench.study.kept import Kept
-from tests.bench.study.plan import FOLDER, PARTS, SEEDS, TITLES, A, Cell, Part
-from tests.bench.study.tables import summary_table, tables
+from tests.bench.study.plan import FOLDER, PARTS, SEEDS, TITLES, Cell, Part
+from tests.bench.study.tables import tables
 from tests.bench.study.weights import REPOSITORY, make_weights
 
-PAGE, README = REPOSITORY / "docs/study.md", REPOSITORY / "README.md"
+PAGE = REPOSITORY / "docs/study.md"
 
 # Where files lie differs between machines, and decides nothing.
 PATHS = ("pretrained_model", "pretrained_model_2")
@@ -134,15 +134,14 @@ def main() -> int:
         print(f"\n{tables(part, kept)}")
         put(PAGE, part.name, tables(part, kept))
         draw(part, kept)
-    put(README, A.name, summary_table(A, kept))
     return status
 
 
-def put(page: Path, name: str, tables: str) -> None:
+def put(page: Path, name: str, new: str) -> None:
     """Writes a part's tables into a page, in place of what stands there between two comments."""
     begin, end = f"<!-- tables {name} -->", "<!-- end -->"
     text = page.read_text(encoding="utf-8")
-    text = re.sub(f"(?<={begin}\n).*?(?={end})", lambda _: f"\n{tables}\n\n", text, count=1, flags=re.DOTALL)
+    text = re.sub(f"(?<={begin}\n).*?(?={end})", lambda _: f"\n{new}\n\n", text, count=1, flags=re.DOTALL)
     page.write_text(text, encoding="utf-8")
 
 

@@ -94,9 +94,9 @@ B = Part(
 )
 BASIS = Cell("msrc21", RATIOS["msrc21"][0], ENSEMBLE_TEACHER)
 ALONE = tuple(BASIS.varying(pair) for pair in ("ema_decay=0.999", "cps_ramp=0,0.5", "confidence=0.8", "cps_weight=0.5"))
-# The published code labels with the statistics of the batch.
+# What labels may normalise by the statistics of the batch, as published, or by running ones.
 NORMS = tuple(
-    (cell.varying("teacher_norm=batch"), cell)
+    (cell.varying("teacher_norm=running"), cell)
     for data in TITLES
     for cell in (Cell(data, RATIOS[data][0], CPS), Cell(data, RATIOS[data][0], ENSEMBLE_TEACHER))
 )

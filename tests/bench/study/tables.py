@@ -57,16 +57,6 @@ def score_table(part: Part, kept: AllKept) -> str:
     return markdown(["data, labelled", "method", *PREDICTORS], rows)
 
 
-def summary_table(part: Part, kept: AllKept) -> str:
-    """Returns a row for each place of the part, a column for each method: two networks together."""
-    rows = []
-    for place in dict.fromkeys(cell.place for cell in part.cells):
-        cells = [cell for cell in part.cells if cell.place == place]
-        scores = [[reading(each, cell, BOTH) for each in over_seeds(kept, cell).values()] for cell in cells]
-        rows.append([place, *(with_deviation(each) for each in scores)])
-    return markdown(["data, labelled", "supervised (v2)", "CPS (v2)", "Ensemble Teacher (v3)"], rows)
-
-
 def difference_table(part: Part, kept: AllKept) -> str:
     """Returns a row for each pair of cells: the difference with each seed, then their mean and deviation."""
     rows = []
