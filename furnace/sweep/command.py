@@ -65,13 +65,14 @@ def _gpus(text: str) -> Fraction:
     whole, slash, part = text.partition("/")
     numbers = [whole, part] if slash else [whole]
     if not all(number.isdecimal() and int(number) > 0 for number in numbers) or (slash and int(whole) != 1):
-        raise argparse.ArgumentTypeError(f"expected a whole number, or 1/N for N runs on one GPU, found {text!r}")
+        hint = " (NGPUS=0 is the CPU)" if text == "0" else ""
+        expected = f"a whole number of at least 1{hint}, or 1/N for N runs on one GPU"
+        raise argparse.ArgumentTypeError(f"expected {expected}, found {text!r}")
     return Fraction(text)
 
 
 def _sweep(options: argparse.Namespace, _: Sequence[str]) -> int:
     from furnace.sweep.planned import planned_jobs
-    from furnace.sweep.pool import shares_of
     from furnace.sweep.slurm import write_slurm
     from furnace.sweep.table import print_table
 
@@ -80,9 +81,8 @@ def _sweep(options: argparse.Namespace, _: Sequence[str]) -> int:
     jobs = list(planned_jobs(options.experiment, options.settings, lists, options.vary))
     missing = [job for job in jobs if not job.is_done()]
     print(f"{len(jobs)} runs, {len(jobs) - len(missing)} of them done")
-    if options.jobs > 1:
-        each = [share.words for share in shares_of(jobs, options.jobs, options.gpus_per_run)]
-        print(f"{options.jobs} runs at a time, each on {each[0] if len(set(each)) == 1 else ' or '.join(each)}")
+    if options.jobs > 1 and missing:
+        print(_words_of_shares(missing, options))
     if options.dry_run:
         for job in jobs:
             print(f"  {'missing' if job in missing else 'done   '}  {job.title}  {job.experiment.settings.OUTPUT_PATH}")
@@ -94,7 +94,7 @@ def _sweep(options: argparse.Namespace, _: Sequence[str]) -> int:
     if not stopped:
         print_table(jobs)
     for line in failed:
-        print(f"failed: {line}", file=sys.stderr)
+        print(line, file=sys.stderr)
     if stopped:
         print(f"stopped{stopped}; start again to go on", file=sys.stderr)
         return EXIT_RESUBMIT
@@ -110,18 +110,32 @@ def _require_fitting(options: argparse.Namespace) -> None:
         raise InputError("--gpus-per-run: expected --jobs N with it, of at least 2; one run at a time takes NGPUS=K")
 
 
+def _words_of_shares(missing: "Sequence[Job]", options: argparse.Namespace) -> str:
+    """Says how many runs go on at a time, and on what; a dry run also says why they cannot."""
+    from furnace.sweep.pool import shares_of
+
+    try:
+        shares = shares_of(missing, options.jobs, options.gpus_per_run)
+    except InputError as error:
+        if not options.dry_run:
+            raise
+        return f"this would be refused: {error}"
+    at_a_time = f"{len(shares)} runs at a time, each" if len(shares) > 1 else "one run,"
+    return f"{at_a_time} on {' or '.join(dict.fromkeys(share.words for share in shares))}"
+
+
 def _in_turn(missing: "Sequence[Job]") -> tuple[str, list[str]]:
     """Runs one job after the other, on this terminal; returns where it was stopped, and a line for each failure."""
-    from furnace.sweep.jobs import STOPPED
+    from furnace.sweep.jobs import STOPPED, status_words
 
     failed: list[str] = []
     for number, job in enumerate(missing, 1):
         print(f"\n[{number}/{len(missing)}] {job.title}", flush=True)
         status = job.run()
         if status in STOPPED:
-            return f" in {job.title}", []
+            return f" in {job.title}", failed
         if status != 0:
-            failed.append(f"{job.title}: status {status}")
+            failed.append(f"failed: {job.title}: {status_words(status)}")
     return "", failed
 
 
@@ -131,6 +145,9 @@ def _at_once(missing: "Sequence[Job]", options: argparse.Namespace) -> tuple[str
 
     outcome = run_all(missing, options.jobs, options.gpus_per_run)
     stopped = f" in {', '.join(job.title for job in outcome.stopped)}" if outcome.stopped else ""
+    failed = [f"failed: {failure}" for failure in outcome.failures]
+    if outcome.no_gpu_left:
+        return stopped, failed + [f"not begun, because no GPU is left: {job.title}" for job in outcome.waiting]
     if not stopped and outcome.waiting:
         stopped = f" before {outcome.waiting[0].title}"
-    return stopped, [str(failure) for failure in outcome.failures]
+    return stopped, failed

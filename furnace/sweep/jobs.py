@@ -108,6 +108,14 @@ class Job:
         return 0
 
 
+def status_words(status: int) -> str:
+    """Returns how a run ended: its status, or the signal that ended it."""
+    if status >= 0:
+        return f"status {status}"
+    name = next((known.name for known in signal.Signals if known == -status), f"signal {-status}")
+    return f"ended by {name}{', perhaps for its memory' * (status == -signal.SIGKILL)}"
+
+
 def _status_of(command: Sequence[str]) -> int:
     """Runs a command and passes signals on to it, so that it can save what it has; returns its exit status.
 

@@ -1,7 +1,10 @@
 """What is seen of several runs at a time: a line for each that is drawn anew, or now and then a line that stays."""
 
+import os
+import shutil
 import sys
 import time
+import unicodedata
 from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Self
@@ -42,11 +45,31 @@ class LiveLines:
     def show(self, lines: Iterable[tuple[int, str]]) -> None:
         """Shows what each run does: its slot and its line. Without a terminal, most calls do nothing."""
         if self._bars:
-            shown = dict(lines)
+            shown, width = dict(lines), _columns() - 1  # a full line would break on some terminals
             for slot, line in enumerate(self._bars):
-                if line.desc != (text := shown.get(slot, "")):
+                if line.desc != (text := cut(shown.get(slot, ""), width)):
                     line.set_description_str(text)
         elif time.monotonic() - self._told >= BETWEEN:
             self._told = time.monotonic()
             for _, text in lines:
                 self.tell(text)
+
+
+def cut(text: str, width: int) -> str:
+    """Returns as much of a line as fits into so many columns; not every version of tqdm cuts lines itself."""
+    text = text.expandtabs(1)
+    columns = 0
+    for position, letter in enumerate(text):
+        columns += 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        if columns > width:
+            return text[:position]
+    return text
+
+
+def _columns() -> int:
+    """Returns how wide the terminal is that shows the lines."""
+    try:
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):  # it has no descriptor, or says nothing of its size
+        columns = 0
+    return columns or shutil.get_terminal_size().columns

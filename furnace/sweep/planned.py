@@ -1,5 +1,6 @@
 """Which runs a sweep has, in which order, and which folder each writes into."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -10,6 +11,7 @@ from furnace.config.completion import PLACEHOLDERS
 from furnace.config.experiment import Experiment, read_experiment
 from furnace.config.modules import Code
 from furnace.config.recipe import read_recipe
+from furnace.engine.files import LONGEST_NAME
 from furnace.errors import InputError
 from furnace.sweep.jobs import Job
 from furnace.sweep.varied import OPTION_OF, Value, read_list, read_varied
@@ -94,11 +96,22 @@ def _output(experiment: Experiment, texts: Mapping[str, str], chosen: Sequence[V
     """Returns the folder of a run: its OUTPUT_PATH, with what --vary chose for it and its seed behind the name.
 
     What stands in the setting OUTPUT_PATH as {NAME} is in the name already.
+
+    Raises:
+        InputError: the folder has no name, or one that is too long for a file system.
     """
     settings = experiment.settings
+    if not settings.OUTPUT_PATH.name:
+        raise InputError(f"OUTPUT_PATH: expected a folder with a name, found {settings.OUTPUT_PATH}; name one below it")
     ending = "".join(value.in_folder for value in chosen if not _is_placed(value.name, experiment, texts))
-    seed = f"_seed{texts['seed']}" if settings.seed != 0 else ""
-    return settings.OUTPUT_PATH.with_name(f"{settings.OUTPUT_PATH.name}{ending}{seed}")
+    seed = f"_seed{settings.seed}" if settings.seed != 0 else ""
+    name = f"{settings.OUTPUT_PATH.name}{ending}{seed}"
+    if (length := len(os.fsencode(name))) > LONGEST_NAME:
+        raise InputError(
+            f"OUTPUT_PATH: expected a folder's name of at most {LONGEST_NAME} bytes, found {length} in {name}; "
+            "shorten OUTPUT_PATH, or vary fewer settings at a time"
+        )
+    return settings.OUTPUT_PATH.with_name(name)
 
 
 def _is_placed(name: str, experiment: Experiment, texts: Mapping[str, str]) -> bool:

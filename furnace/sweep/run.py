@@ -1,5 +1,6 @@
 """One run of several at a time: its processes, one after the other, whose output goes into its log."""
 
+import errno
 import os
 import shlex
 import subprocess
@@ -7,7 +8,7 @@ import time
 
 from furnace.engine.files import claim, writing
 from furnace.engine.signals import STARTER
-from furnace.errors import EXIT_RESUBMIT
+from furnace.errors import EXIT_RESUBMIT, InputError, because
 from furnace.sweep.jobs import Job
 from furnace.sweep.log_tail import HEAD, LogTail
 from furnace.sweep.sharing import Share
@@ -17,25 +18,30 @@ class Run:
     """A run that goes on: training, then evaluation, each a process.
 
     Args:
-        label: its number and title.
+        number: its place among all, such as `[3/12]`.
         job: what is run.
         share: its share of the machine.
 
     Raises:
-        InputError: another sweep has begun this run, or the log cannot be written.
+        InputError: another sweep has begun this run, the log cannot be written, or no process can be started.
     """
 
-    def __init__(self, label: str, job: Job, share: Share) -> None:
-        self.label, self.job = label, job
+    def __init__(self, number: str, job: Job, share: Share) -> None:
+        self.label, self.job = f"{number} {job.title}", job
+        self._number = number
         self._begun = time.monotonic()
         self._environment = {**os.environ, **share.environment, STARTER: str(os.getpid())}
         self._environment.pop("FURNACE_FIRST_PROCESS", None)  # so that its notes are said, in its own log
         self._parts = list(job.commands(share.settings).items())
         # Training locks the folder, too; but two sweeps that begin the same run would first mix their lines in one log.
         self._lock = claim(job.log.with_name(".sweep"))
-        with writing(job.log):
-            self.tail = LogTail(job.log, job.log.stat().st_size if job.log.exists() else 0)
-        self._begin_part()
+        try:
+            with writing(job.log):
+                self.tail = LogTail(job.log, job.log.stat().st_size if job.log.exists() else 0)
+            self._begin_part()
+        except InputError:
+            self._unlock()
+            raise
 
     @property
     def minutes(self) -> float:
@@ -44,8 +50,8 @@ class Run:
 
     @property
     def line(self) -> str:
-        """What it does, in one line."""
-        return f"{self.label}: {self._doing} {self.tail.last()}".rstrip()
+        """What it does, in one line; its title comes last, where a narrow terminal cuts the line."""
+        return f"{self._number} {f'{self._doing} {self.tail.last()}'.rstrip()}  {self.job.title}"
 
     def status(self, goes_on: bool) -> int | None:
         """Returns the exit status of the run, None while it goes on; its next part begins here.
@@ -54,7 +60,7 @@ class Run:
             goes_on: whether another part may begin.
 
         Raises:
-            InputError: the log cannot be written.
+            InputError: the log cannot be written, or no process can be started.
         """
         status = self._process.poll()
         if status != 0 or not self._parts:
@@ -71,6 +77,9 @@ class Run:
     def close(self) -> None:
         """Waits until its process has ended, and lets other sweeps begin the run."""
         self._process.wait()
+        self._unlock()
+
+    def _unlock(self) -> None:
         if self._lock:
             self._lock.close()
 
@@ -82,12 +91,18 @@ class Run:
         with log:
             with writing(self.job.log):
                 log.write(head.encode("utf-8", "backslashreplace"))
-            # In a process group of its own, Ctrl-C reaches it only once: when the sweep passes it on.
-            self._process = subprocess.Popen(
-                command,
-                process_group=0,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+            try:
+                # In a process group of its own, Ctrl-C reaches it only once: when the sweep passes it on.
+                self._process = subprocess.Popen(
+                    command,
+                    process_group=0,
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                )
+            except OSError as error:
+                reason = because(error)
+                if error.errno == errno.EAGAIN:
+                    reason = f"{error.strerror}; allow more processes (ulimit -u), or end some"
+                raise InputError(f"cannot start {command[0]}: {reason}") from error

@@ -8,10 +8,10 @@ from furnace.config.arguments import require_readable
 from furnace.config.settings import FIELDS, RESULT_FIELDS, meant
 from furnace.errors import InputError
 
-VARIED = {"methods": "method", "ratios": "labeled_ratio", "seeds": "seed"}  # the setting of each option's list
-OPTION_OF = {name: option for option, name in VARIED.items()}
-# What decides scores beside the settings that decide the trained networks: other lists, and how images are scored.
-DECISIVE = (*RESULT_FIELDS, "lists_path", "eval_scales", "eval_flip")
+LISTED = {"methods": "method", "ratios": "labeled_ratio", "seeds": "seed"}  # the setting of each option's list
+OPTION_OF = {name: option for option, name in LISTED.items()}
+DECISIVE = (*RESULT_FIELDS, "lists_path")  # what decides which networks are trained: other lists do, too
+SCORING = ("eval_scales", "eval_flip")  # what decides only how images are scored
 
 
 class Value(NamedTuple):
@@ -29,16 +29,21 @@ class Value(NamedTuple):
 
 
 def read_list(option: str, text: str) -> list[str]:
-    """Splits the list of one of the options in VARIED at its commas.
+    """Splits the list of one of the options in LISTED at its commas.
+
+    Returns:
+        Each value as it is read: `1/8` is `8`, and `01` is `1`.
 
     Raises:
         InputError: a value is empty, comes twice or cannot be read.
     """
-    values = [value.strip() for value in text.split(",")]
-    if not all(values) or len(set(values)) < len(values):
+    parts = [part.strip() for part in text.split(",")]
+    values: list[str] = []
+    for part in filter(None, parts):
+        require_readable(option, LISTED[option], part)
+        values.append(str(FIELDS[LISTED[option]].metadata["read"](part)))
+    if len(set(values)) < len(parts):
         raise InputError(f"--{option}: expected different values with commas between them, found {text!r}; mend it")
-    for value in values:
-        require_readable(option, VARIED[option], value)
     return values
 
 
@@ -73,6 +78,10 @@ def _require_variable(name: str) -> None:
     if name not in FIELDS:
         likely = f" (perhaps {other})" if (other := meant(name)) else ""
         raise InputError(f"--vary: unknown setting {name!r}{likely}; python -m furnace train --settings lists all")
+    if name in SCORING:
+        raise InputError(
+            f"--vary: {name} decides only how it is scored; evaluate again with eval, once for each {name}=VALUE"
+        )
     if name not in DECISIVE:
         raise InputError(
             f"--vary: {name} decides neither what is trained nor how it is scored; give all runs one, {name}=VALUE"

@@ -6,13 +6,20 @@ from pathlib import Path
 import pytest
 
 from furnace.__main__ import main
+from furnace.sweep import pool, sharing
+from furnace.sweep.jobs import Job
 
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
         (["--seeds", "0,0"], "--seeds: expected different values with commas between them, found '0,0'"),
+        (["--seeds", "1,01"], "--seeds: expected different values with commas between them, found '1,01'"),
+        (["--ratios", "8,1/8"], "--ratios: expected different values"),
         (["--ratios", "8,"], "--ratios: expected different values"),
+        (["OUTPUT_PATH=/"], "OUTPUT_PATH: expected a folder with a name, found /; name one below it"),
+        (["OUTPUT_PATH=" + 260 * "a"], "OUTPUT_PATH: expected a folder's name of at most 255 bytes, found 260 in aaa"),
+        (["--vary", "lists_path=" + 245 * "a"], "OUTPUT_PATH: expected a folder's name of at most 255 bytes, "),
         (["--methods", "mean_teacher"], "--methods: expected one of supervised, org, ema, found 'mean_teacher'"),
         (["--seeds", "one"], "--seeds: expected a whole number"),
         (["seed=3"], "seed=3: a sweep has lists; say --seeds"),
@@ -46,3 +53,59 @@ def test_runs_need_folders_of_their_own(
 ) -> None:
     assert main(["sweep", str(experiment), "--ratios", "8", "--seeds", "0", *tiny]) == 2
     assert f"error: OUTPUT_PATH: two runs would write to {tmp_path / 'run'}; " in capsys.readouterr().err
+
+
+def test_folders_and_titles_have_the_values_that_were_read(
+    sweep: Callable, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert sweep("--seeds", "01", "--ratios", "1/8", "--methods", "org", "--dry-run") == 0
+    assert f"missing  org 1/8 seed 1  {tmp_path}/runs/CPS8_seed1\n" in capsys.readouterr().out
+
+
+def test_what_runs_get_of_the_machine_is_said_of_those_that_are_missing(
+    sweep: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(sharing, "visible_gpus", lambda: ["0", "1"])
+
+    def line(*arguments: str) -> str:
+        assert sweep("NGPUS=all", *arguments, "--dry-run") == 0
+        out = capsys.readouterr().out.splitlines()
+        return next(out[number + 1] for number, text in enumerate(out) if text.endswith("of them done"))
+
+    halves = ["--jobs", "4", "--gpus-per-run", "1/2"]
+    assert line(*halves) == "4 runs at a time, each on 1/2 of GPU 0 or 1/2 of GPU 1"
+    assert line(*halves, "--methods", "org", "--seeds", "0") == "one run, on 1/2 of GPU 0"
+    refused = "this would be refused: --jobs: 4 runs at a time with 2 GPUs each need 8, 2 visible; "
+    assert line("--jobs", "4", "--gpus-per-run", "2").startswith(refused)
+    assert sweep("NGPUS=all", "--jobs", "4", "--gpus-per-run", "2") == 2
+    monkeypatch.setattr(Job, "is_done", lambda _: True)
+    monkeypatch.setattr(Job, "scores", lambda _: {"v2": 50.0, "v3": 51.0})
+    assert sweep("NGPUS=all", "--jobs", "4", "--gpus-per-run", "2") == 0
+    assert "  1/8   ema         v3   51.00 ± 0.00  (seeds: 2)" in capsys.readouterr().out
+
+
+def test_failures_are_named_also_where_the_sweep_was_stopped(
+    sweep: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    ends = iter([-9, 75])
+    monkeypatch.setattr(Job, "run", lambda _: next(ends))
+    assert sweep() == 75
+    assert capsys.readouterr().err.splitlines() == [
+        "failed: org 1/8 seed 0: ended by SIGKILL, perhaps for its memory",
+        "stopped in ema 1/8 seed 0; start again to go on",
+    ]
+
+
+def test_runs_that_were_not_begun_because_no_gpu_is_left_are_named(
+    sweep: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def no_gpu_left(jobs: list[Job], *_: object) -> pool.Outcome:
+        return pool.Outcome([pool.Failure(jobs[0], 2, "error: no device")], waiting=jobs[2:], no_gpu_left=True)
+
+    monkeypatch.setattr(pool, "run_all", no_gpu_left)
+    assert sweep("--jobs", "2", "NGPUS=0") == 1
+    said = capsys.readouterr()
+    first, *others = said.err.splitlines()
+    assert first.startswith("failed: org 1/8 seed 0: status 2: error: no device; see ")
+    assert others == [f"not begun, because no GPU is left: {method} 1/8 seed 1" for method in ("org", "ema")]
+    assert "mean IoU of the last epoch" in said.out

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from repository import REPOSITORY
 
 from furnace.errors import InputError
 from furnace.sweep import live, pool, sharing
-from furnace.sweep.jobs import Job
+from furnace.sweep.jobs import Job, status_words
 from furnace.sweep.pool import run_all
 
 WAIT_FOR = """
@@ -41,14 +42,16 @@ class Stub(Job):
         return {doing: [sys.executable, "-c", WAIT_FOR + script, *(more or {})] for doing, script in parts}
 
 
-def job(folder: Path, title: str, *scripts: str, gpus: int | str = 0) -> Stub:
-    settings = SimpleNamespace(OUTPUT_PATH=folder / title, NGPUS=gpus, num_workers="auto")
+def job(folder: Path, title: str, *scripts: str, gpus: int | str = 0, **others: object) -> Stub:
+    known = {"OUTPUT_PATH": folder / title, "NGPUS": gpus, "num_workers": "auto", "batch_size": 8}
+    settings = SimpleNamespace(**{**known, **others})
     return Stub(title, (), SimpleNamespace(settings=settings), (), scripts)
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, signals_heard: None) -> None:
     monkeypatch.setattr(pool, "TICK", 0.01)
+    monkeypatch.setattr(pool, "AT_ONCE", 60)  # minutes: other programs may use the machine
     monkeypatch.chdir(tmp_path)
 
 
@@ -107,7 +110,8 @@ def test_after_a_failure_the_others_go_on_and_its_error_is_named(tmp_path: Path,
     assert "a file stands where a folder is needed" in failures["file"].reason and failures["file"].status == 2
     assert not (tmp_path / "evaluated").exists()
     said = capsys.readouterr().out
-    assert "[4/4] good: done after " in said and "[1/4] bad: failed with status 2 after " in said
+    assert "[4/4] good: done after " in said
+    assert re.search(r"\[1/4\] bad: failed after \d\.\d min: status 2: error: no images; ", said)
 
 
 OBEYS = """
@@ -137,7 +141,9 @@ got = []
 signal.signal(signal.SIGINT, lambda *_: got.append(1))
 for count in (1, 2):
     os.kill(os.getppid(), signal.SIGINT)
+    end = time.monotonic() + 60
     while len(got) < count:
+        assert time.monotonic() < end
         time.sleep(0.01)
 sys.exit(130)
 """
@@ -206,7 +212,7 @@ def test_on_a_terminal_a_line_for_each_run_says_what_it_does(tmp_path: Path, mon
     monkeypatch.setattr(sys, "stderr", terminal)
     jobs = [job(tmp_path, title, SHOWS.format(title)) for title in "ab"]
     lines = [
-        f"[{number}/2] {title}: training 18% 178/996 [02:06<09:49, 1.39it/s]" for number, title in ((1, "a"), (2, "b"))
+        f"[{number}/2] training 18% 178/996 [02:06<09:49, 1.39it/s]  {title}" for number, title in ((1, "a"), (2, "b"))
     ]
     show = live.LiveLines.show
 
@@ -229,23 +235,126 @@ def test_without_a_terminal_a_line_now_and_then_says_it(
 
     def tell(line: str) -> None:
         seen.append(line)
-        if line.endswith(": training epoch 3"):
+        if line == "[1/1] training epoch 3  a":
             (tmp_path / "told").touch()
 
     monkeypatch.setattr(live, "tell", tell)
     monkeypatch.setattr(live, "BETWEEN", 0.05)
     assert run_all([job(tmp_path, "a", script)], 2) == pool.Outcome()
-    assert seen[0].startswith("[1/1] a: begins on ") and "[1/1] a: training epoch 3" in seen
+    assert seen[0].startswith("[1/1] a: begins on ") and "[1/1] training epoch 3  a" in seen
     monkeypatch.setattr(live, "BETWEEN", 600)
     seen.clear()
     assert run_all([job(tmp_path, "b", "time.sleep(0.1)")], 2) == pool.Outcome()
     assert len(seen) == 2 and seen[1].startswith("[1/1] b: done after 0.0 min")
 
 
+def test_a_line_is_cut_to_the_columns_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert live.cut("[3/12] training 18%  ema 1/8", 19) == "[3/12] training 18%"
+    assert live.cut("short", 19) == "short" and live.cut("a\tb", 3) == "a b"
+    assert live.cut("道路 a", 5) == "道路 " and live.cut("道路", 3) == "道"  # each takes two columns
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("COLUMNS", "12")
+    shown = []
+    monkeypatch.setattr(live.Bar, "set_description_str", lambda _, text: shown.append(text))
+    with live.LiveLines(1) as lines:
+        lines.show([(0, "[3/12] training 18%")])
+    assert shown == ["[3/12] trai"]
+
+
 def test_runs_that_ask_for_other_numbers_of_gpus_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="NGPUS: expected the same for all runs, found 0 and all; set one of them"):
         run_all([job(tmp_path, "a", ""), job(tmp_path, "b", "", gpus="all")], 2)
     assert not list(tmp_path.iterdir()) and run_all([], 3) == pool.Outcome()
+
+
+def test_what_a_program_gives_wrongly_is_refused(tmp_path: Path) -> None:
+    one = job(tmp_path, "a", "")
+    with pytest.raises(InputError, match=f"OUTPUT_PATH: two runs would write to {tmp_path}/a; "):
+        run_all([one, job(tmp_path, "a", "")], 2)
+    with pytest.raises(InputError, match="num_workers: expected the same for all runs, found 3 and auto; "):
+        run_all([one, job(tmp_path, "b", "", num_workers=3)], 2)
+    with pytest.raises(InputError, match="runs at a time: expected at least 1, found 0; "):
+        run_all([one], 0)
+    assert not list(tmp_path.iterdir())
+
+
+def on_bad_gpus(bad: str) -> str:
+    """A run that fails at once on these GPUs; elsewhere it waits until one of them has got its last run."""
+    return f"""
+if os.environ["CUDA_VISIBLE_DEVICES"] in {bad!r}: sys.exit(2)
+wait_for("given_up")
+"""
+
+
+def test_a_gpu_that_fails_at_once_does_not_eat_the_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "visible_gpus", lambda: ["0", "1"])
+    said = []
+
+    def tell(line: str) -> None:
+        said.append(line)
+        if "it gets no more" in line:
+            (tmp_path / "given_up").touch()
+
+    monkeypatch.setattr(live, "tell", tell)
+    jobs = [job(tmp_path, title, on_bad_gpus("1"), gpus="all") for title in "abcdef"]
+    outcome = run_all(jobs, 2)
+    assert [failure.job.title for failure in outcome.failures] == ["b", "c"]
+    assert outcome.waiting == [] and not outcome.no_gpu_left
+    assert [line for line in said if "no more" in line] == ["GPU 1: 2 runs failed at once; it gets no more"]
+
+
+def test_where_every_gpu_fails_at_once_the_sweep_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "visible_gpus", lambda: ["0", "1"])
+    jobs = [job(tmp_path, title, on_bad_gpus("01"), gpus="all") for title in "abcdef"]
+    outcome = run_all(jobs, 2)
+    assert sorted(failure.job.title for failure in outcome.failures) == list("abcd")
+    assert outcome.waiting == jobs[4:] and outcome.no_gpu_left and not outcome.stopped
+
+
+def test_a_run_that_goes_well_clears_its_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "visible_gpus", lambda: ["0"])
+    jobs = [job(tmp_path, title, f"sys.exit({title in 'ac'})", gpus="all") for title in "abcd"]
+    outcome = run_all(jobs, 1)
+    assert [failure.job.title for failure in outcome.failures] == ["a", "c"] and not outcome.waiting
+
+
+def test_on_a_cpu_runs_that_fail_at_once_say_nothing_of_the_machine(tmp_path: Path) -> None:
+    outcome = run_all([job(tmp_path, title, f"sys.exit({title != 'e'})") for title in "abcde"], 1)
+    assert len(outcome.failures) == 4 and not outcome.waiting
+
+
+def test_a_run_that_cannot_be_started_fails_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [job(tmp_path, title, "", "") for title in "ab"]
+    missing = ["/nowhere/python"]
+    parts = {"b": {"training": [sys.executable, "-c", ""], "evaluation": missing}, "c": {"training": missing}}
+    jobs += [job(tmp_path, title) for title in parts]
+    commands = Stub.commands
+    monkeypatch.setattr(Stub, "commands", lambda self, more=None: dict(parts.get(self.title) or commands(self, more)))
+    outcome = run_all([jobs[0], *jobs[2:]], 2)
+    assert {failure.job.title: failure.reason for failure in outcome.failures} == dict.fromkeys(
+        parts,
+        "cannot start /nowhere/python: No such file or directory; "
+        "it is missing, or a folder on the way to it; look at the path",
+    )
+    assert not outcome.waiting
+
+
+def test_a_run_that_is_killed_is_said_to_be_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (failure,) = run_all([job(tmp_path, "a", "os.kill(os.getpid(), signal.SIGKILL)")], 2).failures
+    assert str(failure).startswith("a: ended by SIGKILL, perhaps for its memory: ")
+    assert " min: ended by SIGKILL, perhaps for its memory: " in capsys.readouterr().out
+    assert [status_words(status) for status in (3, -11, -35)] == ["status 3", "ended by SIGSEGV", "ended by signal 35"]
+
+
+def test_a_run_is_a_process_group_of_its_own_with_notes_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FURNACE_FIRST_PROCESS", str(os.getpid()))
+    one = job(tmp_path, "a", "print(os.getpgrp() == os.getpid(), 'FURNACE_FIRST_PROCESS' in os.environ)")
+    assert run_all([one], 2) == pool.Outcome()
+    assert one.log.read_text().splitlines()[-1] == "True False"
 
 
 def test_a_run_ends_soon_after_a_sweep_that_was_killed(tmp_path: Path) -> None:

@@ -31,8 +31,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
         (3, Fraction(1), "all", ["0", "1", "2"]),
         (4, None, 2, ["0,1", "2,3", "4,5", "6,7"]),
         (2, 3, 3, ["0,1,2", "3,4,5"]),
-        (5, Fraction(1, 2), "all", ["0", "0", "1", "1", "2"]),
-        (16, Fraction(1, 4), "all", [number for number in "0123" for _ in range(4)]),
+        (5, Fraction(1, 2), "all", list("01234")),
+        (16, Fraction(1, 4), "all", 2 * list("01234567")),
+        (3, Fraction(1, 2), 1, list("012")),
     ],
 )
 @pytest.mark.usefixtures("machine")
@@ -43,6 +44,8 @@ def test_gpus_are_shared_out(slots: int, per_run: Fraction | None, gpus: int | s
     assert {share.settings["num_workers"] for share in found} == {str(min(8, max(1, 16 // (slots * each))))}
     given = {share.settings.get("NGPUS") for share in found}
     assert given == ({None} if per_run is None else {str(each)})
+    threads = {share.environment.get("OMP_NUM_THREADS") for share in found}
+    assert threads == {str(max(1, 16 // slots)) if each == 1 else None}
     assert "num_workers" not in shares(slots, per_run, gpus, 3)[0].settings
 
 
@@ -60,6 +63,11 @@ def test_gpus_are_shared_out(slots: int, per_run: Fraction | None, gpus: int | s
         (20, Fraction(1, 2), "all", "with 1/2 GPU each need 10, 8 visible; set --jobs 16, --gpus-per-run 1/3"),
         (2, 2, 1, "--gpus-per-run: 2 asked for, but NGPUS=1 is set; leave one of them out"),
         (2, 2, 0, "--gpus-per-run: 2 asked for, but NGPUS=0 is set; leave one of them out"),
+        (2, Fraction(1, 2), 0, "--gpus-per-run: 1/2 asked for, but NGPUS=0 is set; leave one of them out"),
+        (2, Fraction(1, 2), 2, "--gpus-per-run: 1/2 asked for, but NGPUS=2 is set; leave one of them out"),
+        (2, 0, "all", "GPUs per run: expected a whole number of at least 1, or 1/N, found 0; mend it"),
+        (2, Fraction(3, 2), "all", "GPUs per run: expected a whole number of at least 1, or 1/N, found 3/2; mend it"),
+        (0, None, "all", "runs at a time: expected at least 1, found 0; mend it"),
     ],
 )
 @pytest.mark.usefixtures("machine")
@@ -68,6 +76,26 @@ def test_what_does_not_fit_is_said_with_what_does(
 ) -> None:
     with pytest.raises(InputError, match=re.escape(line)):
         shares(slots, per_run, gpus, "auto")
+
+
+@pytest.mark.usefixtures("machine")
+def test_each_batch_can_be_shared_out_over_the_gpus_of_a_run() -> None:
+    def gpus(slots: int, *batch_sizes: int) -> list[int]:
+        found = shares(slots, None, "all", "auto", batch_sizes)
+        return [len(share.environment["CUDA_VISIBLE_DEVICES"].split(",")) for share in found]
+
+    assert (
+        gpus(1, 8) == [8] and gpus(1, 12) == [6] and gpus(1, 8, 12) == [4] and gpus(1, 7) == [7] and gpus(1, 11) == [1]
+    )
+    assert gpus(2, 6) == [3, 3]
+    line = "--gpus-per-run: batch_size=8 cannot be shared out over 3 GPUs evenly; set --gpus-per-run to 2, or "
+    with pytest.raises(InputError, match=re.escape(line)):
+        shares(2, 3, "all", "auto", [6, 8])
+    with pytest.raises(InputError, match=re.escape("NGPUS: batch_size=4 cannot be shared out over 3 GPUs evenly; ")):
+        shares(2, None, 3, "auto", [4])
+    with pytest.raises(InputError, match=re.escape("set --jobs 2, --gpus-per-run 1, or NGPUS=0")):
+        shares(3, 4, "all", "auto", [9])  # two would be free, which do not divide it
+    assert len(shares(2, Fraction(1, 2), "all", "auto", [7])) == 2
 
 
 @pytest.mark.usefixtures("machine")
@@ -85,6 +113,9 @@ def test_on_a_cpu_the_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> N
         shares(2, 1, "all", "auto")
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert threads(4, 0) == "3"
+    with monkeypatch.context() as patch:
+        patch.setattr(sharing, "visible_gpus", lambda: list("0123"))
+        assert {share.environment["OMP_NUM_THREADS"] for share in shares(4, None, "all", "auto")} == {"3"}
     monkeypatch.setenv("NNODES", "2")
     with pytest.raises(InputError, match="--jobs: expected one machine, found NNODES=2; unset it, or leave --jobs out"):
         shares(2, None, 0, "auto")
@@ -98,6 +129,8 @@ def test_each_run_gets_one_part_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Non
         InputError, match=re.escape("--gpus-per-run: expected at most 1, found 2: a run sees one part ")
     ):
         shares(1, 2, "all", 0)
+    with pytest.raises(InputError, match=re.escape("NGPUS: expected at most 1, found 2: a run sees one part ")):
+        shares(1, None, 2, 0)
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def train(parts: Sequence[Part], settings: Sequence[str], slots: int, gpus_per_r
     outcome = run_all([job for _, _, job in todo], slots, gpus_per_run, on_end)
     for failure in outcome.failures:
         print(f"failed: {failure}", file=sys.stderr)
-    if outcome.stopped or outcome.waiting:
+    if outcome.stopped or (outcome.waiting and not outcome.no_gpu_left):
         return EXIT_RESUBMIT
     return EXIT_FAILED if outcome.failures else 0
 
