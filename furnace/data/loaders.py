@@ -4,10 +4,12 @@ B images a process and iteration, S the side of the crop.
 """
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
+from types import TracebackType
 from typing import Any
 
 import cv2
@@ -143,6 +145,16 @@ def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)
     leave_to_parent()
     Queue._on_queue_feeder_error = staticmethod(_end_for)  # type: ignore[attr-defined]  # made to be replaced
+    sys.excepthook = _say_unless_parent_left  # PyTorch hands errors over items to the main process without it
+
+
+def _say_unless_parent_left(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Prints a traceback, but for a lost connection.
+
+    A thread of each worker hands memory over to the main process, and meets that where this one has given up.
+    """
+    if not issubclass(kind, EOFError | ConnectionError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _end_for(error: BaseException, _: object) -> None:

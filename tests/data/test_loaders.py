@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from furnace.data import entries, images, samples
+from furnace.data import entries, images, loaders, samples
 from furnace.data.datasets import VOC
 from furnace.data.entries import Split
 from furnace.data.file_list import FileList
@@ -381,6 +381,13 @@ def test_an_error_in_a_worker_names_the_file_it_had_read(splits, monkeypatch: py
     monkeypatch.setattr(images, "decode_image", bug)
     with pytest.raises(ZeroDivisionError, match=r"the file read last: .*labeled/\d\.png"):
         batches(splits, workers=1)
+
+
+def test_a_worker_does_not_tell_that_its_parent_has_given_up(capsys: pytest.CaptureFixture) -> None:
+    """The thread that hands memory over would print the traceback of its lost connection."""
+    for error in (ConnectionResetError("by peer"), EOFError(), ValueError("a fault")):
+        loaders._say_unless_parent_left(type(error), error, None)
+    assert capsys.readouterr().err == "ValueError: a fault\n"
 
 
 def test_other_errors_are_not_taken_for_crashes() -> None:
