@@ -61,9 +61,8 @@ def without_effect(experiment: Experiment) -> list[str]:
     """Says which settings were set by hand, but change nothing in this training, and why."""
     settings, labellers = experiment.settings, experiment.method.labellers
     reasons = (
-        (labellers == "none", "without a cross term", ("view", "cps_weight", "cps_ramp")),
+        (labellers == "none", "without a cross term", ("view", "cps_weight", "cps_ramp", "teacher_norm")),
         (labellers == "none" or settings.cps_weight == 0, "without a cross term", ("confidence",)),
-        (labellers == "none", "without a cross term", ("teacher_norm",)),
         (labellers != "teachers", "without teachers", ("ema_decay",)),
         (settings.ohem_threshold is None, "without ohem_threshold", ("ohem_min_kept",)),
         (not experiment.scores_meanwhile, "without validations", ("validate_images",)),
