@@ -6,7 +6,7 @@ set -euo pipefail
 set -a
 
 : "${batch_size:=4}"
-: "${eval_scales:=0.5}"           # as the images were seen in training
+: "${eval_scales:=0.75}"          # the largest size of images in training
 : "${OUTPUT_PATH:=}"              # empty: ../../output_camvid/camvid8_DeepLabV3Plus-tf_efficientnet_lite0_cutmix_B4_EMA
 
 # shellcheck source=/dev/null  # it is checked itself

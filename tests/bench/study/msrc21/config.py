@@ -9,6 +9,6 @@ config = EasyDict(
     base="../camvid",
     dataset="msrc21",
     lists_path="lists",
-    epochs=((8, 14), (4, 16), (1, 12)),  # about 1,000 iterations each
+    epochs=((8, 12), (4, 14), (1, 11)),  # about 900 iterations each
     OUTPUT_PATH="../../../../output_study/msrc21_{labeled_ratio}_{method}",
 )
