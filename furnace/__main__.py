@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from furnace.config.arguments import Parser
+from furnace.doctor import command as doctor
 from furnace.engine.place import speaks_for_machine
 from furnace.engine.signals import EXIT_INTERRUPTED, end_surely
 from furnace.engine.terminal import safe_output, take_utf8
@@ -18,7 +19,7 @@ from furnace.sweep import command as sweep
 from furnace.synthetic import command as synthetic
 from furnace.training import command as training
 
-IN_ORDER_OF_USE = (prepare, synthetic, training, evaluation, sweep, report, prediction, proof)
+IN_ORDER_OF_USE = (prepare, synthetic, training, evaluation, sweep, report, prediction, proof, doctor)
 
 
 def main(arguments: Sequence[str]) -> int:

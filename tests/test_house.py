@@ -19,7 +19,7 @@ FLOORS = (
     {"config", "prepare", "synthetic"},
     {"evaluation"},
     {"training", "prediction", "report"},
-    {"sweep", "proof"},
+    {"sweep", "proof", "doctor"},
     {"__main__"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms}

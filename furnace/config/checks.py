@@ -29,6 +29,20 @@ def check_training(experiment: Experiment) -> None:
             evaluation asks for predictors or epochs that there will not be; or OUTPUT_PATH cannot be written.
     """
     check_start(experiment)
+    check_data(experiment)
+    check_evaluation_afterwards(experiment)
+    for path in (experiment.settings.OUTPUT_PATH, experiment.settings.snapshot_dir):
+        require_writable(path)
+    for line in without_effect(experiment):
+        note(line)
+
+
+def check_data(experiment: Experiment) -> None:
+    """Checks that the files that the lists name are there, and that the lists are long enough.
+
+    Raises:
+        InputError: a file is missing; lists overlap, or are shorter than a batch or the warm-up.
+    """
     settings, labeled, unlabeled = experiment.settings, experiment.split("labeled"), experiment.split("unlabeled")
     labeled.check_files(with_labels=True)
     unlabeled.check_files(with_labels=False)
@@ -50,11 +64,6 @@ def check_training(experiment: Experiment) -> None:
         )
     if experiment.needs_validation_images:
         experiment.split("val").check_files(with_labels=True)
-    _check_evaluation_afterwards(experiment)
-    for path in (settings.OUTPUT_PATH, settings.snapshot_dir):
-        require_writable(path)
-    for line in without_effect(experiment):
-        note(line)
 
 
 def without_effect(experiment: Experiment) -> list[str]:
@@ -176,8 +185,12 @@ def _network_that_fits(experiment: Experiment, number: int, student: Student) ->
     return network
 
 
-def _check_evaluation_afterwards(experiment: Experiment) -> None:
-    """Checks what evaluation would find out only after days of training; with `eval_epochs=none` there is none."""
+def check_evaluation_afterwards(experiment: Experiment) -> None:
+    """Checks what evaluation would find out only after days of training; with `eval_epochs=none` there is none.
+
+    Raises:
+        InputError: it asks for predictors or epochs that there will not be.
+    """
     settings = experiment.settings
     if settings.eval_epochs == "none":
         return
@@ -188,7 +201,7 @@ def _check_evaluation_afterwards(experiment: Experiment) -> None:
                     f"ensemble: {code} needs teachers, method {settings.method} has none; choose v0, v0_2, v2 or all"
                 )
     if isinstance(settings.eval_epochs, tuple):
-        kept = _kept_epochs(settings, experiment.epochs)
+        kept = kept_epochs(settings, experiment.epochs)
         lost = [epoch for epoch in settings.eval_epochs if epoch not in kept]
         if lost:
             raise InputError(
@@ -197,7 +210,12 @@ def _check_evaluation_afterwards(experiment: Experiment) -> None:
             )
 
 
-def _kept_epochs(settings: Settings, last: int) -> list[int]:
+def kept_epochs(settings: Settings, last: int) -> list[int]:
     """Returns the epochs whose snapshots will be there when training ends with epoch `last`."""
-    saved = [epoch for epoch in range(1, last + 1) if epoch % settings.snapshot_iter == 0 or epoch == last]
+    saved = saved_epochs(settings, last)
     return saved if settings.keep_snapshots == "all" else saved[-max(2, settings.keep_snapshots) :]
+
+
+def saved_epochs(settings: Settings, last: int) -> list[int]:
+    """Returns the epochs after which a run of `last` epochs writes a snapshot."""
+    return [epoch for epoch in range(1, last + 1) if epoch % settings.snapshot_iter == 0 or epoch == last]

@@ -129,12 +129,13 @@ class Experiment:
         return {name: plain(getattr(self.settings, name)) for name in RESULT_FIELDS}
 
 
-def read_experiment(folder: str | Path, texts: Mapping[str, str]) -> Experiment:
+def read_experiment(folder: str | Path, texts: Mapping[str, str], with_data: bool = True) -> Experiment:
     """Reads an experiment's `folder` and checks every value.
 
     Args:
         folder: holds config.py and network.py, or a config.py that names another experiment as its base.
         texts: settings from the environment and from `NAME=VALUE` arguments, which win over those of config.py.
+        with_data: whether the data set's folder must be there. A data set of one's own is read from there in any case.
 
     Raises:
         InputError: the folder is no experiment, a setting is bad, or a folder or weight file is missing.
@@ -148,6 +149,8 @@ def read_experiment(folder: str | Path, texts: Mapping[str, str]) -> Experiment:
     recipe = read_recipe(code)
     settings = read_settings(recipe.defaults, texts, recipe.files)
     dataset_path = _dataset_path(recipe.dataset, settings, folder)
+    if with_data or isinstance(recipe.dataset, str):
+        require_data_folder(recipe.dataset, dataset_path)
     dataset = _dataset(recipe.dataset, dataset_path)
     build_network = code.load("network.py", "build_network")
     own_network = not any(takes(build_network, name) for name in ("decoder", "backbone"))
@@ -171,14 +174,23 @@ def for_evaluation(experiment: Experiment) -> Experiment:
     return dataclasses.replace(experiment, settings=dataclasses.replace(settings, **known))
 
 
-def _dataset_path(named: Dataset | str, settings: Settings, folder: Path) -> Path:
-    below, name = (named, named) if isinstance(named, str) else (named.folder, named.name)
-    path = absolute(folder, settings.dataset_path or settings.volna / "DATA" / below)
+def require_data_folder(named: Dataset | str, path: Path) -> None:
+    """Raises InputError if the folder of a data set is not there.
+
+    Args:
+        named: the data set, or the name of the user's own one.
+        path: the folder.
+    """
     if not path.is_dir():
+        name = named if isinstance(named, str) else named.name
         raise InputError(
             f"dataset_path not found: {path}: expected the {name} data set; link it there or set dataset_path"
         )
-    return path
+
+
+def _dataset_path(named: Dataset | str, settings: Settings, folder: Path) -> Path:
+    below = named if isinstance(named, str) else named.folder
+    return absolute(folder, settings.dataset_path or settings.volna / "DATA" / below)
 
 
 def _dataset(named: Dataset | str, path: Path) -> Dataset:

@@ -1,8 +1,8 @@
 """Decoding: the bytes of image files become pixels.
 
 OpenCV decodes most files, because it is fast. Pillow decodes the kinds of file that OpenCV would get wrong. Both turn
-images and masks as their EXIF tag says. Viewers do the same, and people draw masks on what a viewer shows them. H and W
-are an image's size in pixels.
+images and masks as their EXIF tag says. Viewers do the same, and people draw masks on what a viewer shows them. Netpbm
+files need no decoding. H and W are an image's size in pixels.
 """
 
 import warnings
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from furnace.data import kinds
-from furnace.data.remarks import Tell, decoders_heard, say_once
+from furnace.data import kinds, netpbm
+from furnace.data.remarks import SEVERAL_FRAMES, Tell, decoders_heard, say_once, tell_if_dark
 from furnace.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ PILLOW_FORMATS = ("TIFF", "GIF", "JPEG2000", "BMP", "PNG", "AVIF")
 TIFF_BITS, TIFF_KIND, TIFF_IS_SMALLER = 258, 254, 1  # tags: each channel's bits; a page's kind, as a preview of another
 READ_RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)  # None before OpenCV 4.11
 MOST_PIXELS = 2**28  # that Pillow decodes: a damaged file that claims to hold more would fill the memory
-DARK = 16  # of 16 bits the upper eight are kept; below this, 12 bits or fewer are used
-SEVERAL_FRAMES = "holds several frames or pages, of which the first is taken; save the others as files of their own"
 
 silence = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel
 silence(0)  # OpenCV prints nothing: the errors raised below say once what is wrong with a file
@@ -47,16 +45,18 @@ def decode_image(content: np.ndarray, name: str | Path, tell: Tell = say_once) -
 
     Returns:
         (H, W, 3) uint8 RGB. A grey image gets three equal channels, values of 16 bits lose their lower 8, and an alpha
-        channel is dropped.
+        channel is dropped. The pixels of a PPM with 8 bits are a view of `content`.
 
     Raises:
         InputError: the bytes are no image, or one that is damaged or too large.
     """
+    if netpbm.is_netpbm(content):
+        return netpbm.image_pixels(content, name, tell)
     if kinds.starts_with(content, PILLOW_IMAGES) or kinds.is_avif(content):
         return _by_pillow(content, name, "image", _rgb, tell)
     image = _by_opencv(content, name, "image", cv2.IMREAD_COLOR if READ_RGB is None else READ_RGB, tell)
     if kinds.png_bits(content) == 16:
-        _tell_if_dark(image, name, tell)
+        tell_if_dark(image, name, tell)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if READ_RGB is None else image
 
 
@@ -73,14 +73,16 @@ def decode_mask(
 
     Returns:
         The whole numbers of a one-channel mask as they stand in its file, (H, W) of the file's own integer type, or the
-        colours of an RGB mask, (H, W, 3) uint8.
+        colours of an RGB mask, (H, W, 3) uint8. Those of a PGM or PPM with 8 bits are a view of `content`.
 
     Raises:
         InputError: the bytes are no image, or one that is damaged or too large, or it holds fractions or colours of 16
             bits.
     """
     png = kinds.png_colour(content)
-    if kinds.starts_with(content, PILLOW_MASKS) or kinds.is_avif(content) or png == kinds.PNG_PALETTE:
+    if netpbm.is_netpbm(content):
+        mask = netpbm.stored_pixels(content, name, "label", tell)
+    elif kinds.starts_with(content, PILLOW_MASKS) or kinds.is_avif(content) or png == kinds.PNG_PALETTE:
         mask = _by_pillow(content, name, "label", _rgb if palette_colours else _stored, tell)
     else:
         mask = _by_opencv(content, name, "label", cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH, tell)
@@ -142,7 +144,7 @@ def _by_pillow(
     if several:
         tell(name, SEVERAL_FRAMES)
     if deep and pixels is _rgb:
-        _tell_if_dark(decoded, name, tell)
+        tell_if_dark(decoded, name, tell)
     return decoded
 
 
@@ -160,11 +162,6 @@ def _not_whole(content: np.ndarray, name: str | Path, what: str) -> InputError:
 
 def _damaged(damage: list[str]) -> str:
     return f"damaged ({damage[0]}), and taken as far as it can be decoded; look at it, and replace it"
-
-
-def _tell_if_dark(image: np.ndarray, name: str | Path, tell: Tell) -> None:
-    if image.max(initial=0) < DARK:
-        tell(name, "16 bits, but 12 at most are used: it comes out black; scale its values to 65535, or save 8 bits")
 
 
 def _bits(image: "Image") -> int:

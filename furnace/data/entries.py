@@ -1,5 +1,6 @@
 """What the entries of a list name: an image and, where the list has labels, the label map that belongs to it."""
 
+import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,9 +8,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from furnace.data import netpbm
 from furnace.data.datasets import Dataset
 from furnace.data.file_list import FileList, spread
-from furnace.data.images import read_image, read_label
+from furnace.data.images import LabelMap, open_label, read_image, read_label
 from furnace.errors import InputError
 
 ENDINGS = r"\.(?:jpe?g|jpe|jfif|png|bmp|dib|gif|tiff?|webp|avif|jp2|j2k|p[bgnp]m)"
@@ -40,7 +42,8 @@ class Split:
     A path lies below the data set's folder. With a slash before it, it does so if its first folder is there; otherwise
     it is an absolute path, and means that file and no other. Lists made for a data set's official layout work too: if
     an image's path leads through one of `Dataset.official_folders` that is not here (such as `JPEGImages/x.jpg`), the
-    entry counts as the bare name `x`.
+    entry counts as the bare name `x`. Where `prepare --files decoded` has made the data set's folder, a name or path of
+    the original file means the decoded one, unless the original is there too.
     """
 
     dataset: Dataset
@@ -66,7 +69,14 @@ class Split:
 
     def labeled(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns an image (H, W, 3) and its label (H, W); raises InputError if their sizes differ."""
-        image, label = self.image(index), self.label(index)
+        image, label = self.labeled_to_cut(index)
+        return image, label[...]
+
+    def labeled_to_cut(self, index: int) -> tuple[np.ndarray, np.ndarray | LabelMap]:
+        """Returns the same, to take a part of both: of a label that needs no decoding, no more is looked at."""
+        dataset = self.dataset
+        image = self.image(index)
+        label = open_label(self.label_path(index), dataset.num_classes, dataset.ignore_value)
         if image.shape[:2] != label.shape:
             raise InputError(
                 f"image and label differ in size: {self.image_path(index)} is {_size(image)}, "
@@ -96,20 +106,20 @@ class Split:
         line = self.files[index]
         paths = columns(line)
         if len(paths) == 1 and not FILE.fullmatch(line):
-            return self._by_name(line, column)
+            return self._as_stored(self._by_name(line, column), column)
         if len(paths) > 2:
             raise InputError(
                 f"{self.files.path}: entry {index + 1} has {len(paths)} columns: {line!r}; expected image<TAB>label"
             )
         if self._is_official(paths[0]):
-            return self._by_name(PurePosixPath(paths[0]).stem, column)
+            return self._as_stored(self._by_name(PurePosixPath(paths[0]).stem, column), column)
         if column >= len(paths) or not paths[column]:
             raise InputError(
                 f"{self.files.path}: entry {index + 1} names no label: {_quoted(line)}; expected image<TAB>label"
             )
         path = paths[column]
         is_absolute = path.startswith("/") and _first_folder(path) not in (None, *self._folders)
-        return Path(path) if is_absolute else self.root / path.lstrip("/")
+        return Path(path) if is_absolute else self._as_stored(self.root / path.lstrip("/"), column)
 
     def _is_official(self, path: str) -> bool:
         """Whether an image's path is one of the official layout, not of this folder and not of this machine."""
@@ -121,6 +131,21 @@ class Split:
     def _by_name(self, name: str, column: int) -> Path:
         pattern = (self.dataset.name_image, self.dataset.name_label)[column]
         return self.root / pattern.format(split=self.name, name=name.removesuffix(self.dataset.name_ending))
+
+    def _as_stored(self, path: Path, column: int) -> Path:
+        """Returns the decoded file in place of the original, where the folder holds decoded files in place of those."""
+        folder, ending = os.path.dirname(path), netpbm.ENDINGS[column]  # noqa: PTH120  a third of the time
+        if folder not in self._first_endings:
+            self._first_endings[folder] = _first_ending(folder)
+        if self._first_endings[folder] != ending or path.suffix == ending or is_there(path):
+            return path
+        decoded = path.with_suffix(ending)
+        return decoded if is_there(decoded) else path
+
+    @cached_property
+    def _first_endings(self) -> dict[str, str]:
+        """The ending of the first file in each folder that an entry has named so far."""
+        return {}
 
     @cached_property
     def _folders(self) -> frozenset[str]:
@@ -145,6 +170,15 @@ def is_there(path: Path) -> bool:
         return False
 
 
+def _first_ending(folder: str) -> str:
+    """Returns the ending of the first file that is found in a folder; "" if there is none."""
+    try:
+        with os.scandir(folder) as files:
+            return next((Path(file.name).suffix for file in files if not file.name.startswith(".")), "")
+    except (OSError, ValueError):  # no such folder, or a name that none can have
+        return ""
+
+
 def _first_folder(path: str) -> str | None:
     """Returns a path's first folder, without regard to a slash before it; None if it has no folder."""
     folder, _, below = path.lstrip("/").partition("/")
@@ -163,5 +197,5 @@ def columns(line: str) -> list[str]:
     return list(pair.groups()) if pair else [line]
 
 
-def _size(array: np.ndarray) -> str:
+def _size(array: np.ndarray | LabelMap) -> str:
     return f"{array.shape[0]} x {array.shape[1]}"

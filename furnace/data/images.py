@@ -4,16 +4,19 @@ H and W are an image's size in pixels.
 """
 
 from pathlib import Path
+from types import EllipsisType
 
 import cv2
 import numpy as np
 
+from furnace.data.contents import file_content, is_mapped
 from furnace.data.decoding import decode_image, decode_mask
 from furnace.data.kinds import lossy_hint
-from furnace.data.reading import note
 from furnace.data.remarks import Tell, say_once
 from furnace.errors import InputError
 from furnace.labels import IGNORE
+
+Part = tuple[slice, slice] | EllipsisType  # rows and columns, or all of them
 
 
 def read_image(path: Path, tell: Tell = say_once) -> np.ndarray:
@@ -25,12 +28,52 @@ def read_image(path: Path, tell: Tell = say_once) -> np.ndarray:
 
     Returns:
         (H, W, 3) uint8 RGB. A grey image gets three equal channels, values of 16 bits lose their lower 8, an alpha
-        channel is dropped, and a photograph is turned as its EXIF tag says.
+        channel is dropped, and a photograph is turned as its EXIF tag says. The pixels of a PPM with 8 bits lie in the
+        file, as `file_content` says.
 
     Raises:
         InputError: the file is missing, or is no image or a damaged one.
     """
     return decode_image(file_content(path, "image"), path, tell)
+
+
+class LabelMap:
+    """A label map whose values are looked at where they are asked for: `labels[rows, columns]`.
+
+    Args:
+        stored: (H, W) whole numbers as they stand in the file.
+        name: how an error calls the file.
+        num_classes: how many classes there are.
+        ignore_value: the value that marks ignored pixels in the file; 255 takes its place.
+    """
+
+    def __init__(self, stored: np.ndarray, name: str, num_classes: int, ignore_value: int) -> None:
+        self.stored, self.name = stored, name
+        self.num_classes, self.ignore_value = num_classes, ignore_value
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width, (H, W)."""
+        height, width = self.stored.shape
+        return height, width
+
+    def __getitem__(self, part: Part) -> np.ndarray:
+        """Returns class indices and 255, uint8; raises InputError if a value is neither a class nor `ignore_value`."""
+        return self.indices_and_counts(part)[0]
+
+    def indices_and_counts(self, part: Part = ...) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the same, and how many pixels each class has: (num_classes + 1,) int64, ignored ones at the end."""
+        label, num_classes, ignore_value = self.stored[part], self.num_classes, self.ignore_value
+        counts = _counts(label)
+        if outside := [value for value in counts if value != ignore_value and not 0 <= value < num_classes]:
+            raise InputError(
+                f"label value outside the classes: {self.name} holds {', '.join(map(str, outside[:5]))}; "
+                f"expected 0 to {num_classes - 1} or {ignore_value} (ignored); map the values, or mend the declaration"
+            )
+        if ignore_value != IGNORE:
+            label = np.where(label == ignore_value, IGNORE, label)
+        by_class = [counts.get(value, 0) for value in (*range(num_classes), ignore_value)]
+        return label.astype(np.uint8, copy=False), np.array(by_class, dtype=np.int64)
 
 
 def read_label(path: Path, num_classes: int, ignore_value: int = IGNORE) -> np.ndarray:
@@ -60,25 +103,37 @@ def read_label_and_counts(
         The label map, and how many pixels each class has: (num_classes + 1,) int64. The last count is that of the
         ignored pixels.
     """
+    return _whole(file_content(path, "label"), path, num_classes, ignore_value, tell)
+
+
+def open_label(path: Path, num_classes: int, ignore_value: int = IGNORE) -> np.ndarray | LabelMap:
+    """Opens a label map of which a part is wanted: `label[rows, columns]`. Arguments and errors as of `read_label`.
+
+    A file that must be decoded is read and looked at as a whole. Of one that is mapped, only that part is.
+    """
     content = file_content(path, "label")
-    label, hint = without_channels(decode_mask(content, path, tell=tell)), lossy_hint(content)
-    if label.ndim == 3:
+    if is_mapped(content):
+        return _label_map(content, path, num_classes, ignore_value, say_once)
+    return _whole(content, path, num_classes, ignore_value, say_once)[0]
+
+
+def _whole(
+    content: np.ndarray, path: Path, num_classes: int, ignore_value: int, tell: Tell
+) -> tuple[np.ndarray, np.ndarray]:
+    found = _label_map(content, path, num_classes, ignore_value, tell).indices_and_counts()
+    if hint := lossy_hint(content):
+        tell(path, f"labels may be wrong{hint}")
+    return found
+
+
+def _label_map(content: np.ndarray, path: Path, num_classes: int, ignore_value: int, tell: Tell) -> LabelMap:
+    stored, name = without_channels(decode_mask(content, path, tell=tell)), f"{path}{lossy_hint(content)}"
+    if stored.ndim == 3:
         raise InputError(
-            f"label is a colour image: {path}{hint}: expected one channel of class indices (or a palette PNG), "
+            f"label is a colour image: {name}: expected one channel of class indices (or a palette PNG), "
             "found RGB; convert it (python -m furnace prepare folder --help)"
         )
-    counts = _counts(label)
-    if outside := [value for value in counts if value != ignore_value and not 0 <= value < num_classes]:
-        raise InputError(
-            f"label value outside the classes: {path}{hint} holds {', '.join(map(str, outside[:5]))}; "
-            f"expected 0 to {num_classes - 1} or {ignore_value} (ignored); map the values, or mend the declaration"
-        )
-    if hint:
-        tell(path, f"labels may be wrong{hint}")
-    if ignore_value != IGNORE:
-        label = np.where(label == ignore_value, IGNORE, label)
-    by_class = [counts.get(value, 0) for value in (*range(num_classes), ignore_value)]
-    return label.astype(np.uint8, copy=False), np.array(by_class, dtype=np.int64)
+    return LabelMap(stored, name, num_classes, ignore_value)
 
 
 def without_channels(mask: np.ndarray) -> np.ndarray:
@@ -105,13 +160,3 @@ def _counts(label: np.ndarray) -> dict[int, int]:
     else:
         values, counts = np.unique(label, return_counts=True)
     return dict(zip(values.tolist(), counts.tolist(), strict=True))
-
-
-def file_content(path: Path, what: str) -> np.ndarray:
-    """Returns a file's bytes, uint8; an InputError calls it `what`."""
-    note(path)
-    try:
-        return np.fromfile(path, dtype=np.uint8)
-    except (OSError, ValueError) as error:  # ValueError: the path holds a zero byte, which no path may
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{what} not readable: {path}: {reason}; add the file or take it out of its list") from None

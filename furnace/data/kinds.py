@@ -8,6 +8,7 @@ JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", 0xDA, b"\xff\xd9"
 PNG_START, PNG_END, PNG_HEADER, PNG_PIXELS, PNG_ANIMATION = b"\x89PNG", b"IEND", 8, b"IDAT", b"acTL"
 PNG_PALETTE, PNG_GREY, PNG_GREY_ALPHA = 3, 0, 4
 AVIF_STARTS = (b"ftypavif", b"ftypavis")  # behind four bytes
+TAIL = 8  # bytes: a PNG's end marker, and the checksum behind it
 EXIF, EXIF_WITHIN, EXIF_ORIENTATION = b"Exif\0\0", 4096, 274
 UPRIGHT, SAME_SIZE = 1, (2, 3, 4)  # EXIF orientations: as stored; mirrored, or turned by 180 degrees
 WEBP_EXTENDED, WEBP_LOSSY, WEBP_IS_ANIMATED = b"WEBPVP8X", b"WEBPVP8 ", 0b10
@@ -97,13 +98,15 @@ def exif_turn(content: np.ndarray) -> int:
 
 def is_broken_off(content: np.ndarray) -> bool:
     """Whether a JPEG or PNG breaks off, that is, lacks its end marker: OpenCV before 5 invents the missing rest."""
+    tail = content[-TAIL:].tobytes()  # where the marker should be; few files have more behind it
     if starts_with(content, (JPEG_START,)):
-        file = content.tobytes()
-        return file.rfind(JPEG_END, _scan_start(file)) < 0  # searched from the end, where the marker should be
-    return starts_with(content, (PNG_START,)) and content.tobytes().rfind(PNG_END) < 0
+        start = _scan_start(content.data)
+        is_last = tail.endswith(JPEG_END) and start <= len(content) - len(JPEG_END)
+        return not is_last and content[start:].tobytes().rfind(JPEG_END) < 0
+    return starts_with(content, (PNG_START,)) and PNG_END not in tail and content.tobytes().rfind(PNG_END) < 0
 
 
-def _scan_start(file: bytes) -> int:
+def _scan_start(file: memoryview) -> int:
     """Returns where a JPEG's pixels begin, behind its headers: a thumbnail in those has an end marker of its own."""
     place = len(JPEG_START)
     while place + 3 < len(file) and file[place] == 0xFF and file[place + 1] != JPEG_SCAN:

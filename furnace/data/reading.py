@@ -1,7 +1,8 @@
 """Keeps which file each process reads, so that when a worker crashes, its parent can name the file.
 
 Each process writes the path into its slot of a board in shared memory, because a worker that has crashed cannot say
-anything any more. A second board has why a worker cannot send what it has read.
+anything any more. A second board has why a worker cannot send what it has read, a third one the file that it has mapped
+into memory.
 """
 
 import mmap
@@ -14,8 +15,8 @@ from pathlib import Path
 from furnace.errors import InputError
 
 SLOTS, SLOT = 1024, 4096  # how many processes may read at once, and the bytes that each has
-FILES, FAILURES = range(2)  # the boards
-_boards = mmap.mmap(-1, 2 * SLOTS * SLOT)  # forked processes share it; pages that nobody writes to take no memory
+FILES, FAILURES, MAPPED = range(3)  # the boards
+_boards = mmap.mmap(-1, 3 * SLOTS * SLOT)  # forked processes share it; pages that nobody writes to take no memory
 
 # What helps where workers cannot hand over what they have read, by what the error says.
 SHARED_MEMORY = "enlarge /dev/shm (docker run --shm-size=8g), or lower num_workers"
@@ -36,6 +37,11 @@ REMEDIES = {  # the first that fits counts
 def note(path: Path) -> None:
     """Writes down the file that this process is about to read."""
     _write(FILES, str(path))
+
+
+def note_mapped(path: Path) -> None:
+    """Writes down the file that this process has mapped into memory: it may crash when it looks at that memory."""
+    _write(MAPPED, str(path))
 
 
 def note_failure(error: BaseException) -> None:
@@ -78,14 +84,21 @@ def crashes_named() -> Iterator[None]:
         if reasons := list(filter(None, (_written(FAILURES, pid) for pid in pids))):
             raise _not_handed_over(reasons[0]) from error
         if "Bus error" in crash[2]:
-            raise InputError(
-                f"a worker that loads data is killed by a bus error: no room in /dev/shm; {SHARED_MEMORY}"
-            ) from error
+            raise _bus_error(_written(MAPPED, pids[0])) from error
         file = noted(pids[0]) or "its first file"
         raise InputError(
             f"a worker that loads data {crash[2]}, while at {file}; "
             "if it was killed for its memory, lower num_workers, else leave the file out of its list"
         ) from error
+
+
+def _bus_error(mapped: str | None) -> InputError:
+    """Returns the error for a worker that met memory with nothing behind it; `mapped` is the file it mapped last."""
+    cause, remedy = "no room in /dev/shm", SHARED_MEMORY
+    if mapped:
+        cause += f", or a file became shorter, or its disk failed, while it was read: {mapped} or the one before it"
+        remedy += ", or replace that file"
+    return InputError(f"a worker that loads data is killed by a bus error: {cause}; {remedy}")
 
 
 def _crash(error: BaseException | None) -> re.Match | None:

@@ -13,10 +13,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
+import numpy as np
+
 from furnace.engine.bars import above_bars
 from furnace.errors import say_note
 
 Tell = Callable[[str | Path, str], None]  # takes a file's name and a remark about it
+
+SEVERAL_FRAMES = "holds several frames or pages, of which the first is taken; save the others as files of their own"
+DARK = 16  # of 16 bits the upper eight are kept; below this, 12 bits or fewer are used
 
 MOST = 20  # files that are named, by all processes together
 SLOTS = 1 << 16
@@ -49,6 +54,12 @@ def say_once(name: str | Path, remark: str) -> None:
 
 def say_nothing(name: str | Path, remark: str) -> None:
     """Takes a remark that was said elsewhere."""
+
+
+def tell_if_dark(image: np.ndarray, name: str | Path, tell: Tell) -> None:
+    """Tells of an image whose 16 bits have become 8 if it has come out black."""
+    if image.max(initial=0) < DARK:
+        tell(name, "16 bits, but 12 at most are used: it comes out black; scale its values to 65535, or save 8 bits")
 
 
 class _Ear:

@@ -139,7 +139,7 @@ class TrainingSamples(Dataset):
         entries = [self.orders[LABELED](*place) for place in places]
         weak, labels, boxes = self._canvases(len(places), 3), self._canvases(len(places)), []
         for entry, random, image_canvas, label_canvas in zip(entries, randoms, weak, labels, strict=True):
-            image, label = split.labeled(entry)
+            image, label = split.labeled_to_cut(entry)
             view = draw_weak_view(random, label.shape, plan.crop, plan.scales)
             view.paint_label(label, label_canvas)
             boxes.append(view.paint_image(image, image_canvas))

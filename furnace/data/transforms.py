@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from furnace.data.images import LabelMap
 from furnace.labels import IGNORE
 
 Box = tuple[int, int, int, int]  # top, bottom, left, right
@@ -32,6 +33,11 @@ class WeakView:
     scaled_width: int  # at most S
     mirrored: bool
 
+    @property
+    def part(self) -> tuple[slice, slice]:
+        """The rows and columns of the image that are shown."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
     def paint_image(self, image: np.ndarray, canvas: np.ndarray) -> Box:
         """Paints the view of `image` (H, W, 3) uint8 into the middle of `canvas` (S, S, 3), resized bilinearly.
 
@@ -39,18 +45,19 @@ class WeakView:
             The box that the view fills. The canvas is 0 around it; `normalize` sets those pixels to 0 again, so that
             they are 0 after normalisation too, as in the published code.
         """
-        return self._paint(image, canvas, 0, cv2.INTER_LINEAR)
+        return self._paint(image[self.part], canvas, 0, cv2.INTER_LINEAR)
 
-    def paint_label(self, label: np.ndarray, canvas: np.ndarray) -> Box:
+    def paint_label(self, label: np.ndarray | LabelMap, canvas: np.ndarray) -> Box:
         """Paints the view of `label` (H, W) uint8 into the middle of `canvas` (S, S), resized to nearest neighbours.
+
+        A LabelMap raises InputError if its values there are no classes.
 
         Returns:
             The box that the view fills. Pixels around it are ignored.
         """
-        return self._paint(label, canvas, IGNORE, cv2.INTER_NEAREST)
+        return self._paint(label[self.part], canvas, IGNORE, cv2.INTER_NEAREST)
 
-    def _paint(self, pixels: np.ndarray, canvas: np.ndarray, around: int, interpolation: int) -> Box:
-        part = pixels[self.top : self.top + self.height, self.left : self.left + self.width]
+    def _paint(self, part: np.ndarray, canvas: np.ndarray, around: int, interpolation: int) -> Box:
         top, left = (canvas.shape[0] - self.scaled_height) // 2, (canvas.shape[1] - self.scaled_width) // 2
         box = (top, top + self.scaled_height, left, left + self.scaled_width)
         inside = canvas[inside_of(box)]

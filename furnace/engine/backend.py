@@ -69,16 +69,21 @@ def prepare_backends(deterministic: bool) -> None:
         torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def loader_workers(num_workers: int | str, device: torch.device) -> int:
+def loader_workers(num_workers: int | str, device: torch.device, processes: int | None = None) -> int:
     """Returns how many loading workers a process has: a number as it is, or a choice by the machine for "auto".
 
     On a CPU that choice is 0, because workers would take the cores from the networks.
+
+    Args:
+        num_workers: the setting.
+        device: the device of the networks.
+        processes: how many of a run share this machine's cores; by default those that torchrun has started here.
     """
     if isinstance(num_workers, int):
         return num_workers
     if device.type == "cpu":
         return 0
-    return min(8, max(1, cores() // find_place().local_size))
+    return min(8, max(1, cores() // (processes or find_place().local_size)))
 
 
 def memory_failure(error: BaseException) -> str | None:

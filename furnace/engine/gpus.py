@@ -97,7 +97,7 @@ def take_device(gpus: int) -> torch.device:
     if gpus == 0:
         return torch.device("cpu")
     place = find_place()
-    if reason := _why_unusable(range(place.local_size)):
+    if reason := why_unusable(range(place.local_size)):
         raise InputError(reason) if speaks_for_machine() else CommonInputError(reason)
     try:
         torch.cuda.set_device(place.local_rank)
@@ -110,7 +110,7 @@ def take_device(gpus: int) -> torch.device:
     return torch.device("cuda", place.local_rank)
 
 
-def _why_unusable(numbers: Iterable[int]) -> str | None:
+def why_unusable(numbers: Iterable[int]) -> str | None:
     """Returns a line about the driver, or about the first of these GPUs that torch is not built for; None without."""
     with warnings.catch_warnings(record=True) as heard:  # torch warns in many lines of what is said here in one
         warnings.simplefilter("always")

@@ -99,21 +99,32 @@ def sliding_window(
 
 def validate(experiment: Experiment, world: World, ensemble: Ensemble, title: str) -> dict[str, float]:
     """Returns the mean IoU in percent of every predictor of a run in training, whose networks keep their modes."""
-    split, wanted, networks = experiment.split("val"), experiment.settings.validate_images, ensemble.networks()
-    count = len(split.files)
+    wanted, count = experiment.settings.validate_images, len(experiment.split("val").files)
+    numbers = spread(count, count if wanted == "all" else wanted)
+    confusions = count_in_training(experiment, world, ensemble, numbers, title)
+    return {code: 100 * Scores.from_confusion(confusion).mean_iou for code, confusion in confusions.items()}
+
+
+def count_in_training(
+    experiment: Experiment, world: World, ensemble: Ensemble, numbers: Sequence[int], title: str
+) -> dict[str, np.ndarray]:
+    """Counts the confusion matrices of every predictor over images of the `val` list, by their numbers in it.
+
+    The networks are those of a run in training, and keep their modes.
+    """
+    networks = ensemble.networks()
     with modes_kept([module for network in networks.values() for module in network.modules()]):
-        confusions = count_confusions(
+        return count_confusions(
             experiment,
             world,
-            split,
+            experiment.split("val"),
             ready_networks(experiment, world.device, networks),
             ensemble.predictors(),
             looks=(),
             title=title,
-            numbers=spread(count, count if wanted == "all" else wanted),
+            numbers=numbers,
             leave=False,
         )
-    return {code: 100 * Scores.from_confusion(confusion).mean_iou for code, confusion in confusions.items()}
 
 
 def evaluation_networks(

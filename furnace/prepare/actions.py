@@ -43,7 +43,7 @@ def make_folder(options: argparse.Namespace) -> int:
             say_note(note)
         _warn(plan.warnings)
         lists, warnings = building.finish(
-            plan, options.files == "copy", options.ratios, options.seed, _processes(options), _images_bar
+            plan, options.files, options.ratios, options.seed, _processes(options), _images_bar
         )
     _warn(warnings)
     print(f"{options.folder}: {len(plan.train):,} training and {len(plan.val):,} validation images", end="")

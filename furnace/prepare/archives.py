@@ -51,13 +51,13 @@ class Archive:
 
     Attributes:
         members: the full names of all regular files in the archive.
-        content: returns the content of the file with a full name.
+        content: returns the content of the file with a full name, or its first so many bytes; -1 means all.
         prefix: what full names begin with, "" or a folder with `/` behind it; the names of the source leave it out.
     """
 
     location: Path
     members: frozenset[str]
-    content: Callable[[str], bytes]
+    content: Callable[[str, int], bytes]
     prefix: str = ""
 
     def names(self, folder: str) -> list[str]:
@@ -65,12 +65,12 @@ class Archive:
         below = f"{self.prefix}{folder.rstrip('/')}/" if folder else self.prefix
         return sorted(name.removeprefix(self.prefix) for name in self.members if name.startswith(below))
 
-    def read(self, name: str) -> bytes:
-        """Returns a file's content; raises InputError if it is missing, damaged or too large."""
+    def read(self, name: str, count: int = -1) -> bytes:
+        """Returns a file's content, or its first `count` bytes; InputError if it is missing, damaged or too large."""
         if self.prefix + name not in self.members:
             raise InputError(f"file not found: {self.describe(name)}; replace the archive")
         with _damage_said(self.location):
-            return self.content(self.prefix + name)
+            return self.content(self.prefix + name, count)
 
     def path(self, name: str) -> None:
         """Returns None: a file in an archive cannot be linked to."""
@@ -169,11 +169,12 @@ def _zip(location: Path) -> Archive:
         raise InputError(f"archive is encrypted: {location}: expected one without password; unpack it yourself")
     handles: dict[int, zipfile.ZipFile] = {}  # by process id: forked processes would share the place in one open file
 
-    def content(name: str) -> bytes:
+    def content(name: str, count: int) -> bytes:
         if os.getpid() not in handles:
             handles[os.getpid()] = zipfile.ZipFile(location)
         _require_small(entries[name].file_size, name, location)
-        return handles[os.getpid()].read(entries[name])
+        with handles[os.getpid()].open(entries[name]) as file:
+            return file.read(count)
 
     return Archive(location, frozenset(entries), content)
 
@@ -186,12 +187,12 @@ def _tar(location: Path) -> Archive:
             if member.isreg() and not member.issparse()
         }
 
-    def content(name: str) -> bytes:
+    def content(name: str, count: int) -> bytes:
         offset, size = places[name]
         _require_small(size, name, location)
         with open(location, "rb") as file:
             file.seek(offset)
-            return file.read(size)
+            return file.read(size if count < 0 else min(size, count))
 
     return Archive(location, frozenset(places), content)
 

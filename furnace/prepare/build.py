@@ -8,19 +8,16 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
 
-import cv2
-
 from furnace.data.declaration import write_declaration
-from furnace.data.images import histogram, read_label
-from furnace.data.kinds import UPRIGHT
-from furnace.engine.files import json_text, sha256, temporary_name, write_lines, write_text, writing
+from furnace.engine.files import json_text, sha256, write_lines, write_text, writing
 from furnace.errors import InputError, in_short, say_note
-from furnace.labels import IGNORE
 from furnace.prepare.archives import unpack_tar
+from furnace.prepare.decoded import require_room, with_decoded_names
 from furnace.prepare.lists import write_splits
 from furnace.prepare.parallel import Progress, map_numbers
-from furnace.prepare.plan import Pair, Plan, require_possible, usual_ratios
-from furnace.prepare.seen import Placed, Seen, misfit, size_of
+from furnace.prepare.placing import COPY, DECODED, LINK, place
+from furnace.prepare.plan import Plan, require_possible, usual_ratios
+from furnace.prepare.seen import Placed, Seen
 from furnace.prepare.sources import require_source
 
 RECORD = "prepared.json"  # says what was asked for, and what came of it
@@ -108,13 +105,13 @@ class Building:
         return folder
 
     def finish(
-        self, plan: Plan, copy: bool, ratios: Sequence[int] | None, seed: int, processes: int, progress: Progress
+        self, plan: Plan, files: str, ratios: Sequence[int] | None, seed: int, processes: int, progress: Progress
     ) -> tuple[dict[str, dict[str, Any]], list[str]]:
         """Places images, writes masks, lists and splits, and lets FOLDER appear.
 
         Args:
-            copy: whether images are copied. Otherwise they are linked, unless they come from an archive, or this file
-                system has no links.
+            files: whether images are linked, copied or decoded, one of `placing.FILES`. Those from an archive, or on a
+                file system that has no links, are copied where they should be linked.
             ratios: labelled and unlabelled lists are drawn for these, with `seed`; None for the usual ones.
             processes: how many processes place images and write masks.
             progress: shows how many images are done.
@@ -123,24 +120,27 @@ class Building:
             For each list, by its path below FOLDER, the number of its `entries` and its `sha256`. Further warnings.
 
         Raises:
-            InputError: the plan is not possible, an image or mask cannot be read, masks do not lie on their images, or
-                FOLDER.partial cannot be written. In all cases but the first FOLDER.partial stays, and the same request
-                goes on from there.
+            InputError: the plan is not possible, decoded images have no room, an image or mask cannot be read, masks do
+                not lie on their images, or FOLDER.partial cannot be written. In all cases but the first two
+                FOLDER.partial stays, and the same request goes on from there.
         """
-        pairs = plan.pairs
         require_possible(plan)
+        if files == DECODED:
+            plan = with_decoded_names(plan)
+            require_room(plan.pairs, self.unfinished, processes, progress)
+        pairs = plan.pairs
         for name in {str(Path(name).parent) for pair in pairs for name in (pair.image_to, pair.mask_to) if name}:
             with writing(self.unfinished / name):
                 (self.unfinished / name).mkdir(parents=True, exist_ok=True)
 
-        copy = copy or not (any(pair.image.path() for pair in pairs) and _can_link(self.unfinished))
+        if files == LINK and not (any(pair.image.path() for pair in pairs) and _can_link(self.unfinished)):
+            files = COPY
 
-        def place(number: int) -> Placed:
-            _place_image(pairs[number], self.unfinished, copy)
-            return _place_mask(pairs[number], self.unfinished, plan)
+        def placed_at(number: int) -> Placed:
+            return place(pairs[number], self.unfinished, plan, files)
 
         seen = Seen(plan)
-        for number, placed in enumerate(progress(map_numbers(place, len(pairs), processes), total=len(pairs))):
+        for number, placed in enumerate(progress(map_numbers(placed_at, len(pairs), processes), total=len(pairs))):
             seen.add(pairs[number], placed)
         seen.require_fit()
         wanted = usual_ratios(bool(plan.extra)) if ratios is None else ratios
@@ -174,57 +174,10 @@ def _can_link(folder: Path) -> bool:
         return False
 
 
-def _place_image(pair: Pair, folder: Path, copy: bool) -> None:
-    """Links or copies an image into `folder`, unless an earlier try did."""
-    target, linked = folder / pair.image_to, pair.image.path()
-    if _is_there(target):
-        return
-    if copy or linked is None:
-        _write(target, pair.image.read())
-    else:
-        with writing(target):
-            target.unlink(missing_ok=True)
-            target.symlink_to(linked.resolve())
-
-
-def _place_mask(pair: Pair, folder: Path, plan: Plan) -> Placed:
-    """Writes the class indices of a mask into `folder`, unless an earlier try wrote them or it does not fit."""
-    if pair.mask is None:
-        return Placed()
-    image, mask = folder / pair.image_to, folder / pair.mask_to
-    size = size_of(image)
-    turned = size.orientation if size else UPRIGHT
-    if _is_there(mask):
-        return Placed(None, turned, histogram(read_label(mask, IGNORE)), size is not None)
-    indices = plan.indices(pair.mask.read(), str(pair.mask))  # (H, W)
-    if size and (reason := misfit(Path(str(pair.image)), size, str(pair.mask), indices.shape)):
-        image.unlink()  # so that a mended image is taken when the command is given again
-        return Placed(reason)
-    _write(mask, cv2.imencode(".png", indices)[1].tobytes())
-    return Placed(None, turned, histogram(indices), size is not None)
-
-
 def _not_drawn(plan: Plan, ratios: Sequence[int]) -> list[str]:
     """Returns a warning for ratios that were asked for and leave no labelled image."""
     few = [f"1/{ratio}" for ratio in ratios if len(plan.train) < ratio]
     return [f"not drawn: {', '.join(few)} of {len(plan.train)} training images with masks"] if few else []
-
-
-def _is_there(path: Path) -> bool:
-    """Returns whether an earlier try made `path`; a power cut can leave an empty file."""
-    return path.is_file() and path.stat().st_size > 0
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all.
-
-    Unlike `engine.files`, it does not force each file to disk, which would take longer than making all of them.
-    """
-    # A try that goes on writes over what a killed one left: the name is the same.
-    temporary = path.with_name(temporary_name(path.name, owner="new"))
-    with writing(path):
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
 
 
 def _write_lists(plan: Plan, folder: Path, ratios: Sequence[int], seed: int) -> dict[str, dict[str, Any]]:

@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from furnace.data.contents import file_content
 from furnace.data.datasets import CAMVID, CITYSCAPES, VOC, Dataset
 from furnace.data.declaration import FILE_NAME, read_declaration
 from furnace.data.decoding import decode_image
 from furnace.data.entries import Split
 from furnace.data.file_list import spread
-from furnace.data.images import file_content, read_label_and_counts
+from furnace.data.images import read_label_and_counts
 from furnace.data.kinds import SAME_SIZE, UPRIGHT, exif_turn
 from furnace.data.learnable import fault_of, never_taught
 from furnace.data.remarks import Tell

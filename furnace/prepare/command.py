@@ -52,9 +52,10 @@ def _add_kind(kinds: argparse._SubParsersAction, name: str, meaning: str, exampl
     kind.add_argument("folder", type=Path, metavar="FOLDER", help="the new folder, such as DATA/city")
     kind.add_argument(
         "--files",
-        choices=("link", "copy"),
+        choices=("link", "copy", "decoded"),
         default="link",
-        help="link images to SOURCE (default) or copy them; from archives they are always copied",
+        help="link images to SOURCE (default) or copy them, as those from archives always are; or store images and "
+        "masks decoded, which takes more room (Cityscapes 29 GB, VOC 9 GB) and is read many times as fast",
     )
     kind.add_argument(
         "--ratios",

@@ -1,14 +1,17 @@
 """What is seen of images and masks while they are placed: whether they fit each other, and which classes they show."""
 
 import warnings
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from furnace.data.decoding import decode_image
 from furnace.data.images import read_image
 from furnace.data.kinds import EXIF_ORIENTATION, UPRIGHT
+from furnace.data.remarks import say_nothing
 from furnace.errors import InputError
 from furnace.prepare.plan import NAMED, Pair, Plan
 
@@ -87,14 +90,14 @@ class Seen:
         return warnings
 
 
-def size_of(path: Path) -> Size | None:
+def size_of(file: Path | BytesIO) -> Size | None:
     """Returns the size that an image's header tells; None if it tells none, which decoding will say.
 
     Raises:
         InputError: the image is to be turned, and cannot be decoded.
     """
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
             stored = (image.height, image.width)
             # In a PNG, Pillow would search behind all pixels for the tag.
             has_tag = image.format != "PNG" or "exif" in image.info
@@ -102,9 +105,13 @@ def size_of(path: Path) -> Size | None:
     except Exception:  # damage can make Pillow raise an exception of any type
         return None
     if orientation in range(2, 9):
-        height, width = read_image(path).shape[:2]
+        height, width = (read_image(file) if isinstance(file, Path) else _decoded(file)).shape[:2]
         return Size((height, width), stored, orientation)
     return Size(stored, stored, UPRIGHT)
+
+
+def _decoded(file: BytesIO) -> np.ndarray:
+    return decode_image(np.frombuffer(file.getbuffer(), dtype=np.uint8), "photograph", say_nothing)  # as it was before
 
 
 def misfit(image: Path, size: Size, mask: str, mask_size: tuple[int, int]) -> str | None:

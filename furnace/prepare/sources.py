@@ -20,8 +20,8 @@ class Source(Protocol):
     def names(self, folder: str) -> list[str]:
         """Returns all files below `folder`, sorted; none if there is no such folder."""
 
-    def read(self, name: str) -> bytes:
-        """Returns a file's content; raises InputError if it is missing or damaged."""
+    def read(self, name: str, count: int = -1) -> bytes:
+        """Returns a file's content, or its first `count` bytes; raises InputError if it is missing or damaged."""
 
     def path(self, name: str) -> Path | None:
         """Returns the file to link to, None if there is none that stays."""
@@ -36,9 +36,9 @@ class File(NamedTuple):
     source: Source
     name: str
 
-    def read(self) -> bytes:
-        """Returns the content; raises InputError if the file is missing or damaged."""
-        return self.source.read(self.name)
+    def read(self, count: int = -1) -> bytes:
+        """Returns the content, or its first `count` bytes; raises InputError if the file is missing or damaged."""
+        return self.source.read(self.name, count)
 
     def path(self) -> Path | None:
         """Returns the file to link to, None if there is none that stays."""
@@ -73,10 +73,11 @@ class Folder:
             found += [(below / name).as_posix() for name in files]
         return sorted(found)
 
-    def read(self, name: str) -> bytes:
-        """Returns a file's content; raises InputError if it cannot be read."""
+    def read(self, name: str, count: int = -1) -> bytes:
+        """Returns a file's content, or its first `count` bytes; raises InputError if it cannot be read."""
         try:
-            return (self.root / name).read_bytes()
+            with open(self.root / name, "rb") as file:
+                return file.read(count)
         except OSError as error:
             raise InputError(f"file not readable: {self.describe(name)}: {error.strerror}; replace it") from None
 

@@ -62,11 +62,19 @@ def announce(experiment: Experiment, learner: Learner, iterations_per_epoch: int
 
 def look_at_data(experiment: Experiment) -> None:
     """Says in a line each what cannot be learned from the lists; InputError if nothing can be, or a mask is bad."""
+    for line in lines_about_data(experiment):
+        print(f"note: {line}", flush=True)
+
+
+def lines_about_data(experiment: Experiment) -> list[str]:
+    """Returns a line about each thing that cannot be learned from the lists.
+
+    Raises:
+        InputError: nothing can be learned, or a mask is bad.
+    """
     labeled, unlabeled = experiment.split("labeled"), experiment.split("unlabeled")
     val = experiment.split("val") if experiment.needs_validation_images else None
-    lines = look_at_masks(labeled, val)
-    for line in lines + (shared_images((labeled, unlabeled), val) if val else []):
-        print(f"note: {line}", flush=True)
+    return look_at_masks(labeled, val) + (shared_images((labeled, unlabeled), val) if val else [])
 
 
 def said_of_optimization(learner: Learner) -> str:

@@ -3,10 +3,13 @@
     python -m tests.bench.loader                                   # pictures made on the spot
     python -m tests.bench.loader --images DATA/camvid/train/images
 
-48 JPEGs of 480 x 360, the VOC recipe's crop of 512, its scales, batches of 8. One process, one thread, except where
-workers are counted; works that are compared run in turn, every time is a median with least and most behind it. The
-last line is one JSON object: `weak_over_decode` and `pair_over_decode` are images/s of a weak view, and of a weak and
-a strong view together, over those of reading and decoding the same files with OpenCV alone;
+48 JPEGs of 480 x 360, the VOC recipe's crop of 512, its scales, batches of 8; 8 PNGs of 2048 x 1024, Cityscapes' crop
+of 800, its scales, batches of 4. One process, one thread, except where workers are counted; works that are compared run
+in turn, every time is a median with least and most behind it. The last line is one JSON object: `weak_over_decode` and
+`pair_over_decode` are images/s of a weak view, and of a weak and a strong view together, over those of reading and
+decoding the same files with OpenCV alone; `decoded_...` are the same of views of the files as `prepare --files decoded`
+stores them, over decoding the originals, `large_...` those of the large images; `large_validation_over_decode` compares
+whole images with their labels, decoded files with PNGs, both copied once as workers do that hand them over;
 `epoch_start_over_iteration` is the time from the last batch of an epoch to the first of the next over that between two
 others of the same epoch, from one worker that nothing but the loader keeps waiting; `iteration_8_lists_over_1` is an
 iteration's time with a list eight times as long over that with the list itself.
@@ -18,6 +21,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -26,16 +30,25 @@ import cv2
 import numpy as np
 import torch
 
-from furnace.data.datasets import VOC
 from furnace.data.entries import Split
-from furnace.data.file_list import FileList
 from furnace.data.loaders import training_batches
 from furnace.data.samples import UNLABELED_0, Plan, TrainingSamples
 from furnace.semi.cutmix import cutmix_masks
 from tests.bench.measure import Times, in_turn, markdown
+from tests.bench.photographs import (
+    HEIGHT,
+    LARGE_HEIGHT,
+    LARGE_WIDTH,
+    WIDTH,
+    write_decoded,
+    write_label,
+    write_large,
+    write_list,
+    write_pictures,
+)
 
-IMAGES, HEIGHT, WIDTH, QUALITY = 48, 360, 480, 90
-CROP, BATCH = 512, 8
+IMAGES, CROP, BATCH = 48, 512, 8
+LARGE_IMAGES, LARGE_CROP, LARGE_BATCH, LARGE_TURNS = 8, 800, 4, 12
 SCALES = (0.5, 0.75, 1, 1.5, 1.75, 2)
 TURNS = 40
 LENGTHS = (1, 2, 4, 8)
@@ -43,34 +56,15 @@ WORKERS = (0, 1, 2)
 EPOCH, EPOCHS = 5, 100  # an odd number of iterations: two workers answer by turns
 
 
-def write_pictures(folder: Path) -> list[Path]:
-    """Smooth colours, edges, texture and grain, as JPEG files of a photograph's size."""
-    random = np.random.default_rng(0)
-    paths = [folder / f"{number}.jpg" for number in range(IMAGES)]
-    for path in paths:
-        image = np.full((HEIGHT, WIDTH, 3), random.uniform(90, 150, 3), dtype=np.float32)
-        for blur, strength in ((60, 30), (15, 15), (4, 10), (1.2, 8)):
-            noise = cv2.GaussianBlur(random.standard_normal((HEIGHT, WIDTH, 3), dtype=np.float32), (0, 0), blur)
-            image += strength * noise / noise.std()
-        for _ in range(12):
-            corners = random.uniform(0, (WIDTH, HEIGHT), (4, 2)).astype(np.int32)
-            cv2.fillConvexPoly(image, cv2.convexHull(corners), random.uniform(20, 235, 3).tolist(), cv2.LINE_AA)
-        image += 3 * random.standard_normal(image.shape, dtype=np.float32)
-        cv2.imwrite(str(path), np.clip(image, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    return paths
-
-
-def write_split(folder: Path, paths: list[Path], times: int = 1) -> Split:
-    """The pictures as a list, repeated; all of them share one label."""
-    cv2.imwrite(str(folder / "label.png"), np.kron(np.arange(20).reshape(4, 5), np.ones((90, 96))).astype(np.uint8))
-    file = folder / f"list_{times}.txt"
-    file.write_text("\n".join([f"images/{path.name}\tlabel.png" for path in paths] * times))
-    return Split(VOC, folder, FileList(file), "train_aug")
-
-
-def samples_of(split: Split, with_strong: bool = True, iterations_per_epoch: int | None = None) -> TrainingSamples:
-    per_epoch = iterations_per_epoch or len(split.files) // BATCH
-    plan = Plan(BATCH, per_epoch, per_epoch * EPOCHS, 0, CROP, SCALES, with_strong, seed=0)
+def samples_of(
+    split: Split,
+    with_strong: bool = True,
+    iterations_per_epoch: int | None = None,
+    crop: int = CROP,
+    batch: int = BATCH,
+) -> TrainingSamples:
+    per_epoch = iterations_per_epoch or len(split.files) // batch
+    plan = Plan(batch, per_epoch, per_epoch * EPOCHS, 0, crop, SCALES, with_strong, seed=0)
     return TrainingSamples(split, split, plan, lambda size, random: cutmix_masks(1, size, random)[0])
 
 
@@ -85,9 +79,20 @@ def views(samples: TrainingSamples) -> Callable[[], None]:
     epochs = count()
 
     def show() -> None:
-        epoch = next(epochs)
-        for first in range(0, IMAGES, BATCH):
-            samples.unlabeled(UNLABELED_0, [(epoch, first + row) for row in range(BATCH)])
+        epoch, batch = next(epochs), samples.plan.batch_size
+        for first in range(0, len(samples.streams[UNLABELED_0].files), batch):
+            samples.unlabeled(UNLABELED_0, [(epoch, first + row) for row in range(batch)])
+
+    return show
+
+
+def validation(split: Split) -> Callable[[], None]:
+    """Every image of the list with its label, copied as when a worker hands it over."""
+
+    def show() -> None:
+        for number in range(len(split.files)):
+            for pixels in split.labeled(number):
+                np.array(pixels)
 
     return show
 
@@ -125,28 +130,70 @@ def _times(values: np.ndarray) -> Times:
     return Times(float(np.median(values)), float(values.min()), float(values.max()))
 
 
+def beside_decoding(
+    works: dict[str, tuple[str, Callable[[], None]]], images: int, turns: int
+) -> tuple[list[list[object]], dict[str, float]]:
+    """Rows and ratios of works by their names in JSON; `decode` is the one that they stand beside."""
+    found = in_turn({name: work for name, (_, work) in works.items()}, turns)
+    ratios = {name: found["decode"].median / times.median for name, times in found.items()}
+    rows: list[list[object]] = []
+    for name, (what, _) in works.items():
+        each = Times(*(seconds / images for seconds in found[name]))
+        rows.append([f"{what}, an image", each, f"{1 / each.median:.0f} images/s", f"{ratios[name]:.2f}"])
+    return rows, {f"{name}_over_decode": ratio for name, ratio in ratios.items() if name != "decode"}
+
+
+def measure_large(folder: Path, pictures: list[Path]) -> tuple[list[list[object]], dict[str, float]]:
+    """Rows and ratios of large images: what training and validation take of decoded files, beside the PNGs."""
+    paths = write_large(folder, pictures, LARGE_IMAGES)
+    label = write_label(folder / "label_large.png", LARGE_HEIGHT, LARGE_WIDTH)
+    original = write_list(folder, "large", paths, [label])
+    stored = write_list(
+        folder,
+        "large_decoded",
+        [write_decoded(path, number) for number, path in enumerate(paths)],
+        [write_decoded(label, number) for number in range(LARGE_IMAGES)],
+    )
+    of_large = partial(samples_of, stored, crop=LARGE_CROP, batch=LARGE_BATCH)
+    rows, ratios = beside_decoding(
+        {
+            "decode": ("OpenCV alone, 2048 x 1024 PNG", lambda: decode(paths)),
+            "large_weak": ("weak view of it decoded, crop 800", views(of_large(with_strong=False))),
+            "large_pair": ("weak and strong view of it decoded", views(of_large())),
+        },
+        LARGE_IMAGES,
+        LARGE_TURNS,
+    )
+    more_rows, more = beside_decoding(
+        {
+            "decode": ("PNG and its mask to validate", validation(original)),
+            "large_validation": ("the same decoded", validation(stored)),
+        },
+        LARGE_IMAGES,
+        LARGE_TURNS,
+    )
+    return rows + more_rows, ratios | more
+
+
 def measure(folder: Path, paths: list[Path]) -> tuple[list[list[object]], dict[str, float]]:
     """The table's rows and the ratios."""
-    splits = {times: write_split(folder, paths, times) for times in LENGTHS}
+    label = write_label(folder / "label.png", HEIGHT, WIDTH)
+    splits = {times: write_list(folder, f"list_{times}", paths, [label], times) for times in LENGTHS}
     one = splits[1]
-    works = {
-        "decode": lambda: decode(paths),
-        "weak": views(samples_of(one, with_strong=False)),
-        "pair": views(samples_of(one)),
-    }
-    found = in_turn(works, TURNS)
-    ratios = {f"{name}_over_decode": found["decode"].median / found[name].median for name in ("weak", "pair")}
-    rows = []
-    for name, what in {"decode": "OpenCV alone", "weak": "weak view", "pair": "weak and strong view"}.items():
-        each = Times(*(seconds / IMAGES for seconds in found[name]))
-        rows.append(
-            [
-                f"{what}, an image",
-                each,
-                f"{1 / each.median:.0f} images/s",
-                f"{found['decode'].median / found[name].median:.2f}",
-            ]
-        )
+    stored = write_list(folder, "decoded", [write_decoded(path, 0) for path in paths], [label])
+    rows, ratios = beside_decoding(
+        {
+            "decode": ("OpenCV alone", lambda: decode(paths)),
+            "weak": ("weak view", views(samples_of(one, with_strong=False))),
+            "pair": ("weak and strong view", views(samples_of(one))),
+            "decoded_weak": ("weak view of decoded files", views(samples_of(stored, with_strong=False))),
+            "decoded_pair": ("weak and strong view of decoded files", views(samples_of(stored))),
+        },
+        IMAGES,
+        TURNS,
+    )
+    large_rows, large_ratios = measure_large(folder, paths)
+    rows, ratios = rows + large_rows, ratios | large_ratios
 
     grown = in_turn({str(times): iterations(samples_of(split)) for times, split in splits.items()}, TURNS)
     for times, split in splits.items():
@@ -184,11 +231,11 @@ def main() -> None:
         folder = Path(name)
         (folder / "images").mkdir()
         if options.images:
-            paths = sorted(options.images.resolve().glob("*.jpg"))[:IMAGES]
+            paths = [folder / "images" / path.name for path in sorted(options.images.glob("*.jpg"))[:IMAGES]]
             for path in paths:
-                (folder / "images" / path.name).symlink_to(path)
+                path.symlink_to((options.images / path.name).resolve())
         else:
-            paths = write_pictures(folder / "images")
+            paths = write_pictures(folder / "images", IMAGES)
         size = sum(path.stat().st_size for path in paths) / len(paths)
         print(
             f"{len(paths)} files of {size / 1e3:.0f} kB on average, OpenCV {cv2.__version__}, {os.cpu_count()} cores\n"

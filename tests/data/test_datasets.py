@@ -18,6 +18,7 @@ from furnace.data.declaration import read_declaration
 from furnace.data.entries import Split
 from furnace.data.file_list import FileList
 from furnace.data.images import read_image, read_label
+from furnace.data.kinds import is_broken_off
 from furnace.errors import InputError
 
 
@@ -241,6 +242,19 @@ def test_a_truncated_image_is_named(tmp_path: Path, ending: str, share: float) -
     path.write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(InputError, match=rf"image not readable: .*a\{ending}: not a whole image file"):
         read_image(path)
+
+
+def test_a_jpeg_that_breaks_off_behind_its_thumbnail_is_not_whole(tmp_path: Path) -> None:
+    """The thumbnail in its headers ends as a whole file does."""
+    content = cv2.imencode(".jpg", smooth_image())[1].tobytes()
+    thumbnail = content[:300] + b"\xff\xd9"
+    head = b"\xff\xd8\xff\xe1" + struct.pack(">H", 2 + len(thumbnail)) + thumbnail
+    (tmp_path / "a.jpg").write_bytes(head + content[2:])
+    assert read_image(tmp_path / "a.jpg").shape == (40, 60, 3)
+    (tmp_path / "a.jpg").write_bytes(head)
+    assert is_broken_off(np.frombuffer(head, dtype=np.uint8))
+    with pytest.raises(InputError, match="not a whole image file"):
+        read_image(tmp_path / "a.jpg")
 
 
 def test_a_jpeg_with_more_behind_it_is_whole(tmp_path: Path) -> None:

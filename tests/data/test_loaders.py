@@ -18,17 +18,17 @@ import numpy as np
 import pytest
 import torch
 
-from furnace.data import entries, images, loaders, samples
+from furnace.data import entries, images, loaders, netpbm, samples
 from furnace.data.datasets import VOC
 from furnace.data.entries import Split
 from furnace.data.file_list import FileList
-from furnace.data.images import read_image
+from furnace.data.images import read_image, read_label
 from furnace.data.loaders import batch_bytes, image_bytes, training_batches, validation_images
 from furnace.data.normalization import IMAGENET_MEAN, IMAGENET_STD, normalize
-from furnace.data.reading import crashes_named, handed_over
+from furnace.data.reading import crashes_named, handed_over, noted
 from furnace.data.samples import Plan, RawBatch, TrainingSamples, iterations_per_epoch
 from furnace.data.strong_augment import strong_view
-from furnace.data.transforms import draw_weak_view
+from furnace.data.transforms import WeakView, draw_weak_view
 from furnace.errors import InputError
 from furnace.semi.cutmix import cutmix_masks
 from furnace.training.transfer import to_device
@@ -58,6 +58,23 @@ def make_split(root: Path, count: int, with_labels: bool = False) -> Split:
         lines.append(f"{number}.png\t{number}_label.png" if with_labels else f"{number}.png")
     (root / "list.txt").write_text("\n".join(lines))
     return Split(VOC, root, FileList(root / "list.txt"), "train_aug")
+
+
+def decoded(split: Split, every: int = 1) -> Split:
+    """The same list, with a decoded copy in place of each `every`th image and label."""
+    (split.root / "decoded").mkdir(exist_ok=True)
+    lines = []
+    for number, line in enumerate(split.files):
+        names = line.split("\t")
+        if number % every == 0:
+            for column, name in enumerate(names):
+                pixels = cv2.imread(str(split.root / name), cv2.IMREAD_UNCHANGED)
+                names[column] = f"decoded/{Path(name).stem}{netpbm.ENDINGS[column]}"
+                pixels = pixels[..., ::-1] if pixels.ndim == 3 else pixels
+                (split.root / names[column]).write_bytes(netpbm.file_bytes(pixels))
+        lines.append("\t".join(names))
+    (split.root / "decoded.txt").write_text("\n".join(lines))
+    return replace(split, files=FileList(split.root / "decoded.txt"))
 
 
 def samples_of(splits: tuple[Split, Split], plan: Plan) -> TrainingSamples:
@@ -139,6 +156,54 @@ def test_batches_equal_longhand(splits, crop: int) -> None:
                 expected_weak, expected_strong = longhand_views(file, random, plan)
                 assert np.array_equal(weak[row], expected_weak) and np.array_equal(strong[row], expected_strong)
             assert np.array_equal(batch.mask[0][row], cutmix_masks(1, (crop, crop), randoms[3])[0])
+
+
+@pytest.mark.parametrize("crop", [24, 64])
+@pytest.mark.parametrize("every", [1, 2])
+def test_decoded_files_give_the_same_batches(splits, crop: int, every: int, recwarn: pytest.WarningsRecorder) -> None:
+    plan = replace(PLAN, crop=crop, scales=(0.5, 0.75, 1, 1.5, 1.75, 2))
+    stored = decoded(splits[0], every), decoded(splits[1], every)
+    assert_same(batches(stored, plan), batches(splits, plan))
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_decoded_files_validate_the_same(splits, workers: int, recwarn: pytest.WarningsRecorder) -> None:
+    expected = validation_images(splits[0], range(LABELED), 0)
+    found = validation_images(decoded(splits[0]), range(LABELED), workers)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours[1], theirs[1]) and torch.equal(ours[2], theirs[2])
+    assert not recwarn.list  # as torch gives for arrays that must not be written to
+
+
+def test_ignored_pixels_of_a_decoded_mask(splits) -> None:
+    """Another value than 255 marks them in its file."""
+    dataset = replace(VOC, classes=VOC.classes[:20], palette=VOC.palette[:20], ignore_value=20)
+    theirs, ours = (tuple(replace(split, dataset=dataset) for split in pair) for pair in (splits, map(decoded, splits)))
+    label = read_label(splits[0].root / "0_label.png", 21)
+    assert (label == 20).any() and (ours[0].label(0) == np.where(label == 20, 255, label)).all()
+    assert_same(batches(ours), batches(theirs))
+
+
+def test_a_crop_alone_of_a_decoded_mask_is_checked(splits) -> None:
+    """And all of it where all of it is read, or where it must be decoded."""
+    stored = decoded(splits[0])
+    path = stored.label_path(0)
+    label = np.zeros(splits[0].label(0).shape, dtype=np.uint8)
+    label[-1, -1] = 77
+    path.write_bytes(netpbm.file_bytes(label))
+    said = f"{path} holds 77; expected 0 to 20 or 255"
+    image, part = stored.labeled_to_cut(0)
+    assert part.shape == label.shape == image.shape[:2] and not part[:-1, :].any()
+    for read in (lambda: part[-1:, :], lambda: stored.labeled(0), lambda: stored.label(0)):
+        with pytest.raises(InputError, match=said):
+            read()
+    cv2.imwrite(str(splits[0].label_path(0)), label)
+    with pytest.raises(InputError, match=r"0_label\.png holds 77"):
+        splits[0].labeled_to_cut(0)
+    canvas = np.zeros((24, 24), dtype=np.uint8)
+    with pytest.raises(InputError, match=said):  # before a resizing that would leave the pixel out
+        WeakView(0, 0, *label.shape, 10, 10, mirrored=False).paint_label(part, canvas)
 
 
 def test_each_file_is_read_once_an_iteration(splits, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -463,6 +528,22 @@ def test_other_errors_are_no_failed_hand_over(error: Exception) -> None:
     with pytest.raises(type(error)) as raised, handed_over():
         raise error
     assert raised.value is error
+
+
+def test_a_file_that_becomes_shorter_while_it_is_looked_at_is_named(splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(*drawn: object) -> WeakView:
+        signal.signal(signal.SIGBUS, signal.SIG_DFL)  # pytest watches it
+        if (path := noted(os.getpid())).endswith(".ppm"):
+            os.truncate(path, 0)
+        return draw_weak_view(*drawn)
+
+    monkeypatch.setattr(samples, "draw_weak_view", cut)
+    expected = (
+        r"bus error: no room in /dev/shm, or a file became shorter, .*: /.*/unlabeled/decoded/\d+\.ppm or the one"
+    )
+    with pytest.raises(InputError, match=expected) as error:
+        batches((splits[0], decoded(splits[1])), workers=1)
+    assert "\n" not in str(error.value)
 
 
 def test_a_bus_error_is_full_shared_memory_and_not_an_image(splits, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -238,10 +238,10 @@ def test_it_goes_on_where_it_was_interrupted(tmp_path: Path, capfd: pytest.Captu
 
 
 def test_ctrl_c_leaves_something_to_go_on_with(tmp_path: Path, monkeypatch) -> None:
-    from furnace.prepare import build
+    from furnace.prepare import placing
 
     source, folder = make_city(tmp_path / "source"), tmp_path / "city"
-    real, calls = build._place_mask, []
+    real, calls = placing._place_mask, []
 
     def interrupted(*arguments) -> object:
         calls.append(arguments)
@@ -249,7 +249,7 @@ def test_ctrl_c_leaves_something_to_go_on_with(tmp_path: Path, monkeypatch) -> N
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(build, "_place_mask", interrupted)
+    monkeypatch.setattr(placing, "_place_mask", interrupted)
     assert prepare("city", source, folder, *ONE) == 130
     assert not folder.exists() and len(list((tmp_path / "city.partial/segmentation").rglob("*.png"))) == 3
     assert prepare("city", source, folder, *ONE) == 0

@@ -1,0 +1,98 @@
+"""Places one image and its mask in the folder that is being made: linked, copied, or decoded once and for all."""
+
+import os
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from furnace.data import netpbm
+from furnace.data.decoding import decode_image
+from furnace.data.images import histogram, read_label
+from furnace.data.kinds import UPRIGHT
+from furnace.engine.files import temporary_name, writing
+from furnace.labels import IGNORE
+from furnace.prepare.plan import Pair, Plan
+from furnace.prepare.seen import Placed, misfit, size_of
+
+LINK, COPY, DECODED = FILES = ("link", "copy", "decoded")  # what becomes of images
+
+
+def place(pair: Pair, folder: Path, plan: Plan, files: str) -> Placed:
+    """Places an image and writes the class indices of its mask, each unless an earlier try did.
+
+    Args:
+        folder: what the paths of `pair` lie below.
+        plan: turns masks into class indices.
+        files: one of FILES; decoded images are PPM, and masks beside them PGM.
+
+    Returns:
+        What was seen of the two. A mask that does not lie on its image is not written.
+
+    Raises:
+        InputError: the image or the mask cannot be read, or nothing can be written.
+    """
+    original: Path | BytesIO = folder / pair.image_to
+    if files == DECODED:
+        if pair.mask is None and is_there(folder / pair.image_to):
+            return Placed()
+        original = BytesIO(_decode(pair, folder))
+    else:
+        _link_or_copy(pair, folder, files)
+    return Placed() if pair.mask is None else _place_mask(pair, folder, plan, original)
+
+
+def is_there(path: Path) -> bool:
+    """Returns whether an earlier try made `path`; a power cut can leave an empty file."""
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _link_or_copy(pair: Pair, folder: Path, files: str) -> None:
+    target, linked = folder / pair.image_to, pair.image.path()
+    if is_there(target):
+        return
+    if files == COPY or linked is None:
+        _write(target, pair.image.read())
+    else:
+        with writing(target):
+            target.unlink(missing_ok=True)
+            target.symlink_to(linked.resolve())
+
+
+def _decode(pair: Pair, folder: Path) -> bytes:
+    """Stores the pixels of an image, as everything that reads images takes them; returns the original file's bytes."""
+    target, content = folder / pair.image_to, pair.image.read()
+    if not is_there(target):
+        image = decode_image(np.frombuffer(content, dtype=np.uint8), str(pair.image))
+        _write(target, netpbm.file_bytes(image))
+    return content
+
+
+def _place_mask(pair: Pair, folder: Path, plan: Plan, original: Path | BytesIO) -> Placed:
+    """Writes the class indices of a mask, unless they are there or it does not lie on the `original` image."""
+    assert pair.mask is not None
+    image, mask = folder / pair.image_to, folder / pair.mask_to
+    size = size_of(original)
+    turned = size.orientation if size else UPRIGHT
+    if is_there(mask):
+        return Placed(None, turned, histogram(read_label(mask, IGNORE)), size is not None)
+    indices = plan.indices(pair.mask.read(), str(pair.mask))  # (H, W)
+    if size and (reason := misfit(Path(str(pair.image)), size, str(pair.mask), indices.shape)):
+        image.unlink()  # so that a mended image is taken when the command is given again
+        return Placed(reason)
+    is_plain = mask.suffix == netpbm.ENDINGS[1]
+    _write(mask, netpbm.file_bytes(indices) if is_plain else cv2.imencode(".png", indices)[1].tobytes())
+    return Placed(None, turned, histogram(indices), size is not None)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all.
+
+    Unlike `engine.files`, it does not force each file to disk, which would take longer than making all of them.
+    """
+    # A try that goes on writes over what a killed one left: the name is the same.
+    temporary = path.with_name(temporary_name(path.name, owner="new"))
+    with writing(path):
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
