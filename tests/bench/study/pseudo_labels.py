@@ -4,10 +4,11 @@
     python -m tests.bench.study.pseudo_labels EXPERIMENT OUTPUT_PATH=RUN --epochs 1-5,10 --images 100 --strong
 
 Train with `keep_snapshots=all`. The run is found as `python -m furnace eval` finds it, and looked at with the views,
-batches and norms that its config.json names. Students and teachers, where there are any, label weak views as they label
-in training, and every snapshot sees the same views, each image once. The masks are the unlabelled list's own; where it
-has none, they are looked for where the first labelled image has its mask. With `--strong` the students also label the
-strong views of the same crops: what they lose there is what learning in that view asks of them.
+batches and norms that its config.json names, or that the command does (`teacher_norm=running`, `batch_size=8`).
+Students and teachers, where there are any, label weak views as labellers do in training, and every snapshot sees the
+same views, each image once. The masks are the unlabelled list's own; where it has none, they are looked for where the
+first labelled image has its mask. With `--strong` the students also label the strong views of the same crops: what they
+lose there is what learning in that view asks of them.
 
 A line of the table, and a row of the CSV, is one labeller of one snapshot. All numbers but `epoch` and `pixels` are in
 percent of the pixels that count: not padding, not ignored ones.
@@ -128,10 +129,8 @@ class PseudoLabels:
         """Returns a row for each labeller of a snapshot."""
         there = NETWORKS if snapshots.has_teachers(epoch) else STUDENTS
         networks = filled_networks(self.experiment, snapshots, epoch, predictors_of(there))
-        for name, network in networks.items():
-            # Students are in training while they label, but for what drops: their norms take a batch's statistics.
-            batch_statistics = name in STUDENTS or self.settings.teacher_norm == "batch"
-            set_to_label(network.to(self.device).to(memory_format=self.layout), batch_statistics)
+        for network in networks.values():
+            set_to_label(network.to(self.device).to(memory_format=self.layout), self.settings.teacher_norm == "batch")
         looks = [(there[first : first + 2], "weak") for first in range(0, len(there), 2)]
         looks += [(STUDENTS, "strong")] if self.plan.with_strong else []
         classes = self.experiment.dataset.classes
