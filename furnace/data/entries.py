@@ -1,6 +1,5 @@
 """What the entries of a list name: an image and, where the list has labels, the label map that belongs to it."""
 
-import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ from furnace.data import netpbm
 from furnace.data.datasets import Dataset
 from furnace.data.file_list import FileList, spread
 from furnace.data.images import LabelMap, open_label, read_image, read_label
+from furnace.data.prepared import is_decoded
 from furnace.errors import InputError
 
 ENDINGS = r"\.(?:jpe?g|jpe|jfif|png|bmp|dib|gif|tiff?|webp|avif|jp2|j2k|p[bgnp]m)"
@@ -133,19 +133,16 @@ class Split:
         return self.root / pattern.format(split=self.name, name=name.removesuffix(self.dataset.name_ending))
 
     def _as_stored(self, path: Path, column: int) -> Path:
-        """Returns the decoded file in place of the original, where the folder holds decoded files in place of those."""
-        folder, ending = os.path.dirname(path), netpbm.ENDINGS[column]  # noqa: PTH120  a third of the time
-        if folder not in self._first_endings:
-            self._first_endings[folder] = _first_ending(folder)
-        if self._first_endings[folder] != ending or path.suffix == ending or is_there(path):
+        """Returns the decoded file in place of the original, where there is no original."""
+        ending = netpbm.ENDINGS[column]
+        if not self._is_decoded or path.suffix == ending or is_there(path):
             return path
         decoded = path.with_suffix(ending)
         return decoded if is_there(decoded) else path
 
     @cached_property
-    def _first_endings(self) -> dict[str, str]:
-        """The ending of the first file in each folder that an entry has named so far."""
-        return {}
+    def _is_decoded(self) -> bool:
+        return is_decoded(self.root)
 
     @cached_property
     def _folders(self) -> frozenset[str]:
@@ -168,15 +165,6 @@ def is_there(path: Path) -> bool:
         return path.is_file()
     except OSError:  # as Python before 3.14 raises for a name that is too long, and where a folder must not be entered
         return False
-
-
-def _first_ending(folder: str) -> str:
-    """Returns the ending of the first file that is found in a folder; "" if there is none."""
-    try:
-        with os.scandir(folder) as files:
-            return next((Path(file.name).suffix for file in files if not file.name.startswith(".")), "")
-    except (OSError, ValueError):  # no such folder, or a name that none can have
-        return ""
 
 
 def _first_folder(path: str) -> str | None:

@@ -146,7 +146,7 @@ def _from_bytes(header: Header, body: np.ndarray, name: str | Path, what: str, t
     if is_netpbm(body[size:]):
         tell(name, SEVERAL_FRAMES)
     elif len(body) > size:
-        tell(name, f"has {len(body) - size:,} bytes more than its header says, which are left out: is it right?")
+        tell(name, f"has more behind its pixels than its header says ({len(body) - size:,} bytes): look at it")
     if header.kind in BITMAPS:
         return np.unpackbits(body[:size].reshape(header.height, row), axis=1)[:, : header.width]
     return body[:size].view(">u2") if depth == 2 else body[:size]

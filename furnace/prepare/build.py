@@ -1,6 +1,5 @@
 """Makes a data set's folder from a plan. It appears whole or not at all, and an interrupted try can be continued."""
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -9,18 +8,18 @@ from pathlib import Path
 from typing import Any, Self
 
 from furnace.data.declaration import write_declaration
+from furnace.data.prepared import COPY, DECODED, LINK, RECORD, request_of
 from furnace.engine.files import json_text, sha256, write_lines, write_text, writing
 from furnace.errors import InputError, in_short, say_note
 from furnace.prepare.archives import unpack_tar
 from furnace.prepare.decoded import require_room, with_decoded_names
 from furnace.prepare.lists import write_splits
 from furnace.prepare.parallel import Progress, map_numbers
-from furnace.prepare.placing import COPY, DECODED, LINK, place
+from furnace.prepare.placing import place
 from furnace.prepare.plan import Plan, require_possible, usual_ratios
 from furnace.prepare.seen import Placed, Seen
 from furnace.prepare.sources import require_source
 
-RECORD = "prepared.json"  # says what was asked for, and what came of it
 UNPACKED = ".unpacked"  # holds the files of compressed tar files until the folder is complete
 Unpacking = AbstractContextManager[Callable[[int], None]]  # shows how far a file is read
 
@@ -58,7 +57,8 @@ class Building:
                     f"{folder} is there already: expected a new folder, found something else or another request; "
                     "name another, or move it away"
                 )
-            if self.unfinished.exists() and _request_of(self.unfinished) != self.request:
+            is_begun = self.unfinished.exists() and any(self.unfinished.iterdir())  # a full disk holds no record
+            if is_begun and request_of(self.unfinished) != self.request:
                 raise InputError(
                     f"{self.unfinished} was begun for another request; remove it to start anew, "
                     "or ask for the same again"
@@ -66,7 +66,7 @@ class Building:
 
     def is_complete(self) -> bool:
         """Returns whether the same request was carried out before."""
-        return _request_of(self.folder) == self.request
+        return request_of(self.folder) == self.request
 
     def __enter__(self) -> Self:
         write_text(self.unfinished / RECORD, json_text({"request": self.request}))
@@ -110,8 +110,8 @@ class Building:
         """Places images, writes masks, lists and splits, and lets FOLDER appear.
 
         Args:
-            files: whether images are linked, copied or decoded, one of `placing.FILES`. Those from an archive, or on a
-                file system that has no links, are copied where they should be linked.
+            files: what becomes of images, one of `data.prepared.FILES`. Those from an archive, or on a file system that
+                has no links, are copied where they should be linked.
             ratios: labelled and unlabelled lists are drawn for these, with `seed`; None for the usual ones.
             processes: how many processes place images and write masks.
             progress: shows how many images are done.
@@ -198,11 +198,3 @@ def _write_lists(plan: Plan, folder: Path, ratios: Sequence[int], seed: int) -> 
     return {
         path.relative_to(folder).as_posix(): {"entries": count, "sha256": digest} for path, count, digest in written
     }
-
-
-def _request_of(folder: Path) -> Any:
-    """Returns the request that `folder` was made or begun for, None if there is no record of one."""
-    try:
-        return json.loads((folder / RECORD).read_text(encoding="utf-8"))["request"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

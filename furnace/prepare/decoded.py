@@ -16,6 +16,7 @@ from furnace.prepare.plan import Pair, Plan
 from furnace.prepare.sources import File
 
 HEAD = 2**16  # bytes in which most files tell their size
+HEADER, BLOCK = 20, 4096  # bytes: at most, of a decoded file's header; a file takes whole blocks of the disk
 
 
 def with_decoded_names(plan: Plan) -> Plan:
@@ -50,7 +51,8 @@ def require_room(pairs: Sequence[Pair], folder: Path, processes: int, progress: 
 
     def needed(number: int) -> int:
         height, width = _size(wanted[number].image) or (0, 0)  # one that tells none cannot be decoded, which is said
-        return height * width * (3 + (wanted[number].mask is not None))
+        pixels = height * width
+        return _on_disk(3 * pixels) + (_on_disk(pixels) if wanted[number].mask else 0)
 
     takes = sum(progress(map_numbers(needed, len(wanted), processes), total=len(wanted)))
     with writing(folder):
@@ -68,5 +70,10 @@ def _size(file: File) -> tuple[int, int] | None:
     return image_size(path) if path else image_size(BytesIO(file.read(HEAD))) or image_size(BytesIO(file.read()))
 
 
+def _on_disk(content: int) -> int:
+    return -(-(HEADER + content) // BLOCK) * BLOCK
+
+
 def _said(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
+    unit, name = next(((unit, name) for unit, name in ((10**9, "GB"), (10**6, "MB")) if size >= unit), (1000, "kB"))
+    return f"{size / unit:.1f} {name}"

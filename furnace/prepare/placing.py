@@ -11,12 +11,11 @@ from furnace.data import netpbm
 from furnace.data.decoding import decode_image
 from furnace.data.images import histogram, read_label
 from furnace.data.kinds import UPRIGHT
+from furnace.data.prepared import COPY, DECODED
 from furnace.engine.files import temporary_name, writing
 from furnace.labels import IGNORE
 from furnace.prepare.plan import Pair, Plan
-from furnace.prepare.seen import Placed, misfit, size_of
-
-LINK, COPY, DECODED = FILES = ("link", "copy", "decoded")  # what becomes of images
+from furnace.prepare.seen import Placed, Size, misfit, size_of
 
 
 def place(pair: Pair, folder: Path, plan: Plan, files: str) -> Placed:
@@ -25,7 +24,7 @@ def place(pair: Pair, folder: Path, plan: Plan, files: str) -> Placed:
     Args:
         folder: what the paths of `pair` lie below.
         plan: turns masks into class indices.
-        files: one of FILES; decoded images are PPM, and masks beside them PGM.
+        files: one of `data.prepared.FILES`; decoded images are PPM, and masks beside them PGM.
 
     Returns:
         What was seen of the two. A mask that does not lie on its image is not written.
@@ -33,14 +32,20 @@ def place(pair: Pair, folder: Path, plan: Plan, files: str) -> Placed:
     Raises:
         InputError: the image or the mask cannot be read, or nothing can be written.
     """
-    original: Path | BytesIO = folder / pair.image_to
-    if files == DECODED:
-        if pair.mask is None and is_there(folder / pair.image_to):
-            return Placed()
-        original = BytesIO(_decode(pair, folder))
-    else:
-        _link_or_copy(pair, folder, files)
-    return Placed() if pair.mask is None else _place_mask(pair, folder, plan, original)
+    image = folder / pair.image_to
+    if files != DECODED:
+        _link_or_copy(pair, image, files)
+        return Placed() if pair.mask is None else _place_mask(pair, folder, plan, size_of(image))
+    if is_there(image) and (pair.mask is None or is_there(folder / pair.mask_to)):
+        # An earlier try has looked at the original, which may lie on a slow disk.
+        return Placed() if pair.mask is None else Placed(counts=_counts(folder / pair.mask_to))
+    content = pair.image.read()
+    pixels = decode_image(np.frombuffer(content, dtype=np.uint8), str(pair.image))
+    if not is_there(image):
+        _write(image, netpbm.file_bytes(pixels))
+    height, width = pixels.shape[:2]
+    size = size_of(BytesIO(content), (height, width))
+    return Placed() if pair.mask is None else _place_mask(pair, folder, plan, size)
 
 
 def is_there(path: Path) -> bool:
@@ -48,35 +53,25 @@ def is_there(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
 
 
-def _link_or_copy(pair: Pair, folder: Path, files: str) -> None:
-    target, linked = folder / pair.image_to, pair.image.path()
-    if is_there(target):
+def _link_or_copy(pair: Pair, image: Path, files: str) -> None:
+    linked = pair.image.path()
+    if is_there(image):
         return
     if files == COPY or linked is None:
-        _write(target, pair.image.read())
+        _write(image, pair.image.read())
     else:
-        with writing(target):
-            target.unlink(missing_ok=True)
-            target.symlink_to(linked.resolve())
+        with writing(image):
+            image.unlink(missing_ok=True)
+            image.symlink_to(linked.resolve())
 
 
-def _decode(pair: Pair, folder: Path) -> bytes:
-    """Stores the pixels of an image, as everything that reads images takes them; returns the original file's bytes."""
-    target, content = folder / pair.image_to, pair.image.read()
-    if not is_there(target):
-        image = decode_image(np.frombuffer(content, dtype=np.uint8), str(pair.image))
-        _write(target, netpbm.file_bytes(image))
-    return content
-
-
-def _place_mask(pair: Pair, folder: Path, plan: Plan, original: Path | BytesIO) -> Placed:
-    """Writes the class indices of a mask, unless they are there or it does not lie on the `original` image."""
+def _place_mask(pair: Pair, folder: Path, plan: Plan, size: Size | None) -> Placed:
+    """Writes the class indices of a mask, unless they are there or it does not lie on an image of this size."""
     assert pair.mask is not None
     image, mask = folder / pair.image_to, folder / pair.mask_to
-    size = size_of(original)
     turned = size.orientation if size else UPRIGHT
     if is_there(mask):
-        return Placed(None, turned, histogram(read_label(mask, IGNORE)), size is not None)
+        return Placed(None, turned, _counts(mask), size is not None)
     indices = plan.indices(pair.mask.read(), str(pair.mask))  # (H, W)
     if size and (reason := misfit(Path(str(pair.image)), size, str(pair.mask), indices.shape)):
         image.unlink()  # so that a mended image is taken when the command is given again
@@ -84,6 +79,11 @@ def _place_mask(pair: Pair, folder: Path, plan: Plan, original: Path | BytesIO) 
     is_plain = mask.suffix == netpbm.ENDINGS[1]
     _write(mask, netpbm.file_bytes(indices) if is_plain else cv2.imencode(".png", indices)[1].tobytes())
     return Placed(None, turned, histogram(indices), size is not None)
+
+
+def _counts(mask: Path) -> np.ndarray:
+    """Counts the class indices of a mask that an earlier try wrote; returns (256,) int64."""
+    return histogram(read_label(mask, IGNORE))
 
 
 def _write(path: Path, content: bytes) -> None:

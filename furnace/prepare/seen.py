@@ -8,10 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from furnace.data.decoding import decode_image
 from furnace.data.images import read_image
 from furnace.data.kinds import EXIF_ORIENTATION, UPRIGHT
-from furnace.data.remarks import say_nothing
 from furnace.errors import InputError
 from furnace.prepare.plan import NAMED, Pair, Plan
 
@@ -90,8 +88,12 @@ class Seen:
         return warnings
 
 
-def size_of(file: Path | BytesIO) -> Size | None:
+def size_of(file: Path | BytesIO, shown: tuple[int, int] | None = None) -> Size | None:
     """Returns the size that an image's header tells; None if it tells none, which decoding will say.
+
+    Args:
+        file: the image's file, or its bytes.
+        shown: height and width of the decoded image. Without them, a file whose image is to be turned is decoded.
 
     Raises:
         InputError: the image is to be turned, and cannot be decoded.
@@ -105,13 +107,12 @@ def size_of(file: Path | BytesIO) -> Size | None:
     except Exception:  # damage can make Pillow raise an exception of any type
         return None
     if orientation in range(2, 9):
-        height, width = (read_image(file) if isinstance(file, Path) else _decoded(file)).shape[:2]
-        return Size((height, width), stored, orientation)
+        if shown is None:
+            assert isinstance(file, Path)
+            height, width = read_image(file).shape[:2]
+            shown = (height, width)
+        return Size(shown, stored, orientation)
     return Size(stored, stored, UPRIGHT)
-
-
-def _decoded(file: BytesIO) -> np.ndarray:
-    return decode_image(np.frombuffer(file.getbuffer(), dtype=np.uint8), "photograph", say_nothing)  # as it was before
 
 
 def misfit(image: Path, size: Size, mask: str, mask_size: tuple[int, int]) -> str | None:

@@ -234,7 +234,7 @@ def test_what_lies_is_named(tmp_path: Path, content: bytes, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("behind", "said"), [(b"P6 1 1 255\n123", "several frames"), (b"\r\n", "has 2 bytes more than its header says")]
+    ("behind", "said"), [(b"P6 1 1 255\n123", "several frames"), (b"\r\n", "than its header says (2 bytes)")]
 )
 def test_what_stands_behind_is_said_and_left_out(behind: bytes, said: str) -> None:
     remarks: list[str] = []
