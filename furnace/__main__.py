@@ -19,7 +19,7 @@ from furnace.sweep import command as sweep
 from furnace.synthetic import command as synthetic
 from furnace.training import command as training
 
-IN_ORDER_OF_USE = (prepare, synthetic, training, evaluation, sweep, report, prediction, proof, doctor)
+IN_ORDER_OF_USE = (prepare, synthetic, doctor, training, evaluation, sweep, report, prediction, proof)
 
 
 def main(arguments: Sequence[str]) -> int:

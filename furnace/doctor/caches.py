@@ -1,12 +1,10 @@
-"""The folders in which weights that were downloaded once are kept."""
+"""The Hugging Face hub's cache, which encoders' weights come from with pretrained_model=hub."""
 
 import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-
-import torch
 
 from furnace.doctor.finding import NOTE, OK, Finding
 from furnace.doctor.wanted import Wanted, existing
@@ -16,34 +14,24 @@ PATIENCE = 1.0  # seconds for counting files, which may lie on a slow server
 
 
 def hub(_: Wanted) -> Iterator[Finding]:
-    """The Hugging Face hub's cache, which encoders' weights come from with pretrained_model=hub."""
+    """The folder in which weights that were downloaded once are kept."""
     from huggingface_hub import constants
 
     folder = Path(constants.HF_HUB_CACHE)
-    token = "a token is set" if _has_token(Path(constants.HF_TOKEN_PATH)) else "no token is set"
-    offline = ", HF_HUB_OFFLINE is set: only what lies there is found" if constants.HF_HUB_OFFLINE else ""
-    models = sum(1 for _ in folder.glob("models--*"))
-    yield _cache("hub's cache", folder, f"{models} models", f"{token}{offline}", "HF_HOME")
-
-
-def torch_hub(_: Wanted) -> Iterator[Finding]:
-    """The folder in which torchvision's weights are kept."""
-    folder = Path(torch.hub.get_dir(), "checkpoints")
-    files = sum(path.is_file() for path in folder.glob("*"))
-    yield _cache("torch's cache", folder, f"{files} files", "", "TORCH_HOME")
-
-
-def _cache(subject: str, folder: Path, content: str, further: str, variable: str) -> Finding:
     size, is_all = _size_below(folder)
     figures = {"folder": str(folder), "size": size}
     words = f"{folder} is not there yet"
     if folder.is_dir():
-        words = f"{content}, {'' if is_all else 'more than '}{said(size)} in {folder}"
-    words += f", {further}" if further else ""
+        models = sum(1 for _ in folder.glob("models--*"))
+        count = f"{models} model{'' if models == 1 else 's'}"
+        words = f"{count}, {'' if is_all else 'more than '}{said(size)} in {folder}"
+    words += ", a token is set" if _has_token(Path(constants.HF_TOKEN_PATH)) else ", no token is set"
+    words += ", HF_HUB_OFFLINE is set: only what lies there is found" if constants.HF_HUB_OFFLINE else ""
     if not os.access(existing(folder), os.W_OK | os.X_OK):
-        remedy = f"set {variable} to a folder that can be written, or name files as pretrained_model"
-        return Finding(NOTE, subject, f"{words}; nothing can be downloaded into it", remedy, figures)
-    return Finding(OK, subject, words, figures=figures)
+        remedy = "set HF_HOME to a folder that can be written, or name files as pretrained_model"
+        yield Finding(NOTE, "hub's cache", f"{words}; nothing can be downloaded into it", remedy, figures)
+    else:
+        yield Finding(OK, "hub's cache", words, figures=figures)
 
 
 def _has_token(file: Path) -> bool:

@@ -1,14 +1,17 @@
-"""Every GPU that torch can use here."""
+"""Every GPU that torch can use here, and which of them a run takes."""
 
+import io
 import os
 from collections.abc import Iterator
+from contextlib import redirect_stderr
+from dataclasses import replace
 
 import torch
 
 from furnace.doctor import driver, without_cards
 from furnace.doctor.finding import NOTE, OK, PROBLEM, Finding, of_error
 from furnace.doctor.wanted import Wanted
-from furnace.engine.gpus import gpus_to_use, why_unusable
+from furnace.engine.gpus import gpus_for_batch, gpus_to_use, why_unusable
 from furnace.engine.memory import said
 from furnace.engine.visible import PART
 from furnace.errors import InputError
@@ -35,14 +38,32 @@ def gpus(wanted: Wanted) -> Iterator[Finding]:
     elif reason := why_unusable(()):
         yield without_cards.driver_fault(reason)
     else:
-        yield from _each(count)
+        yield from _each(count, gpus_used(wanted))
 
 
-def _each(count: int) -> Iterator[Finding]:
-    """Every GPU, and then all of them together."""
+def gpus_used(wanted: Wanted) -> int:
+    """Returns how many of the visible GPUs a run takes: the first ones.
+
+    Without an experiment, whose batch is shared out, these are as many as NGPUS says.
+    """
+    try:
+        if wanted.is_named:
+            with redirect_stderr(io.StringIO()):  # its notes come with the experiment's own examination
+                return gpus_for_batch(wanted.gpus, wanted.batch_size)
+        return gpus_to_use(wanted.gpus)
+    except InputError:  # which is said elsewhere
+        visible = torch.cuda.device_count()
+        return visible if wanted.gpus == "all" else min(wanted.gpus, visible)
+
+
+def _each(count: int, used: int) -> Iterator[Finding]:
+    """Every GPU, and then those together that a run takes."""
     programs = driver.programs()  # asked before this process uses a GPU itself
     for number in range(count):
-        yield _one(number, programs)
+        finding = _one(number, programs)
+        if number >= used and finding.state != OK:
+            finding = replace(finding, state=NOTE, found=f"{finding.found} (the run does not take it)", remedy="")
+        yield finding
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     if visible.startswith(PART):
         yield Finding(
@@ -51,6 +72,7 @@ def _each(count: int) -> Iterator[Finding]:
     nccl = ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]  # torch does not annotate it
     figures = {
         "gpus": count,
+        "used": used,
         "driver": driver.driver_version(),
         "driver_cuda": driver.newest_cuda(),
         "cuda": torch.version.cuda,
@@ -59,8 +81,8 @@ def _each(count: int) -> Iterator[Finding]:
     words = f"driver {figures['driver'] or 'unknown'}, CUDA {torch.version.cuda}, NCCL {nccl}"
     apart = [
         f"{one}-{other}"
-        for one in range(count)
-        for other in range(one + 1, count)
+        for one in range(used)
+        for other in range(one + 1, used)
         if not torch.cuda.can_device_access_peer(one, other)
     ]
     if apart:
@@ -72,7 +94,7 @@ def _each(count: int) -> Iterator[Finding]:
             figures,
         )
     else:
-        yield Finding(OK, "GPUs", words + (", all reach each other's memory" if count > 1 else ""), figures=figures)
+        yield Finding(OK, "GPUs", words + (", all reach each other's memory" if used > 1 else ""), figures=figures)
 
 
 def _one(number: int, programs: dict[str, list[str]]) -> Finding:

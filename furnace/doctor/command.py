@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # showing help must not import torch
     from furnace.doctor.wanted import Wanted
 
 STANDARD_OUTPUT = Path("-")
+NOTHING_KEPT = "nothing was kept, start again from the beginning"
 
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:
@@ -49,12 +50,12 @@ def _doctor(options: argparse.Namespace, _: Sequence[str]) -> int:
     from furnace.doctor.examination import examine_machine
     from furnace.doctor.finding import PROBLEM, Finding
     from furnace.doctor.telling import as_json, last_line, line_of
-    from furnace.engine.files import json_text, require_writable, write_text
+    from furnace.engine.files import json_text, write_text
     from furnace.engine.signals import resubmit_on_signal
 
     is_quiet = options.json == STANDARD_OUTPUT
     if options.json and not is_quiet:
-        require_writable(options.json.absolute().parent)
+        _require_writable(options.json.absolute())
     findings: list[Finding] = []
 
     def take(found: Iterable[Finding], tell: Callable[[str], object]) -> None:
@@ -64,7 +65,7 @@ def _doctor(options: argparse.Namespace, _: Sequence[str]) -> int:
                 tell(line_of(finding))
 
     # What else is printed on the way must not stand in the JSON.
-    with redirect_stdout(sys.stderr) if is_quiet else nullcontext(), resubmit_on_signal():
+    with redirect_stdout(sys.stderr) if is_quiet else nullcontext(), resubmit_on_signal(NOTHING_KEPT):
         experiment, wanted = _asked(options.words)
         take(examine_machine(wanted), print)
         if experiment is not None:
@@ -80,6 +81,17 @@ def _doctor(options: argparse.Namespace, _: Sequence[str]) -> int:
     if options.json and not is_quiet:
         write_text(options.json, json_text(as_json(findings)))
     return EXIT_FAILED if any(finding.state == PROBLEM for finding in findings) else 0
+
+
+def _require_writable(file: Path) -> None:
+    """Raises InputError if `file` cannot be written. Nothing is made: the command may still be refused, or stopped."""
+    from furnace.doctor.wanted import try_to_write
+    from furnace.engine.files import writing
+
+    if file.is_dir():
+        raise InputError(f"--json: expected a file, found the folder {file}; name a file in it")
+    with writing(file):
+        try_to_write(file.parent)
 
 
 def _asked(words: Sequence[str]) -> tuple["Experiment | None", "Wanted"]:

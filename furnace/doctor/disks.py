@@ -1,13 +1,12 @@
-"""The disks that a run writes to: how much is free, and whether they can be written."""
+"""The disk of results and that of temporary files: how much is free, and whether they can be written."""
 
-import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from furnace.doctor.finding import NOTE, OK, PROBLEM, Finding
-from furnace.doctor.wanted import Wanted, existing
+from furnace.doctor.wanted import Wanted, existing, try_to_write
 from furnace.engine.memory import said
 from furnace.errors import because
 
@@ -17,14 +16,9 @@ LONGEST_SOCKET = 107  # bytes of a socket's path
 NAME_OF_SOCKET = len("/pymp-12345678/listener-12345678")  # as loading workers have one below the temporary folder
 
 
-def disks(wanted: Wanted) -> Iterator[Finding]:
-    """Every disk that a run writes to."""
-    seen = set()
-    for folder in wanted.results:
-        place = existing(folder)
-        if (disk := place.stat().st_dev) not in seen:
-            seen.add(disk)
-            yield _disk(place)
+def disk(wanted: Wanted) -> Iterator[Finding]:
+    """The disk that runs write to."""
+    yield _disk(existing(wanted.results))
 
 
 def temporary_files(_: Wanted) -> Iterator[Finding]:
@@ -48,37 +42,24 @@ def temporary_files(_: Wanted) -> Iterator[Finding]:
 
 def _disk(folder: Path) -> Finding:
     elsewhere = "choose another folder (OUTPUT_PATH)"
-    if error := _why_not_written(folder):
+    try:
+        try_to_write(folder)
+    except OSError as error:
         return Finding(PROBLEM, "disk", f"{folder} cannot be written: {because(error).partition('; ')[0]}", elsewhere)
     system = os.statvfs(folder)
     free, size = system.f_bavail * system.f_frsize, system.f_blocks * system.f_frsize
     words = f"{said(free)} of {said(size)} are free where {folder} lies"
     figures = {"folder": str(folder), "free": free, "size": size}
-    if free < FULL:
+    if size and free < FULL:  # some file systems tell nothing, and say 0 of 0
         return Finding(PROBLEM, "disk", f"{words}: it is full", f"free space, or {elsewhere}", figures)
     if system.f_files and not system.f_favail:
         return Finding(
             PROBLEM, "disk", f"{words}, but it holds as many files as it can", f"remove files, or {elsewhere}", figures
         )
-    if free < LITTLE:
+    if size and free < LITTLE:
         words += ": few runs of a recipe with ResNet-50 fit, whose snapshots take some 3 GB"
         return Finding(NOTE, "disk", words, f"free space, or lower keep_snapshots, or {elsewhere}", figures)
     return Finding(OK, "disk", words, figures=figures)
-
-
-def _why_not_written(folder: Path) -> OSError | None:
-    """Returns the error of writing into a folder; None if it can be written. The file has no name, so none is left."""
-    try:
-        descriptor = os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o600)
-        try:
-            os.write(descriptor, b"\n")
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        denied = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
-        # Many network file systems have no files without names; then the folder's mode has to tell.
-        return error if denied or not os.access(folder, os.W_OK | os.X_OK) else None
-    return None
 
 
 def _free(folder: Path) -> int:

@@ -6,31 +6,30 @@ that stays. Begin there: it says in which order things are looked at.
 
 import time
 from collections.abc import Generator, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from furnace.config.experiment import Experiment
 from furnace.data.reading import crashes_named
+from furnace.doctor.arithmetic import Part
 from furnace.doctor.finding import NOTE, PROBLEM, Finding, of_error
-from furnace.doctor.held import Sizes, another_size, in_shared_memory, on_device, on_host, search, too_large
 from furnace.doctor.loading import limit, load_seconds
-from furnace.doctor.made import is_there, lengths, with_made_data
+from furnace.doctor.made_data import is_there, lengths, with_made_data
+from furnace.doctor.memory_findings import Sizes, another_size, in_shared_memory, on_device, on_host, search, too_large
 from furnace.doctor.one_process import OneProcess
-from furnace.doctor.refused import refusals, with_epochs, with_networks, without_pairs
 from furnace.doctor.run_time import run_time
-from furnace.doctor.scoring import seconds_an_image
+from furnace.doctor.scoring import time_scoring
+from furnace.doctor.step_findings import about_slow_steps, about_steps, doing
 from furnace.doctor.steps import Taken, take_steps
-from furnace.doctor.storage import most_bytes, on_disk, prediction_bytes, saved_bytes
-from furnace.doctor.told import about_slow_steps, about_steps, doing
-from furnace.doctor.whole import Part
+from furnace.doctor.storage import bytes_there, most_bytes, on_disk, prediction_bytes, saved_bytes
+from furnace.doctor.train_checks import refusals, with_epochs, with_networks, without_pairs
 from furnace.engine.backend import memory_failure, prepare_backends
 from furnace.engine.compiler import compiler_named
 from furnace.engine.distributed import World
 from furnace.engine.gpus import gpus_for_batch, processes_in_all
 from furnace.engine.join import join_world
-from furnace.engine.place import find_place
-from furnace.errors import InputError
+from furnace.errors import InputError, in_short
 
 # Seconds: steps of all kinds together, loading of each kind, scoring.
 BUDGETS = {"cuda": (20.0, 2.0, 8.0), "cpu": (30.0, 1.5, 10.0)}
@@ -41,12 +40,7 @@ def examine(experiment: Experiment) -> Generator[Finding, None, None]:
 
     Args:
         experiment: its data set's folder need not be there (`read_experiment` with `with_data=False`).
-
-    Raises:
-        InputError: torchrun has started this process beside others.
     """
-    if find_place().launched:
-        raise InputError("doctor: torchrun has started this process; expected one process; start it without torchrun")
     experiment, faults = with_epochs(experiment)
     yield from faults
     yield from refusals(experiment)
@@ -55,10 +49,16 @@ def examine(experiment: Experiment) -> Generator[Finding, None, None]:
     yield from faults
     if ready is None:
         return
-    with TemporaryDirectory(prefix="furnace-doctor-", ignore_cleanup_errors=True) as folder:
+    with ExitStack() as files:
         if is_made := not is_there(ready):
-            with doing("making images"):
-                ready = with_made_data(ready, Path(folder))
+            try:
+                made = TemporaryDirectory(prefix="furnace-doctor-", ignore_cleanup_errors=True)
+                with doing("making images"):
+                    ready = with_made_data(ready, Path(files.enter_context(made)))
+            except OSError as error:
+                found = f"its files are not all there, and none can be made for steps: {in_short(error)}"
+                yield Finding(NOTE, "data", found, "put the data there, or free space in the folder of TMPDIR or /tmp")
+                return
             length = lengths(ready)
             yield Finding(
                 NOTE,
@@ -90,7 +90,10 @@ def _measured(experiment: Experiment) -> Iterator[Finding]:
     processes, here = processes_in_all(gpus), max(1, gpus)
     world = join_world(min(1, gpus), settings.timeout_minutes)
     if processes > 1:
-        found = f"{processes} processes: one is tried alone, with its share of the batch; exchanges are not in its time"
+        found = (
+            f"{processes} processes: one is tried alone, with its share of the batch; exchanges are neither in "
+            "its time nor in its memory (DistributedDataParallel keeps the gradients of both students)"
+        )
         yield Finding(NOTE, "processes", found, "", {"processes": processes, "here": here})
     with doing("building networks"):
         process = _process(experiment, world, processes, here)
@@ -130,13 +133,15 @@ def _whole(process: OneProcess, taken: list[Taken]) -> Iterator[Finding]:
     parts = []
     with doing("loading images"):
         for work, steps in zip(process.works(), taken, strict=True):
-            images = process.images * (3 if work.with_pairs else 1)
+            images = process.share * (3 if work.with_pairs else 1)
             parts.append(Part(work.iterations, images, steps.median, load_seconds(process, work, loading)))
     yield limit(process, parts[-1])
     saved = saved_bytes(process.learner)
-    an_image = seconds_an_image(process, scoring) if experiment.needs_validation_images else 0.0
+    an_image, faults = time_scoring(process, scoring) if experiment.needs_validation_images else (0.0, [])
+    yield from faults
     yield run_time(process, parts, saved, an_image)
-    wanted = [("snapshots", settings.snapshot_dir, most_bytes(settings, experiment.epochs, saved))]
+    snapshots = max(0, most_bytes(settings, experiment.epochs, saved) - bytes_there(settings))
+    wanted = [("snapshots", settings.snapshot_dir, snapshots)]
     if settings.eval_epochs != "none" and settings.save_predictions != "none":
         wanted.append(("predictions", settings.OUTPUT_PATH, prediction_bytes(experiment.split("val"))))
     yield from on_disk(wanted)
@@ -163,6 +168,4 @@ def _taken(process: OneProcess) -> tuple[list[Taken], str]:
         if (failure := memory_failure(error)) is None:
             raise
     process.tidy()  # only now, because the error held what the step had taken
-    settings = process.experiment.settings
-    size = f"batch_size={settings.batch_size * process.processes} and image_size={settings.image_size}"
-    return [], f"training with {size} finds no room on {process.world.device}: {failure}"
+    return [], f"{process.described(process.images)} finds no room on {process.world.device}: {failure}"

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from furnace.doctor import packages
+from furnace.doctor import packages, torchvision_fit
 from furnace.doctor.finding import NOTE, Finding
 from furnace.doctor.wanted import Wanted
 from furnace.errors import in_short
@@ -20,7 +20,7 @@ class Check(NamedTuple):
 OF_PACKAGES = (
     Check("Python", packages.python),
     Check("packages", packages.installed),
-    Check("torchvision", packages.torchvision_fits),
+    Check("torchvision", torchvision_fit.fits),
     Check("OpenCV", packages.one_opencv),
     Check("imports", packages.imports),
 )
@@ -33,29 +33,38 @@ def examine_machine(wanted: Wanted) -> Iterator[Finding]:
         yield Finding(NOTE, "machine", "the rest was not looked at, which needs the packages above")
     else:
         yield from _looked(of_machine(), wanted)
+        if not wanted.is_named:
+            yield from _looked(without_experiment(), wanted)
 
 
 def of_machine() -> tuple[Check, ...]:
     """Returns the checks that need the packages of a run, which therefore are imported here."""
-    from furnace.doctor import caches, cards, data_folder, disks, surroundings, system
+    from furnace.doctor import cards, disks, surroundings, system
 
     return (
         Check("GPUs", cards.gpus),
         Check("cores", system.cores_allowed),
         Check("threads", surroundings.threads),
         Check("memory", system.memory_free),
-        Check("/dev/shm", system.shared_memory),
         Check("open files", system.open_files),
-        Check("disk", disks.disks),
         Check("temporary files", disks.temporary_files),
-        Check("data", data_folder.data_sets),
-        Check("weights", data_folder.weights),
-        Check("hub's cache", caches.hub),
-        Check("torch's cache", caches.torch_hub),
         Check("clock", surroundings.clock),
         Check("terminal", surroundings.terminal),
         Check("environment", surroundings.environment),
         Check("network", surroundings.network),
+    )
+
+
+def without_experiment() -> tuple[Check, ...]:
+    """Returns the checks of what runs read and write; of an experiment that is named, its own needs are looked at."""
+    from furnace.doctor import caches, data_folder, disks, system
+
+    return (
+        Check("/dev/shm", system.shared_memory),
+        Check("disk", disks.disk),
+        Check("data", data_folder.data_sets),
+        Check("weights", data_folder.weights),
+        Check("hub's cache", caches.hub),
     )
 
 

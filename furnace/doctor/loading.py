@@ -7,12 +7,12 @@ from statistics import median
 
 import cv2
 
+from furnace.doctor.arithmetic import Part, said_seconds
 from furnace.doctor.finding import NOTE, OK, Finding
+from furnace.doctor.made_data import DECODED
 from furnace.doctor.one_process import OneProcess, Work, made
-from furnace.doctor.whole import Part, said_seconds
 
 FEWEST = 3  # batches that are timed
-DECODED = ".ppm"  # the ending of an image that need not be decoded
 UNSEEN = 10_000  # an iteration whose images no step has shown just before
 
 
@@ -22,7 +22,7 @@ def load_seconds(process: OneProcess, work: Work, budget: float) -> float:
     Raises:
         InputError: a file is bad.
     """
-    samples, threads, seconds = process.samples(work.with_pairs), cv2.getNumThreads(), []
+    samples, threads, seconds = process.samples(work.with_pairs, process.share), cv2.getNumThreads(), []
     if process.workers:
         cv2.setNumThreads(0)  # as in a worker
     try:
@@ -52,7 +52,8 @@ def limit(process: OneProcess, part: Part) -> Finding:
         "cores": cores,
     }
     each = f" in each of {process.here} processes" if process.here > 1 else ""
-    rates = f"a step wants {wanted:.3g} images/s{each}, one worker makes {by_one:.3g}"
+    least = "at least " if process.tries_more else ""  # because its own step may take less time than the one tried
+    rates = f"a step wants {least}{wanted:.3g} images/s{each}, one worker makes {by_one:.3g}"
     if workers == 0:
         share = part.load / (part.step + part.load)
         found = (

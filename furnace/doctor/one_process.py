@@ -16,12 +16,14 @@ from furnace.config.experiment import Experiment
 from furnace.data.loaders import training_batches
 from furnace.data.samples import RawBatch, TrainingSamples, iterations_per_epoch
 from furnace.doctor.fitting import LEAST
-from furnace.doctor.refused import with_settings
+from furnace.doctor.peaks import Peaks
+from furnace.doctor.train_checks import with_settings
 from furnace.engine.backend import loader_workers, memory_failure
 from furnace.engine.distributed import World
 from furnace.engine.machine import cores
+from furnace.engine.memory import said
 from furnace.errors import InputError
-from furnace.training.footprint import require_room
+from furnace.training.footprint import PLENTY, WEIGHTS, least_bytes
 from furnace.training.learner import Learner
 from furnace.training.stream import training_samples
 from furnace.training.transfer import sending_to
@@ -53,9 +55,10 @@ class OneProcess:
         here: how many of them share this machine's cores.
 
     Attributes:
-        experiment: the same, with a batch that is the process's share.
+        experiment: the same, with a batch of the images that are tried.
         share: the images of a batch that a process has.
         images: those that are tried: two where the share is a single one, because batch norms need two.
+        listed: images of the longer one of the lists that are learned from.
         workers: that load for the process.
         cores: of this machine, for the process.
     """
@@ -67,12 +70,18 @@ class OneProcess:
         self.images = max(LEAST, self.share)
         self.experiment = with_settings(experiment, batch_size=self.images)
         labeled, unlabeled = (len(experiment.split(which).files) for which in ("labeled", "unlabeled"))
+        self.listed = max(labeled, unlabeled)
         self.iterations_per_epoch = max(1, iterations_per_epoch(labeled, unlabeled, settings.batch_size))
         self.workers = loader_workers(settings.num_workers, world.device, here)
         self.cores = max(1, cores() // here)
         self.learner = Learner(self.experiment, world, experiment.epochs * self.iterations_per_epoch)
         self._samples = training_samples(self.experiment, self.learner, self.iterations_per_epoch)
         self._to_device = sending_to(world.device, settings.channels_last)
+
+    @property
+    def tries_more(self) -> bool:
+        """Whether more images are tried than the process has in the run."""
+        return self.images > self.share
 
     def works(self) -> list[Work]:
         """Returns the kinds of work of the run, in their order; there are one or two."""
@@ -115,12 +124,23 @@ class OneProcess:
         return False
 
     def why_no_room(self, images: int) -> str:
-        """Returns why a step of so many images surely finds no room, as a run would say it; empty if it may."""
-        try:
-            require_room(with_settings(self.experiment, batch_size=images), self.world)
-        except InputError as error:
-            return str(error).partition("; ")[0]
-        return ""
+        """Returns why a step of so many images surely finds no room; empty if it may.
+
+        A run asks before it builds its networks. Here they are there already, so that what they hold counts as room.
+        """
+        settings, device = self.experiment.settings, self.world.device
+        room = Peaks(device).room()
+        if settings.compile or images * settings.image_size**2 * PLENTY + WEIGHTS < room:
+            return ""
+        least = least_bytes(self.experiment, images, device)
+        needs = f"{self.described(images)} needs about {said(least)}"
+        return f"{needs}, of {said(room)} that a process may have on {device}" if least > room else ""
+
+    def described(self, images: int) -> str:
+        """Returns what a step of so many images is, in the words of the settings where these can say it."""
+        batch = images * self.processes
+        words = f"{images} images a process" if self.tries_more else f"batch_size={batch}"
+        return f"training with {words} and image_size={self.experiment.settings.image_size}"
 
     def finish(self) -> None:
         """Waits until the device has done all that it was told."""

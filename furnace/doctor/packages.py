@@ -37,7 +37,6 @@ MODULES = {
 # What a run surely imports. torchvision is left out: where it does not fit torch, its versions say it more clearly.
 IMPORTED = ("torch", "numpy", "opencv-python-headless", "pandas", "pillow", "safetensors", "easydict", "tqdm")
 UNKNOWN = "of unknown version"
-BEHIND = 15  # torchvision 0.(n + 15) is made for torch 2.n
 
 
 def python(_: Wanted) -> Iterator[Finding]:
@@ -55,8 +54,8 @@ def installed(_: Wanted) -> Iterator[Finding]:
     """The packages of requirements.txt that are missing or too old, and the versions of the others."""
     fine = {}
     for name, least in _required().items():
-        version = _version_of(name)
-        if version == UNKNOWN or (version and _release(version) >= _release(least)):
+        version = version_of(name)
+        if version == UNKNOWN or (version and release(version) >= release(least)):
             fine[name] = version
             continue
         found = f"{version} is installed, expected {least} or newer" if version else "is not installed"
@@ -65,32 +64,6 @@ def installed(_: Wanted) -> Iterator[Finding]:
         else:
             yield Finding(PROBLEM, name, found, INSTALL)
     yield Finding(OK, "packages", ", ".join(f"{name} {version}" for name, version in fine.items()), figures=fine)
-
-
-def torchvision_fits(_: Wanted) -> Iterator[Finding]:
-    """Whether torchvision was made for this torch; another one ends its own import with an error that names neither."""
-    torch, torchvision = (_version_of(name) for name in ("torch", "torchvision"))
-    if not torch or not torchvision or UNKNOWN in (torch, torchvision):
-        return  # which has been said
-    major, minor = _release(torch)[:2]
-    if major == 2 and _release(torchvision)[:2] != (0, minor + BEHIND):
-        fitting = f"0.{minor + BEHIND}"
-        yield Finding(
-            PROBLEM,
-            "torchvision",
-            f"{torchvision} does not go with torch {torch}, for which {fitting} is made: importing it fails (operator "
-            "torchvision::nms does not exist)",
-            f'pip install "torchvision=={fitting}.*"',
-        )
-        return
-    platforms = [_platform_of(name) for name in ("torch", "torchvision")]
-    if _is_mixed(*platforms):
-        yield Finding(
-            PROBLEM,
-            "torchvision",
-            f"is built for {platforms[1]}, torch for {platforms[0]}: importing it fails",
-            "pip install --force-reinstall torchvision from the index that torch is from",
-        )
 
 
 def one_opencv(_: Wanted) -> Iterator[Finding]:
@@ -111,7 +84,7 @@ def imports(_: Wanted) -> Iterator[Finding]:
     for name in IMPORTED:
         if place := _place_in_way(MODULES.get(name, name)):
             yield Finding(PROBLEM, name, f"{place} hides the installed package", "rename that file")
-        elif name in faults() and _version_of(name):  # that others are not installed has been said
+        elif name in faults() and version_of(name):  # that others are not installed has been said
             yield Finding(PROBLEM, name, *faults()[name])
 
 
@@ -157,7 +130,7 @@ def _required() -> dict[str, str]:
     return required
 
 
-def _version_of(name: str) -> str | None:
+def version_of(name: str) -> str | None:
     """Returns the version of an installed package, or of one that serves for it; None if it is not there."""
     for each in OPENCV if name in OPENCV else (name,):
         if version := _own_version(each):
@@ -172,28 +145,8 @@ def _own_version(name: str) -> str | None:
         return None
 
 
-def _release(version: str) -> tuple[int, ...]:
+def release(version: str) -> tuple[int, ...]:
     """Returns the numbers of a version, at least four of them: (2, 6, 0, 0) for `2.6.0+cu124`."""
     found = re.match(r"\d+(\.\d+)*", version)
     numbers = [int(part) for part in found[0].split(".")] if found else []
     return (*numbers, *[0] * (4 - len(numbers)))
-
-
-def _platform_of(name: str) -> str:
-    """Returns what PyTorch's package is built for, such as `cu130` or `cpu`, without importing it; empty if unknown."""
-    path = metadata.distribution(name).locate_file(f"{name}/version.py")
-    try:
-        text = Path(str(path)).read_text(encoding="utf-8")
-    except OSError:
-        return ""
-    found = re.search(r"__version__ = '[^'+]*\+([^']*)'", text)
-    return found[1] if found else ""
-
-
-def _is_mixed(torch: str, torchvision: str) -> bool:
-    """Whether a torchvision fails beside a torch: another major version of CUDA, or CUDA beside a torch without."""
-    made = re.fullmatch(r"cu(\d+)\d", torchvision)
-    if not made:
-        return False
-    beside = re.fullmatch(r"cu(\d+)\d", torch)
-    return torch == "cpu" or (beside is not None and beside[1] != made[1])

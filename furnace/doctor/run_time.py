@@ -4,12 +4,10 @@ from collections.abc import Sequence
 
 from furnace.config.checks import kept_epochs
 from furnace.config.settings import Settings
-from furnace.doctor.finding import OK, Finding
-from furnace.doctor.one_process import OneProcess
-from furnace.doctor.storage import Saved, seconds_a_byte
-from furnace.doctor.whole import (
+from furnace.doctor.arithmetic import (
     Duration,
     Part,
+    counted,
     evaluation_seconds,
     said_duration,
     saves,
@@ -17,6 +15,9 @@ from furnace.doctor.whole import (
     validation_seconds,
     validations,
 )
+from furnace.doctor.finding import OK, Finding
+from furnace.doctor.one_process import OneProcess
+from furnace.doctor.storage import Saved, seconds_a_byte
 from furnace.semi.ensemble import PREDICTORS
 
 
@@ -27,7 +28,8 @@ def run_time(process: OneProcess, parts: Sequence[Part], saved: Saved, an_image:
         process: one of the run's.
         parts: its iterations, with the times that were measured.
         saved: bytes of its files.
-        an_image: seconds in which a process scores a validation image; 0 if the run scores none.
+        an_image: seconds in which a process scores a validation image; 0 if the run scores none, or if that
+            could not be seen.
     """
     experiment, settings = process.experiment, process.experiment.settings
     epochs = experiment.epochs
@@ -45,12 +47,15 @@ def run_time(process: OneProcess, parts: Sequence[Part], saved: Saved, an_image:
     )
     iterations = sum(part.iterations for part in parts)
     scored = len(validations(settings, epochs))
+    about = "at most about" if process.tries_more else "about"
     found = (
-        f"about {said_duration(duration.total)}: {iterations} iterations of {epochs} epochs {said_duration(training)}"
+        f"{about} {said_duration(duration.total)}: "
+        f"{counted(iterations, 'iteration')} of {counted(epochs, 'epoch')} {said_duration(training)}"
     )
     if scored:
-        found += f", {scored} validations {said_duration(duration.validation)}"
-    found += f", {snapshots + within} saves {said_duration(duration.saving)}"
+        lasting = said_duration(duration.validation) if an_image else "of unknown length"
+        found += f", {counted(scored, 'validation')} {lasting}"
+    found += f", {counted(snapshots + within, 'save')} {said_duration(duration.saving)}"
     if duration.evaluation:
         found += f"; the evaluation afterwards {said_duration(duration.evaluation)}"
     figures = {

@@ -3,11 +3,44 @@
 import time
 
 from furnace.data.file_list import spread
+from furnace.doctor.finding import NOTE, PROBLEM, Finding, State, of_error
 from furnace.doctor.one_process import OneProcess
+from furnace.doctor.step_findings import doing
+from furnace.engine.backend import memory_failure
+from furnace.engine.distributed import World
+from furnace.errors import InputError
 from furnace.evaluation.validation import count_in_training
 
 FEW, MOST = 2, 64  # images
 TITLE = "scoring"
+
+
+class Quiet(World):
+    """This process alone, without bars of its own: those of one, two and four images would flicker."""
+
+    @property
+    def is_main(self) -> bool:
+        """No, so that no bar is shown."""
+        return False
+
+
+def time_scoring(process: OneProcess, budget: float) -> tuple[float, list[Finding]]:
+    """Returns what `seconds_an_image` does; where an image cannot be scored, 0 and what is said of that.
+
+    It is a problem where the run itself scores images, and a note where this only follows the training.
+    """
+    try:
+        with doing("scoring images"):
+            return seconds_an_image(process, budget), []
+    except InputError as error:
+        reason = str(error)
+    except (MemoryError, RuntimeError) as error:
+        if (failure := memory_failure(error)) is None:
+            raise
+        reason = f"there is no room for an image: {failure}; lower image_size, or the number of predictors (ensemble)"
+    process.tidy()  # only now, because the error held what had been taken
+    state: State = PROBLEM if process.experiment.settings.validate_epochs else NOTE
+    return 0.0, [of_error(state, "scoring", reason)]
 
 
 def seconds_an_image(process: OneProcess, budget: float) -> float:
@@ -35,6 +68,6 @@ def _score(process: OneProcess, numbers: list[int]) -> float:
     """Scores images of the list by their numbers; returns the seconds."""
     process.finish()
     begun = time.perf_counter()
-    count_in_training(process.experiment, process.world, process.learner.ensemble, numbers, TITLE)
+    count_in_training(process.experiment, Quiet(device=process.world.device), process.learner.ensemble, numbers, TITLE)
     process.finish()
     return time.perf_counter() - begun

@@ -14,12 +14,13 @@ import cv2
 import torch
 
 from furnace.config.checks import kept_epochs, saved_epochs
+from furnace.config.completion import CompleteSettings
 from furnace.config.settings import Settings
 from furnace.data.entries import Split
 from furnace.data.file_list import spread
 from furnace.doctor.finding import OK, PROBLEM, Finding
 from furnace.doctor.wanted import existing
-from furnace.engine.checkpoint import students_state
+from furnace.engine.checkpoint import Snapshots, students_state
 from furnace.engine.memory import said
 from furnace.pictures import colourize
 from furnace.training.learner import Learner
@@ -58,6 +59,18 @@ def most_bytes(settings: Settings, epochs: int, saved: Saved) -> int:
     within = settings.snapshot_minutes > 0 or settings.validate_epochs > 0
     resume = saved.progress + (saved.snapshot if within else 0)
     return min(written, kept + 1) * saved.snapshot + 2 * resume
+
+
+def bytes_there(settings: CompleteSettings) -> int:
+    """Returns the bytes of a run's files that are there already, which it keeps, or writes again.
+
+    A run that begins anew puts resume files aside, so that they stay beside its own.
+    """
+    snapshots = Snapshots(settings.snapshot_dir)
+    paths = [path for name in ("snapshot", "ema_snapshot") for path in (snapshots.folder / name).glob("*.pth")]
+    if settings.resume != "never":
+        paths += [path for path in (snapshots.resume_file, snapshots.previous_resume_file) if path.is_file()]
+    return sum(path.stat().st_size for path in paths)
 
 
 def prediction_bytes(split: Split) -> int:

@@ -1,7 +1,6 @@
 """What surrounds a process: the clock, the terminal, variables of the environment, and the way to other machines."""
 
 import os
-import socket
 import sys
 import threading
 import time
@@ -22,13 +21,10 @@ LIBRARY = Path(__file__).parents[1]
 YEAR_2025 = 1735689600.0  # seconds since 1970; this program is younger
 AHEAD = 3600.0  # seconds by which a file may be newer than the clock: of another machine, on a shared disk
 PATIENCE = 2.0  # seconds for a name's address
-# Variables that make training slow or something else than it seems, and are left over from looking for a fault.
+# Variables that make training slow, and are left over from looking for a fault.
 SLOW = {
     "CUDA_LAUNCH_BLOCKING": "every kernel is waited for",
-    "PYTORCH_NO_CUDA_MEMORY_CACHING": "all memory is asked of the driver",
     "NCCL_P2P_DISABLE": "GPUs exchange through the machine's memory",
-    "TORCHDYNAMO_DISABLE": "compile=1 compiles nothing",
-    "TORCH_COMPILE_DISABLE": "compile=1 compiles nothing",
 }
 Answer = TypeVar("Answer")
 
@@ -46,11 +42,9 @@ def clock(_: Wanted) -> Iterator[Finding]:
 
 
 def terminal(_: Wanted) -> Iterator[Finding]:
-    """Whether what is printed may hold any letter."""
+    """Whether what is printed may hold any letter; nothing is said where it may."""
     encoding = str(getattr(sys.stdout, "encoding", None) or "none")
-    if encoding.lower().replace("-", "") == "utf8":
-        yield Finding(OK, "terminal", "UTF-8")
-    else:
+    if encoding.lower().replace("-", "") != "utf8":
         found = f"standard output is in {encoding}; letters that it lacks are shown as \\xdf"
         yield Finding(NOTE, "terminal", found, "export LC_ALL=C.UTF-8")
 
@@ -79,9 +73,7 @@ def environment(_: Wanted) -> Iterator[Finding]:
 
 
 def network(_: Wanted) -> Iterator[Finding]:
-    """Whether this machine finds itself by name and, where a run has several, the first of them."""
-    if _within(PATIENCE, lambda: _resolves("localhost")) is not True:
-        yield Finding(NOTE, "network", "localhost stands for no address", "add `127.0.0.1 localhost` to /etc/hosts")
+    """Whether this machine finds the first of several, where a run has them."""
     first = os.environ.get("MASTER_ADDR", "")
     if first and environment_integer("NNODES", 1, low=1) > 1:
         if own := _within(PATIENCE, lambda: address_towards(first)):
@@ -90,13 +82,6 @@ def network(_: Wanted) -> Iterator[Finding]:
             yield Finding(
                 PROBLEM, "network", f"no way leads to MASTER_ADDR={first}", "name the first machine's address there"
             )
-
-
-def _resolves(name: str) -> bool:
-    try:
-        return bool(socket.getaddrinfo(name, None))
-    except OSError:
-        return False
 
 
 def _within(seconds: float, ask: Callable[[], Answer]) -> Answer | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from furnace.data.loaders import FILES_OF_WORKER
+from furnace.doctor.cards import gpus_used
 from furnace.doctor.finding import NOTE, OK, PROBLEM, Finding, of_error
 from furnace.doctor.wanted import Wanted
 from furnace.engine import memory
@@ -27,7 +28,7 @@ PLANES = 17  # bytes of a pixel in a batch: five images of three colours, a labe
 
 def cores_allowed(wanted: Wanted) -> Iterator[Finding]:
     """The cores that this process may use."""
-    allowed, gpus = cores(), _gpus(wanted)
+    allowed, gpus = cores(), gpus_used(wanted)
     words = f"{allowed} of the machine's {os.cpu_count()} may be used"
     figures = {"allowed": allowed, "machine": os.cpu_count()}
     if gpus and allowed < FEW_CORES * gpus:
@@ -70,8 +71,7 @@ def shared_memory(wanted: Wanted) -> Iterator[Finding]:
     workers = _workers(wanted)
     try:
         free = shared.free_bytes()
-        if not wanted.is_named:  # what the workers of an experiment need is looked at with its own batches
-            shared.require_shared_memory([PLANES * wanted.pixels], workers)
+        shared.require_shared_memory([PLANES * wanted.pixels], workers)
     except InputError as error:
         yield of_error(PROBLEM if workers else NOTE, "/dev/shm", error)
     else:
@@ -82,19 +82,19 @@ def open_files(wanted: Wanted) -> Iterator[Finding]:
     """The number of files that a process may have open at once, of which every loading worker takes some."""
     limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     workers = _workers(wanted)
-    needed = OWN_FILES + STREAMS * FILES_OF_WORKER * workers
+    least, needed = (OWN_FILES + streams * FILES_OF_WORKER * workers for streams in (1, STREAMS))
     if limit == resource.RLIM_INFINITY or limit >= needed:
         yield Finding(OK, "open files", f"{_number(limit)} may be open at once", figures={"limit": limit})
         return
     may_be_raised = most == resource.RLIM_INFINITY or most >= needed
     yield Finding(
-        PROBLEM,
+        PROBLEM if limit < least else NOTE,  # with fewer, no stream of batches starts
         "open files",
-        f"{limit} may be open at once, a process with {workers} loading worker{'s' if workers > 1 else ''} needs up "
-        f"to {needed}",
+        f"{limit} may be open at once, a process with {workers} loading worker{'s' if workers > 1 else ''} needs "
+        f"{least} to {needed}",
         f"ulimit -n {_rounded(needed)}{'' if may_be_raised else ' (its hard limit must be raised first)'}, or lower "
         "num_workers",
-        {"limit": limit, "needed": needed},
+        {"limit": limit, "least": least, "needed": needed},
     )
 
 
@@ -105,14 +105,9 @@ def _workers(wanted: Wanted) -> int:
     """
     if isinstance(wanted.num_workers, int):
         return wanted.num_workers
-    if gpus := _gpus(wanted):
+    if gpus := gpus_used(wanted):
         return loader_workers(wanted.num_workers, torch.device("cuda"), gpus)
     return 0 if wanted.is_named else 1
-
-
-def _gpus(wanted: Wanted) -> int:
-    visible = torch.cuda.device_count()
-    return visible if wanted.gpus == "all" else min(wanted.gpus, visible)
 
 
 def _swap() -> int:

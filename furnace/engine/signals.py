@@ -118,15 +118,18 @@ def heeded() -> list[signal.Signals]:
 
 
 @contextmanager
-def resubmit_on_signal() -> Iterator[None]:
+def resubmit_on_signal(remedy: str = "start again to go on") -> Iterator[None]:
     """Within this context, a request to stop ends the process with the exit status that asks to start it again.
 
     It is for work that has nothing to save. SIGINT is left to Python.
+
+    Args:
+        remedy: what is said of a new start.
     """
     left = threading.Event()
 
     def leave(number: int, _: FrameType | None) -> None:
-        print(f"stopped ({signal.Signals(number).name}); start again to go on", flush=True)
+        print(f"stopped ({signal.Signals(number).name}); {remedy}", flush=True)
         end_within(LEAVING, EXIT_RESUBMIT, unless=left)
         end_helpers()
         raise SystemExit(EXIT_RESUBMIT)

@@ -1,7 +1,7 @@
-"""GPUs that are well, busy, too old or hidden; the answers of torch and of the driver are made up."""
+"""GPUs that are well, busy, too old, hidden, or not taken by a run; torch's and the driver's answers are made up."""
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,7 +28,10 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., No
         monkeypatch.setattr(driver, name, tmp_path / folder)
 
     def put(
-        visible: int, free: int = 80 * GB, capability: tuple[int, int] = (9, 0), init: Callable = lambda: None
+        visible: int,
+        free: Sequence[int] = (80 * GB,),
+        capability: tuple[int, int] = (9, 0),
+        init: Callable = lambda: None,
     ) -> None:
         (tmp_path / "proc/version").write_text(VERSION.format("x86_64 Kernel Module", "550.54.15"))
         for number in range(max(1, visible)):
@@ -40,7 +43,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., No
         monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: WHEEL)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: f"Card {number}")
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 80 * GB))
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda number: (free[number % len(free)], 80 * GB))
         monkeypatch.setattr(torch.cuda, "can_device_access_peer", lambda one, other: (one, other) != (0, 2))
         monkeypatch.setattr(torch.cuda.nccl, "version", lambda: (2, 27, 3))
         monkeypatch.setattr(
@@ -54,8 +57,8 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., No
     return put
 
 
-def look(gpus: int | str = "all") -> list[Finding]:
-    return list(cards.gpus(Wanted(gpus)))
+def look(gpus: int | str = "all", **more: object) -> list[Finding]:
+    return list(cards.gpus(Wanted(gpus, **more)))
 
 
 def test_gpus_that_are_well(machine: Callable) -> None:
@@ -83,9 +86,39 @@ def test_gpus_that_do_not_reach_each_other(machine: Callable) -> None:
 @pytest.mark.parametrize(("free", "state"), [(77, OK), (40, NOTE), (0, PROBLEM)])
 def test_gpus_that_others_use(machine: Callable, monkeypatch: pytest.MonkeyPatch, free: int, state: str) -> None:
     monkeypatch.setattr(driver, "programs", lambda: {"GPU-id-0": ["python (process 7, 4012 MiB)"]})
-    machine(1, free * GB)
+    machine(1, [free * GB])
     assert look()[0].state == state
     assert ("used by python (process 7, 4012 MiB)" in look()[0].found) == (state != OK)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "used"),
+    [
+        ({}, 3),
+        ({"gpus": 1}, 1),
+        ({"gpus": 5}, 3),
+        ({"is_named": True, "batch_size": 4}, 2),  # all: a batch of 4 has no three equal shares
+        ({"is_named": True, "batch_size": 6}, 3),
+        ({"is_named": True, "batch_size": 4, "gpus": 1}, 1),
+        ({"is_named": True, "batch_size": 4, "gpus": 3}, 3),  # which is refused elsewhere
+    ],
+)
+def test_a_gpu_that_is_full_stops_the_runs_that_take_it(
+    machine: Callable, capfd: pytest.CaptureFixture, wanted: dict, used: int
+) -> None:
+    machine(3, [80 * GB, 0, 0])
+    each = [finding for finding in look(**wanted) if finding.subject != "GPUs"]
+    assert [finding.state for finding in each] == [OK, *[PROBLEM] * (used - 1), *[NOTE] * (3 - used)]
+    for finding in each[used:]:
+        assert finding.found.endswith("too little (the run does not take it)") and not finding.remedy
+    assert cards.gpus_used(Wanted(**wanted)) == used and look(**wanted)[-1].figures["used"] == used
+    assert capfd.readouterr() == ("", "")  # that fewer are taken is said by the experiment's own examination
+
+
+def test_gpus_that_the_run_does_not_take_need_no_way_to_each_other(machine: Callable) -> None:
+    machine(3)
+    assert look(2)[-1].state == OK and look(2)[-1].found.endswith("all reach each other's memory")
+    assert look(1)[-1].found == "driver 550.54.15, CUDA 13.0, NCCL 2.27.3"
 
 
 def test_an_old_card(machine: Callable) -> None:

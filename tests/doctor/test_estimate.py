@@ -1,21 +1,26 @@
 """What the doctor says of a run: by the run's own steps, whatever is missing, and nothing stays."""
 
+import errno
 import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import cv2
 import pytest
 import torch
 import torch._dynamo.exc
 from runs import make_experiment, tiny_settings
 
 from furnace.config.experiment import read_experiment
-from furnace.doctor import estimate, made
+from furnace.doctor import estimate, loading, made_data, one_process, peaks, scoring
 from furnace.doctor.finding import NOTE, OK, PROBLEM, Finding
+from furnace.doctor.fitting import MARGIN
 from furnace.doctor.one_process import OneProcess
+from furnace.doctor.peaks import Memory, Peaks
 from furnace.engine.distributed import World
+from furnace.training.footprint import least_bytes
 from furnace.training.learner import Learner
 
 Examine = Callable[..., list[Finding]]
@@ -24,7 +29,7 @@ Examine = Callable[..., list[Finding]]
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Takes as few steps as there may be, and lets made images be seen, which are few and small."""
-    monkeypatch.setitem(made.KNOWN, "voc", made.KNOWN["voc"]._replace(height=40, width=60, files=2))
+    monkeypatch.setitem(made_data.KNOWN, "voc", made_data.KNOWN["voc"]._replace(height=40, width=60, files=2))
     monkeypatch.setattr(estimate, "BUDGETS", {"cpu": (0.0, 0.0, 0.0)})
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(estimate, "TemporaryDirectory", partial(TemporaryDirectory, dir=tmp_path / "temporary"))
@@ -63,6 +68,7 @@ def test_a_run_is_told_by_its_own_steps(
         return step(self, batch, iteration)
 
     monkeypatch.setattr(Learner, "step", noted)
+    monkeypatch.setattr(estimate, "TemporaryDirectory", None)  # where data is there, nobody asks for one
     files = sorted(tmp_path.rglob("*"))
     findings = examine("cps_ramp=0.5,0.8", "validate_epochs=2")
     assert sorted(path for path in tmp_path.rglob("*") if "__pycache__" not in path.parts) == files
@@ -126,6 +132,19 @@ def test_an_examination_that_is_given_up_leaves_nothing(folder: Path, tmp_path: 
     assert not list((tmp_path / "temporary").iterdir())
 
 
+def test_where_no_image_can_be_made_a_note_says_so(
+    examine: Examine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    findings = examine("dataset_path=nowhere")
+    assert len(problems(findings)) == 1 and not of(findings, "step")
+    assert findings[-1].state == NOTE and "none can be made for steps: No space left" in findings[-1].found
+    assert not list((tmp_path / "temporary").iterdir())
+
+
 def test_lists_that_are_there_keep_their_lengths(examine: Examine, demo_data: Path, tmp_path: Path) -> None:
     lists = tmp_path / "lists"
     lists.mkdir()
@@ -165,16 +184,89 @@ def test_where_not_even_two_images_fit_the_network_is_too_large(
     )
 
 
-def test_one_of_several_processes_is_tried_alone(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_of_several_processes_is_tried_alone(
+    examine: Examine, demo_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(estimate, "gpus_for_batch", lambda wanted, batch_size: 4)
     monkeypatch.setattr(estimate, "join_world", lambda gpus, minutes: World())
-    findings = examine("batch_size=4", "validate_epochs=3")
-    assert not problems(findings)
+    loaded: set[int] = set()
+
+    def noted(samples, iteration):
+        batch = one_process.made(samples, iteration)
+        loaded.add(len(batch.image))
+        return batch
+
+    monkeypatch.setattr(loading, "made", noted)
+    findings = examine("batch_size=4", "validate_epochs=3", "num_workers=1")
+    assert not problems(findings) and loaded == {1}
     (processes,), (step, single), (time,) = of(findings, "processes"), of(findings, "step"), of(findings, "time")
     assert processes.state == single.state == NOTE and processes.figures["processes"] == 4
+    assert "neither in its time nor in its memory" in processes.found
     assert (step.figures["images_a_process"], step.figures["processes"]) == (2, 4) and "has one image" in single.found
     assert time.figures["iterations"] == 3 * 7  # of the whole batch
     assert time.figures["validation_seconds"] == pytest.approx(2 * time.figures["seconds_a_validation_image"])
+    # Steps are those of two images, which is the most that they may take; loading and what it hands over is of one.
+    (limit,), (shared,) = of(findings, "loading"), of(findings, "shared memory")
+    assert "at most about" in time.found and "1 validation " in time.found and "wants at least" in limit.found
+    assert limit.figures["images_a_step"] == 3
+    load = 3 / limit.figures["images_per_second_by_one_worker"]
+    assert time.figures["training_seconds"] == pytest.approx(21 * max(step.figures["seconds"], load))
+    views, validation = 32 * 32 * (3 * 5 + 2), 0
+    for path in sorted(demo_data.glob("val/image/*")):
+        height, width = cv2.imread(str(path)).shape[:2]
+        validation += height * width * 4
+    assert shared.figures["needed_bytes"] == 2 * 4 * (views + validation // 8)  # two ahead, in each of four processes
+
+
+def test_where_a_single_image_cannot_be_tried_no_room_for_two_is_a_note(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(self, raw, work):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(estimate, "gpus_for_batch", lambda wanted, batch_size: 4)
+    monkeypatch.setattr(estimate, "join_world", lambda gpus, minutes: World())
+    monkeypatch.setattr(OneProcess, "step", no_room)
+    findings = examine("batch_size=4")
+    assert not problems(findings) and (findings[-1].state, findings[-1].subject) == (NOTE, "device memory")
+    assert "training with 2 images a process" in findings[-1].found and "may fit" in findings[-1].found
+
+    monkeypatch.setattr(OneProcess, "why_no_room", lambda self, images: f"{self.described(images)} needs 9 GB")
+    (found,) = problems(examine("batch_size=4"))
+    assert "not even 2 images fit" in found  # even one is known not to
+
+
+def test_what_networks_hold_already_is_room_for_a_step(
+    folder: Path, demo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = dict(pair.split("=", 1) for pair in tiny_settings(demo_data, tmp_path / "run"))
+    experiment = read_experiment(folder, settings)
+    process, least = OneProcess(experiment, World(), 2, 2), least_bytes(experiment, 2, torch.device("cpu"))
+    for held, is_enough in ((0.6, True), (0.5, True), (0.4, False)):
+        free = 0.5
+        monkeypatch.setattr(peaks.memory, "free", lambda device, share=free: share * least)
+        monkeypatch.setattr(peaks.memory, "resident", lambda share=held: share * least)
+        assert (process.why_no_room(2) == "") == is_enough
+    assert process.why_no_room(2).startswith("training with batch_size=4 and image_size=32 needs about ")
+
+
+@pytest.mark.parametrize(("setting", "state"), [("validate_epochs=3", PROBLEM), ("validate_epochs=0", NOTE)])
+def test_where_an_image_finds_no_room_the_rest_is_told(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: str, state: str
+) -> None:
+    def no_room(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(scoring, "count_in_training", no_room)
+    students = tmp_path / "run" / "snapshot" / "model_epoch1.pth"
+    students.parent.mkdir(parents=True)
+    with students.open("wb") as file:
+        file.truncate(10**9)
+    findings = examine(setting, "method=supervised")
+    (fault,), (time,), (files,) = of(findings, "scoring"), of(findings, "time"), of(findings, "files")
+    assert fault.state == state and "no room for an image: CUDA out of memory" in fault.found
+    assert ("1 validation of unknown length" in time.found) == (state == PROBLEM) and time.figures["seconds"] > 0
+    assert files.figures["snapshots"] == 0 < files.figures["predictions"]  # it has more than it will ever need
 
 
 def test_a_compiler_that_is_missing_and_a_file_that_is_damaged_are_problems(
@@ -239,8 +331,24 @@ def test_settings_without_effect_are_notes(examine: Examine) -> None:
     assert note.state == NOTE and note.found == "view has no effect without a cross term"
 
 
-def test_the_finding_of_a_run_that_fits_names_a_larger_batch(examine: Examine) -> None:
-    (memory,) = of(examine("batch_size=8", "image_size=64"), "device memory")
-    assert memory.state == OK
-    largest = memory.figures["largest_batch_size"]
-    assert largest is None or f"about {largest} would fit" in memory.found or largest <= 8
+@pytest.mark.parametrize(("room", "largest"), [(20.5, 20), (8.1, 8), (1000.0, 28)])
+def test_the_finding_of_a_run_that_fits_names_a_larger_batch(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch, room: float, largest: int
+) -> None:
+    base, each, step, images = 1e12, 1e10, OneProcess.step, [0]  # bytes, beside which true ones are nothing
+
+    def noted(self, raw, work):
+        images[0] = len(raw.image)
+        step(self, raw, work)
+
+    def seen(self):
+        peak = int(base + images[0] * each)
+        return Memory(peak, peak, peak)
+
+    monkeypatch.setattr(OneProcess, "step", noted)
+    monkeypatch.setattr(Peaks, "seen", seen)
+    monkeypatch.setattr(Peaks, "room", lambda self: (base + room * each) / MARGIN)
+    (memory,) = of(examine("batch_size=8", "eval_epochs=none"), "device memory")
+    assert memory.figures["largest_batch_size"] == largest  # no more than the 28 images of the longer list
+    assert (f"; a batch_size of about {largest} would fit" in memory.found) == (largest > 8)
+    assert memory.state == (OK if room > 20 else NOTE)

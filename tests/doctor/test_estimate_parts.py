@@ -1,5 +1,6 @@
 """The parts of an estimate: arithmetic, the line through two peaks, clocks, and what is written and loaded."""
 
+import mmap
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,16 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from furnace.config.settings import Settings
-from furnace.doctor import clock, loading, made, storage
-from furnace.doctor.finding import NOTE, OK, PROBLEM
-from furnace.doctor.fitting import LEAST, MARGIN, images_in, largest_that_fits
-from furnace.doctor.held import another_size, on_device, roughly
-from furnace.doctor.peaks import Memory, Peaks, bytes_in
-from furnace.doctor.run_time import evaluated_epochs
-from furnace.doctor.steps import FEWEST, _enough
-from furnace.doctor.storage import Saved, most_bytes, on_disk
-from furnace.doctor.whole import (
+from furnace.doctor import clock, loading, made_data, memory_findings, storage
+from furnace.doctor.arithmetic import (
     Part,
+    counted,
     evaluation_seconds,
     iteration_seconds,
     said_duration,
@@ -30,6 +25,13 @@ from furnace.doctor.whole import (
     training_seconds,
     validation_seconds,
 )
+from furnace.doctor.finding import NOTE, OK, PROBLEM
+from furnace.doctor.fitting import LEAST, MARGIN, images_in, largest_that_fits
+from furnace.doctor.memory_findings import another_size, on_device, on_host, roughly
+from furnace.doctor.peaks import Memory, Peaks, bytes_in
+from furnace.doctor.run_time import evaluated_epochs
+from furnace.doctor.steps import FEWEST, _enough
+from furnace.doctor.storage import Saved, bytes_there, most_bytes, on_disk
 
 GIGABYTE = 10**9
 PART = Part(iterations=10, images=24, step=0.5, load=2.0)
@@ -97,6 +99,7 @@ def test_times_are_said_as_people_do() -> None:
         "2.0 hours",
         "2.3 days",
     ]
+    assert [counted(number, "epoch") for number in (0, 1, 2)] == ["0 epochs", "1 epoch", "2 epochs"]
     assert [said_seconds(seconds) for seconds in (0.0123, 1.5, 1234.5)] == ["12.3 ms", "1.5 s", "1234 s"]
 
 
@@ -175,7 +178,8 @@ def test_the_worst_moment_of_a_process_is_seen() -> None:
     peaks = Peaks(torch.device("cpu"))
     peaks.forget()
     before = peaks.seen().device
-    torch.ones(100_000_000, dtype=torch.uint8).sum()
+    with mmap.mmap(-1, 100_000_000) as fresh:  # what a library gives back may stay with this process
+        fresh[::1024] = bytes(len(fresh) // 1024 + 1)
     assert peaks.seen().device >= before + 90e6
     assert peaks.seen().host == peaks.seen().reserved == peaks.seen().device < peaks.room()
     assert bytes_in("self/nothing", "VmHWM:") == bytes_in("self/status", "nothing") == 0
@@ -194,12 +198,28 @@ def test_a_gpus_memory_is_what_torch_counts(monkeypatch: pytest.MonkeyPatch) -> 
     assert (peaks.seen().device, peaks.seen().reserved) == (50 * GIGABYTE, 95 * GIGABYTE) and peaks.seen().host > 1e6
     assert peaks.room() == 100 * GIGABYTE  # 60 that nobody has, and 40 that this process has
 
-    process = SimpleNamespace(world=SimpleNamespace(device=gpu), images=4, processes=2)
+    process = SimpleNamespace(world=SimpleNamespace(device=gpu), images=4, share=4, processes=2, listed=1000)
     known = {2: 30.0 * GIGABYTE, 4: 50.0 * GIGABYTE}
     tight = on_device(process, Memory(host=1, device=50 * GIGABYTE, reserved=95 * GIGABYTE), known)
     assert tight.state == NOTE and "95.0 GB with what kernels tried, of 100.0 GB" in tight.found
     assert tight.figures["largest_batch_size"] == 2 * 8 and "about 16 would fit" in tight.found
-    assert on_device(process, Memory(host=1, device=50 * GIGABYTE, reserved=80 * GIGABYTE), {}).state == OK
+    well = Memory(host=1, device=50 * GIGABYTE, reserved=80 * GIGABYTE)
+    assert on_device(process, well, {}).state == OK
+    little = {2: 50.0 * GIGABYTE - 2000, 4: 50.0 * GIGABYTE}  # a line that leads far away
+    assert on_device(process, well, little).figures["largest_batch_size"] == 2 * memory_findings.FURTHEST * 4
+    process.listed = 13  # and a batch may not be longer than the longer list
+    assert on_device(process, well, little).figures["largest_batch_size"] == 2 * 6
+    full = {2: 30.0 * GIGABYTE, 4: 99.0 * GIGABYTE}  # for four there was room, whatever the line says with its margin
+    assert on_device(process, well, full).figures["largest_batch_size"] == 2 * 4
+
+
+def test_the_machines_memory_has_what_is_free_and_what_the_process_holds_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_findings, "free", lambda: 40 * GIGABYTE)  # measured once workers have ended
+    monkeypatch.setattr(memory_findings, "resident", lambda: 3 * GIGABYTE)
+    for here, state in ((4, OK), (5, PROBLEM)):
+        finding = on_host(SimpleNamespace(here=here, workers=8), Memory(5 * GIGABYTE, 0, 0), 4 * GIGABYTE)
+        assert (finding.state, finding.figures["room_bytes"]) == (state, 43 * GIGABYTE)
+        assert finding.figures["needed_bytes"] == here * 9 * GIGABYTE
 
 
 def test_no_more_steps_than_the_budget_allows() -> None:
@@ -222,7 +242,7 @@ def test_no_more_steps_than_the_budget_allows() -> None:
 def test_what_limits_a_run(workers: int, cores: int, part: Part, state: str, said: str) -> None:
     split = SimpleNamespace(image_path=lambda _: Path("x.jpg"))
     experiment = SimpleNamespace(split=lambda _: split)
-    process = SimpleNamespace(workers=workers, cores=cores, here=2, experiment=experiment)
+    process = SimpleNamespace(workers=workers, cores=cores, here=2, experiment=experiment, tries_more=False)
     finding = loading.limit(process, part)
     assert finding.state == state and said in f"{finding.found}; {finding.remedy}"
     assert finding.figures["images_per_second_wanted"] == 24 / part.step
@@ -230,6 +250,17 @@ def test_what_limits_a_run(workers: int, cores: int, part: Part, state: str, sai
         assert "--files decoded" in finding.remedy
         split.image_path = lambda _: Path("x.ppm")
         assert "--files decoded" not in loading.limit(process, part).remedy
+
+
+def test_files_of_a_run_that_goes_on_are_there(tmp_path: Path) -> None:
+    for size, name in enumerate(("snapshot/model_epoch1.pth", "ema_snapshot/ema_branch1_epoch1.pth", "resume.pth"), 1):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(bytes(size))
+    for name in ("metrics.csv", "resume.before.pth", "snapshot/.model_epoch2.pth.x.tmp"):
+        (tmp_path / name).write_bytes(bytes(100))
+    settings = [SimpleNamespace(snapshot_dir=tmp_path, resume=resume) for resume in ("auto", "never")]
+    assert [bytes_there(each) for each in settings] == [6, 3]
+    assert bytes_there(SimpleNamespace(snapshot_dir=tmp_path / "none", resume="auto")) == 0
 
 
 def test_too_little_disk_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,12 +271,28 @@ def test_too_little_disk_is_a_problem(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (problem.state, problem.figures["free_bytes"]) == (PROBLEM, 1500) and "keep_snapshots" in problem.remedy
 
 
+@pytest.mark.parametrize(
+    ("pattern", "ending"),
+    [
+        ("{split}/image/{name}.jpg", ".jpg"),
+        ("{name}.JFIF", ".jpg"),
+        ("{name}.png", ".png"),
+        ("{name}.j2k", ".png"),
+        ("a.b/{name}", ".png"),
+        ("{name}.ppm", ".ppm"),
+    ],
+)
+def test_made_images_are_files_that_can_be_written(pattern: str, ending: str) -> None:
+    assert made_data._ending(pattern) == ending
+    assert cv2.imencode(ending, np.zeros((2, 2, 3), np.uint8))[0]
+
+
 def test_made_images_are_as_large_as_those_of_the_data_set() -> None:
     random = np.random.default_rng(0)
-    for known in (*made.KNOWN.values(), made.UNKNOWN):
+    for known in (*made_data.KNOWN.values(), made_data.UNKNOWN):
         assert known.train > known.val > 0 and known.files >= 4
-    known = made.KNOWN["camvid"]
-    picture, label = made._picture(random, known.height, known.width), made._label(random, known, 11)
+    known = made_data.KNOWN["camvid"]
+    picture, label = made_data._picture(random, known.height, known.width), made_data._label(random, known, 11)
     assert picture.shape == (360, 480, 3) and label.shape == (360, 480) and set(np.unique(label)) == set(range(11))
     # A photograph of this size takes 40 to 120 kB as JPEG.
     assert 30_000 < len(cv2.imencode(".jpg", picture)[1]) < 150_000

@@ -1,13 +1,14 @@
 """Packages that are missing, too old, or do not go together."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from furnace.doctor import packages
-from furnace.doctor.finding import NOTE, OK, PROBLEM
+from furnace.doctor import packages, torchvision_fit
+from furnace.doctor.finding import NOTE, OK, PROBLEM, Finding
 from furnace.doctor.wanted import Wanted
 
 
@@ -61,7 +62,7 @@ def test_a_package_without_metadata_counts_as_there(versions: Callable, monkeypa
     ("torch", "torchvision", "fitting"),
     [
         ("2.6.0", "0.21.0", None), ("2.7.1", "0.22.1", None), ("2.8.0", "0.23.0", None), ("2.9.0", "0.24.0", None),
-        ("2.14.1", "0.29.1", None), ("2.15.0.dev1+cpu", "0.30.0a0", None), ("3.0.0", "0.31.0", None),
+        ("2.14.1", "0.29.1", None), ("3.0.0", "0.31.0", None),
         ("2.9.0", "0.23.0", "0.24"), ("2.6.0+cu124", "0.20.1", "0.21"), ("2.14.1", "1.0.0", "0.29"),
     ],
 )  # fmt: skip
@@ -69,12 +70,58 @@ def test_torchvision_beside_torch(
     versions: Callable, monkeypatch: pytest.MonkeyPatch, torch: str, torchvision: str, fitting: str | None
 ) -> None:
     versions(torch=torch, torchvision=torchvision)
-    monkeypatch.setattr(packages, "_platform_of", lambda _: "")
-    found = list(packages.torchvision_fits(Wanted()))
+    monkeypatch.setattr(torchvision_fit, "_platform_of", lambda _: "")
+    monkeypatch.setattr(torchvision_fit, "_failure_of_importing", lambda _: "RuntimeError: no nms")
+    found = list(torchvision_fit.fits(Wanted()))
     assert bool(found) == bool(fitting)
     if fitting:
-        assert found[0].state == PROBLEM and found[0].remedy == f'pip install "torchvision=={fitting}.*"'
+        assert found[0].remedy == f'pip install "torchvision=={fitting}.*"'
         assert f"{torchvision} does not go with torch {torch}, for which {fitting} is made" in found[0].found
+
+
+def test_what_can_be_imported_goes_together(versions: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    versions(torch="2.9.0", torchvision="0.23.0")
+    monkeypatch.setattr(torchvision_fit, "_failure_of_importing", lambda _: "RuntimeError: no nms")
+    (found,) = torchvision_fit.fits(Wanted())
+    assert found.state == NOTE  # a run with the published network does without it
+    (found,) = torchvision_fit.fits(Wanted(needs_torchvision=True))
+    assert found.state == PROBLEM
+    monkeypatch.setattr(torchvision_fit, "_failure_of_importing", lambda _: "")
+    assert not list(torchvision_fit.fits(Wanted(needs_torchvision=True)))
+
+
+@pytest.mark.parametrize(
+    ("torch", "torchvision"),
+    [
+        ("2.6.0a0+ecf3bae40a.nv25.01", "0.20.0a0"), ("2.6.0+ecf3bae40a.nv25.01", "0.20.0+nv"),
+        ("2.15.0.dev1+cpu", "0.29.0"), ("2.6.0a0+git1b2", "0.21.0"), ("2.6.0", "0.20.0a0+abc"),
+    ],
+)  # fmt: skip
+def test_of_builds_that_are_no_releases_the_import_alone_tells(
+    versions: Callable, monkeypatch: pytest.MonkeyPatch, torch: str, torchvision: str
+) -> None:
+    versions(torch=torch, torchvision=torchvision)
+    monkeypatch.setattr(torchvision_fit, "_failure_of_importing", lambda _: "")
+    assert not list(torchvision_fit.fits(Wanted()))
+    monkeypatch.setattr(torchvision_fit, "_failure_of_importing", lambda _: "RuntimeError: no nms")
+    (found,) = torchvision_fit.fits(Wanted())
+    assert found == Finding(
+        NOTE,
+        "torchvision",
+        f"{torchvision} cannot be imported beside torch {torch}: RuntimeError: no nms, so that torchvision's weights, "
+        "and networks of segmentation_models_pytorch are missing",
+        "take both from one container, or from one index of pip",
+    )
+
+
+def test_an_import_is_tried_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "broken_here.py").write_text("import fractions\nraise RuntimeError('operator x::y does not exist')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert torchvision_fit._failure_of_importing("json") == ""
+    assert torchvision_fit._failure_of_importing("broken_here") == "RuntimeError: operator x::y does not exist"
+    assert "broken_here" not in sys.modules
+    monkeypatch.setattr(torchvision_fit, "PATIENCE", 0.0)
+    assert "timed out" in torchvision_fit._failure_of_importing("json")
 
 
 @pytest.mark.parametrize(
@@ -94,9 +141,10 @@ def test_builds_that_do_not_go_together(
             (tmp_path / name / "version.py").write_text(f"__all__ = ['x']\n__version__ = '1.0.0+{build}'\n")
     located = SimpleNamespace(locate_file=lambda path: tmp_path / path)
     monkeypatch.setattr(packages.metadata, "distribution", lambda _: located)
-    found = list(packages.torchvision_fits(Wanted()))
+    monkeypatch.setattr(torchvision_fit, "_failure_of_importing", lambda _: "RuntimeError: no nms")
+    found = list(torchvision_fit.fits(Wanted(needs_torchvision=True)))
     assert [finding.state for finding in found] == [PROBLEM] * mixed
-    assert not mixed or found[0].found == f"is built for {torchvision}, torch for {torch}: importing it fails"
+    assert not mixed or found[0].found.startswith(f"is built for {torchvision}, torch for {torch}: importing it fails")
 
 
 def test_two_packages_of_opencv(versions: Callable) -> None:

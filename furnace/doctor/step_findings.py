@@ -5,11 +5,11 @@ from contextlib import AbstractContextManager
 
 import torch
 
+from furnace.doctor.arithmetic import counted, said_duration, said_seconds
 from furnace.doctor.finding import NOTE, OK, Finding
 from furnace.doctor.fitting import LEAST
 from furnace.doctor.one_process import OneProcess
 from furnace.doctor.steps import Taken
-from furnace.doctor.whole import said_duration, said_seconds
 from furnace.engine.bars import bar
 
 LONG = 20.0  # seconds of a step that are worth a word before more of them are taken
@@ -59,8 +59,11 @@ def about_steps(process: OneProcess, taken: Sequence[Taken]) -> Iterator[Finding
             "device": where,
         }
         yield Finding(OK, "step", found, "", figures)
-    if process.share < process.images:
-        found = f"a process of the run has one image, which cannot be tried alone: figures are those of {LEAST} images"
+    if process.tries_more:
+        found = (
+            "a process of the run has one image, which cannot be tried alone: "
+            f"steps and their memory are those of {LEAST} images, and at most that in the run"
+        )
         yield Finding(NOTE, "step", found)
 
 
@@ -68,5 +71,4 @@ def device_name(device: torch.device) -> str:
     """Returns the device as people call it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"a CPU with {threads} thread{'s' * (threads != 1)}"
+    return f"a CPU with {counted(torch.get_num_threads(), 'thread')}"

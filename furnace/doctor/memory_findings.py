@@ -7,10 +7,11 @@ from furnace.doctor.finding import NOTE, OK, PROBLEM, Finding, of_error
 from furnace.doctor.fitting import LEAST, images_in, largest_that_fits
 from furnace.doctor.one_process import OneProcess
 from furnace.doctor.peaks import Memory, Peaks
-from furnace.engine.memory import free, said
+from furnace.engine.memory import free, resident, said
 from furnace.engine.shared_memory import FOLDER, bytes_ahead, free_bytes
 from furnace.errors import InputError
 
+FURTHEST = 8  # times the images that were tried; a line through two peaks tells little of what lies beyond
 TIGHT = 0.9  # of a device's memory; where more is taken, other programs or other images may be too much
 
 
@@ -64,7 +65,7 @@ def on_device(process: OneProcess, memory: Memory, peaks: dict[int, float]) -> F
     """
     counter = Peaks(process.world.device)
     room = counter.room()
-    about = roughly(images_in(room, peaks) or 0)
+    about = _images_that_fit(process, room, peaks)
     figures = {
         "images_a_process": process.images,
         "peak_bytes": memory.device,
@@ -76,13 +77,25 @@ def on_device(process: OneProcess, memory: Memory, peaks: dict[int, float]) -> F
     if counter.on_gpu:
         taken += f", {said(memory.reserved)} with what kernels tried"
     found = f"{taken}, of {said(room)} that a process may have on {process.world.device}"
-    if about > process.images:
+    if about > process.share:
         found += f"; a batch_size of about {about * process.processes} would fit"
     if memory.reserved > TIGHT * room:
         return Finding(
             NOTE, "device memory", found, "lower batch_size or image_size if a run ends for want of it", figures
         )
     return Finding(OK, "device memory", found, "", figures)
+
+
+def _images_that_fit(process: OneProcess, room: float, peaks: dict[int, float]) -> int:
+    """Returns about how many images a process has room for, as far as its lists and the sizes that were tried tell.
+
+    It returns 0 where nothing tells.
+    """
+    fit = images_in(room, peaks)
+    if fit is None:
+        return 0
+    most = min(fit, FURTHEST * process.images, process.listed // process.processes)
+    return max(process.images, roughly(most))  # for these there was room
 
 
 def roughly(number: int) -> int:
@@ -99,6 +112,9 @@ def too_large(process: OneProcess, images: int | None, reason: str) -> Finding:
         images: the most of a process for which there is room; None if there is none, or none was looked for.
         reason: why not.
     """
+    if process.tries_more and not process.why_no_room(process.share):
+        found = f"{reason}; a process of the run has one image, which cannot be tried alone, and may fit"
+        return Finding(NOTE, "device memory", found, "lower image_size if a run ends for want of memory")
     if process.experiment.settings.compile:
         remedy = "lower batch_size or image_size, or set compile=0, with which the largest that fits is looked for"
         return Finding(PROBLEM, "device memory", reason, remedy)
@@ -126,7 +142,8 @@ def on_host(process: OneProcess, memory: Memory, workers: int) -> Finding:
         memory: at their worst moment.
         workers: bytes of all workers of one process.
     """
-    needed, room = process.here * (memory.host + workers), free() + memory.host + workers
+    needed = process.here * (memory.host + workers)
+    room = free() + resident()  # workers have ended, and what this process held at its worst moment is free again
     figures = {"process_bytes": memory.host, "workers_bytes": workers, "needed_bytes": needed, "room_bytes": room}
     with_workers = f" and {said(workers)} in its workers ({process.workers})" if workers else ""
     several = f", {process.here} processes {said(needed)}" if process.here > 1 else ""
@@ -138,7 +155,7 @@ def on_host(process: OneProcess, memory: Memory, workers: int) -> Finding:
 
 def in_shared_memory(process: OneProcess) -> Finding:
     """Returns how much of /dev/shm loading workers need, as the run itself will ask."""
-    settings, sizes = process.experiment.settings, [batch_bytes(process.samples(with_pairs=True).plan, 1)]
+    settings, sizes = process.experiment.settings, [batch_bytes(process.samples(True, process.share).plan, 1)]
     if settings.validate_epochs:
         split = process.experiment.split("val")
         sizes.append(image_bytes(split, range(len(split.files))))

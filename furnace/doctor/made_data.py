@@ -15,6 +15,8 @@ from furnace.prepare.official import CAMVID_COUNTS, CITYSCAPES_COUNTS, VOC_COUNT
 
 FOLDER = "made"  # below the data set's folder
 SEED = 0
+JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
+DECODED = ".ppm"  # the ending of an image that need not be decoded
 
 
 class Known(NamedTuple):
@@ -63,7 +65,7 @@ def with_made_data(experiment: Experiment, folder: Path) -> Experiment:
     """
     dataset, known = experiment.dataset, KNOWN.get(experiment.dataset.name, UNKNOWN)
     random = np.random.default_rng(SEED)
-    ending = Path(dataset.name_image).suffix
+    ending = _ending(dataset.name_image)
     (folder / FOLDER).mkdir()
     pairs = []
     for number in range(known.files):
@@ -88,6 +90,12 @@ def lengths(experiment: Experiment) -> Lengths:
         _length(experiment, "unlabeled", known.train - labeled),
         _length(experiment, "val", known.val),
     )
+
+
+def _ending(pattern: str) -> str:
+    """Returns how a made image's name ends, so that it takes as long to decode as those of a pattern of names."""
+    suffix = Path(pattern).suffix.lower()
+    return ".jpg" if suffix in JPEG else suffix if suffix == DECODED else ".png"
 
 
 def _length(experiment: Experiment, which: str, otherwise: int) -> int:

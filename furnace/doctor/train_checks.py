@@ -40,6 +40,7 @@ def refusals(experiment: Experiment) -> Iterator[Finding]:
             yield fault
     if epochs := Snapshots(settings.snapshot_dir).epochs():
         found = f"{settings.snapshot_dir} holds snapshots up to epoch {epochs[-1]}; times are those of a whole run"
+        found += ", files those that are not there yet"
         yield Finding(NOTE, "output", found, "", {"epochs_done": epochs[-1]})
     yield from (Finding(NOTE, "settings", line) for line in without_effect(experiment))
 
