@@ -102,7 +102,8 @@ def test_what_nearly_is_a_setting_is_no_image(tmp_path: Path, monkeypatch) -> No
     [
         (
             ["trian", "x"],
-            "expected one of prepare, demo-data, doctor, train, eval, sweep, report, predict, export, prove (perhaps train)",
+            "expected one of prepare, demo-data, doctor, train, eval, sweep, report, predict, export, prove "
+            "(perhaps train)",
         ),
         (["train", "x", "--fast"], "unknown argument '--fast'; see python -m furnace train --help"),
         (["predict", "x", "y.jpg", "--wieghts", "z"], "unknown argument '--wieghts' (perhaps --weights); see "),
