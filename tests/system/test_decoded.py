@@ -1,6 +1,7 @@
 """A run on decoded files is the run on the originals: the same weights, scores and predictions, from the same lists."""
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from runs import tiny_settings
 from furnace.__main__ import main
 from furnace.data import netpbm
 from furnace.data.images import read_image
+from furnace.data.prepared import DECODED, RECORD
 
 
 def decode_all(folder: Path) -> None:
@@ -22,6 +24,7 @@ def decode_all(folder: Path) -> None:
         pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if is_mask else read_image(path)
         path.with_suffix(netpbm.ENDINGS[is_mask]).write_bytes(netpbm.file_bytes(pixels))
         path.unlink()
+    (folder / RECORD).write_text(json.dumps({"request": {"files": DECODED}}))
 
 
 def results(output: Path) -> tuple[dict[str, torch.Tensor], list[dict[str, str]], dict[str, bytes]]:
