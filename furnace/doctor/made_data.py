@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from furnace.config.experiment import Experiment
+from furnace.data import netpbm
 from furnace.data.datasets import CAMVID, CITYSCAPES, VOC
 from furnace.errors import InputError
 from furnace.prepare.official import CAMVID_COUNTS, CITYSCAPES_COUNTS, VOC_COUNTS
@@ -16,7 +17,7 @@ from furnace.prepare.official import CAMVID_COUNTS, CITYSCAPES_COUNTS, VOC_COUNT
 FOLDER = "made"  # below the data set's folder
 SEED = 0
 JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
-DECODED = ".ppm"  # the ending of an image that need not be decoded
+DECODED = netpbm.ENDINGS[0]  # the ending of an image that need not be decoded
 
 
 class Known(NamedTuple):

@@ -36,7 +36,7 @@ def run_time(process: OneProcess, parts: Sequence[Part], saved: Saved, an_image:
     listed = len(experiment.split("val").files) if experiment.needs_validation_images else 0
     training = training_seconds(parts, process.workers, process.cores)
     snapshots, within = saves(settings, epochs, training)
-    written = snapshots * (saved.snapshot + saved.progress) + within * (saved.snapshot + saved.progress)
+    written = (snapshots + within) * (saved.snapshot + saved.progress)
     duration = Duration(
         training=training,
         validation=validation_seconds(settings, epochs, listed, process.processes, an_image),

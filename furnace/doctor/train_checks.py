@@ -1,7 +1,6 @@
 """What `train` would refuse before it starts, and notes that it would print: the same checks, each a finding."""
 
 import dataclasses
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from furnace.config.checks import check_data, check_evaluation_afterwards, check_networks, check_start, without_effect
 from furnace.config.experiment import Experiment, require_data_folder
 from furnace.doctor.finding import NOTE, PROBLEM, Finding, of_error
-from furnace.doctor.wanted import existing
+from furnace.doctor.wanted import try_to_write
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.files import writing
 from furnace.errors import InputError
@@ -87,10 +86,6 @@ def _fault(subject: str, check: Callable[[], object]) -> Finding | None:
 
 
 def _require_writable(folder: Path) -> None:
-    """Raises InputError if `folder`, or the nearest above it that is there, cannot be written into.
-
-    Unlike the check of a run, it leaves no folder, and no file even if it is killed: its file has no name.
-    """
-    with writing(folder), tempfile.TemporaryFile(dir=existing(folder)) as file:
-        file.write(b"written")
-        file.flush()
+    """Raises InputError if a folder cannot be written into; unlike the check of a run, it leaves nothing behind."""
+    with writing(folder):
+        try_to_write(folder)

@@ -43,9 +43,10 @@ def place(pair: Pair, folder: Path, plan: Plan, files: str) -> Placed:
     pixels = decode_image(np.frombuffer(content, dtype=np.uint8), str(pair.image))
     if not is_there(image):
         _write(image, netpbm.file_bytes(pixels))
+    if pair.mask is None:
+        return Placed()
     height, width = pixels.shape[:2]
-    size = size_of(BytesIO(content), (height, width))
-    return Placed() if pair.mask is None else _place_mask(pair, folder, plan, size)
+    return _place_mask(pair, folder, plan, size_of(BytesIO(content), (height, width)))
 
 
 def is_there(path: Path) -> bool:
