@@ -176,8 +176,11 @@ def end_within(seconds: float, status: int, last_words: str = "", unless: thread
         unless: keeps the process alive if it is set by then.
     """
     kept_alive = unless or threading.Event()
+    begun = _thread.allocate_lock()
+    begun.acquire()
 
     def end() -> None:
+        begun.release()
         if not kept_alive.wait(seconds):
             if last_words:
                 say(last_words)
@@ -186,6 +189,8 @@ def end_within(seconds: float, status: int, last_words: str = "", unless: thread
             os._exit(status)
 
     _thread.start_new_thread(end, ())
+    # The interpreter may be about to end. It frees what a thread needs to begin, and one that begins later crashes it.
+    begun.acquire()
 
 
 def end_helpers() -> None:

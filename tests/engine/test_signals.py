@@ -1,5 +1,6 @@
 """A request to stop ends every wait; what does not listen ends with the process."""
 
+import _thread
 import fcntl
 import multiprocessing
 import os
@@ -239,6 +240,26 @@ time.sleep(3600)
 """
     output, errors = (process := python(code)).communicate(timeout=60)  # at the end of all that write there
     assert (process.returncode, output, errors) == (75, "", "error: asked to stop\n")
+
+
+def test_the_thread_that_ends_the_process_has_begun_before_the_interpreter_may_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A thread that begins while the interpreter ends crashes it: status -11 in place of the command's own."""
+    start, begun, left = _thread.start_new_thread, threading.Event(), threading.Event()
+
+    def start_late(function: Callable[[], None], arguments: tuple) -> int:
+        def late() -> None:
+            time.sleep(0.2)  # other processes have the cores
+            begun.set()
+            function()
+
+        return start(late, arguments)
+
+    monkeypatch.setattr(_thread, "start_new_thread", start_late)
+    signals.end_within(FOREVER, 1, unless=left)
+    assert begun.is_set()
+    left.set()
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
