@@ -116,6 +116,11 @@ def check_start(experiment: Experiment, with_networks: bool = True) -> None:
         raise InputError(
             f"labeled_ratio: {settings.labeled_ratio} has no number of epochs of its own in config.py; set nepochs"
         )
+    if settings.backbone_norm == "frozen" and any(each.pretrained_model == "none" for each in settings.students):
+        raise InputError(
+            "backbone_norm=frozen: expected pretrained weights, whose statistics the norms keep, found "
+            "pretrained_model=none; set pretrained_model, or backbone_norm=batch"
+        )
     if with_networks:
         check_networks(experiment)
     experiment.split("labeled")

@@ -87,6 +87,9 @@ class Settings:
     learning_rate_factor: float = _setting(1.0, number(0), "multiplies learning_rate", True)
     warmup_iterations: int = _setting(0, integer(0), "iterations in which the learning rate rises from 0", True)
     backbone_rate_factor: float = _setting(1.0, number(0), "multiplies the backbone's learning rate", True)
+    backbone_norm: str = _setting(
+        "batch", choice("batch", "frozen"), "the backbone's norms: by the batch, or by pretrained statistics", True
+    )
     optimizer: str = _setting("sgd", choice("sgd", "adamw"), "sgd (momentum 0.9) or adamw", True)
     weight_decay: float = _setting(2e-4, number(0), "of weights, not of norms, biases and embeddings", True)
     clip_gradients: float = _setting(0.0, number(0), "largest norm of a student's gradient; 0: none", True)

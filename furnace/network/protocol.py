@@ -14,8 +14,8 @@ class SegmentationNetwork(Protocol):
 
     It needs nothing but this. Two things are understood where they are there:
 
-    - A submodule called `backbone` takes the weights of `pretrained_model` and the learning rate times
-      `backbone_rate_factor`.
+    - A submodule called `backbone` takes the weights of `pretrained_model`, the learning rate times
+      `backbone_rate_factor`, and what `backbone_norm` says of its norms.
     - An attribute `multiple`, an int, says that the sides of images must be multiples of it.
     """
 

@@ -1,4 +1,4 @@
-"""Which modules are in training mode, and which in eval mode, while a network labels.
+"""Which modules are in training mode, and which in eval mode, while a network learns or labels.
 
 A labeller says what it holds for true. So its dropout and stochastic depth are off, as in an evaluation, and two looks
 at an image give the same label. What normalises with the statistics of a batch may do so also while it labels, as in
@@ -28,6 +28,21 @@ def set_to_label(network: nn.Module, batch_statistics: bool) -> None:
     for module in network.modules():
         if batch_statistics and keeps_statistics(module):
             module.training = True
+
+
+def freeze_backbone_norms(network: nn.Module) -> int:
+    """Puts the norms of a network's `backbone` into eval mode, so that they normalise by the statistics that they hold.
+
+    Their scales and shifts still learn. Crops of few images give poor statistics, so this is usual for small batches.
+
+    Returns:
+        how many norms these are; 0 if the network has no backbone, or none in it that keeps statistics.
+    """
+    backbone = getattr(network, "backbone", None)
+    norms = [each for each in backbone.modules() if keeps_statistics(each)] if isinstance(backbone, nn.Module) else []
+    for norm in norms:
+        norm.eval()
+    return len(norms)
 
 
 def to_be_off(networks: Iterable[nn.Module], batch_statistics: bool) -> list[nn.Module]:

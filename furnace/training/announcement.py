@@ -90,6 +90,8 @@ def said_of_optimization(learner: Learner) -> str:
         parts.append(f"warm-up of {settings.warmup_iterations} iterations")
     if settings.clip_gradients:
         parts.append(f"gradients clipped to a norm of {settings.clip_gradients:g}")
+    if settings.backbone_norm == "frozen":
+        parts.append("norms of the backbone frozen")
     return ", ".join(parts)
 
 

@@ -8,11 +8,11 @@ from torch import nn
 from furnace.config.completion import Student
 from furnace.config.experiment import Experiment
 from furnace.engine.distributed import World
-from furnace.errors import CommonInputError
+from furnace.errors import CommonInputError, say_note
 from furnace.network.pretrained import load_backbone
 from furnace.network.rehearsal import Rehearsal, rehearse
 from furnace.semi.ensemble import Ensemble
-from furnace.semi.modes import set_to_label
+from furnace.semi.modes import freeze_backbone_norms, set_to_label
 
 
 def build_ensemble(experiment: Experiment, world: World) -> tuple[Ensemble, str, bool]:
@@ -61,6 +61,10 @@ def build_ensemble(experiment: Experiment, world: World) -> tuple[Ensemble, str,
         student.train()
     for teacher in ensemble.teachers:
         set_to_label(teacher, batch_statistics=settings.teacher_norm == "batch")
+    if settings.backbone_norm == "frozen":
+        frozen = [freeze_backbone_norms(network) for network in ensemble.networks().values()]
+        if world.is_main and not all(frozen):
+            say_note("backbone_norm has no effect on a network without a backbone whose norms keep statistics")
     first, second = weights
     draws = any(rehearsal.draws for rehearsal in rehearsals.values())
     return ensemble, first if first == second else f"{first}; student 2: {second}", draws

@@ -18,6 +18,7 @@ from furnace.labels import IGNORE
 from furnace.pictures import colourize, grey, panel, shrink
 from furnace.semi.batch import Batch
 from furnace.semi.cutmix import mix
+from furnace.semi.modes import modes_kept
 from furnace.training.events import Events
 from furnace.training.learner import Learner, Step
 
@@ -89,12 +90,8 @@ class TrainingPictures:
     def _predict(self, images: Tensor) -> Tensor:
         """The classes (S, S) uint8 that student 1 sees in the first of (B, 3, S, S); its running statistics stay."""
         student = self.learner.ensemble.students[0]
-        student.eval()
-        try:
-            with torch.no_grad(), autocast(images.device, self.learner.dtype):
-                scores = student(images[:1])[0]  # (N, S, S)
-        finally:
-            student.train()
+        with modes_kept(list(student.modules())), torch.no_grad(), autocast(images.device, self.learner.dtype):
+            scores = student.eval()(images[:1])[0]  # (N, S, S)
         return scores.argmax(dim=0).to(torch.uint8)
 
     def _distances(self) -> list[float]:

@@ -1,4 +1,4 @@
-"""What is refused before training where every image is labelled."""
+"""What is refused before training: lists, batches and norms that cannot be learned with."""
 
 from pathlib import Path
 
@@ -83,3 +83,15 @@ def test_epochs_are_asked_for_as_for_any_ratio_that_config_py_does_not_list(list
 def test_a_batch_larger_than_the_labelled_list_is_refused(lists: Path, demo_data: Path) -> None:
     with pytest.raises(InputError, match=r"batch_size 33 is larger than both lists \(32 labelled, 0 unlabelled\)"):
         check_training(experiment(lists, demo_data, method="supervised", batch_size="33"))
+
+
+@pytest.mark.parametrize("texts", [{}, {"pretrained_model": "resnet18_v1c.pth", "pretrained_model_2": "none"}])
+def test_norms_are_frozen_only_where_their_statistics_are_pretrained(
+    lists: Path, demo_data: Path, texts: dict[str, str]
+) -> None:
+    with pytest.raises(InputError) as refused:
+        check_start(experiment(lists, demo_data, backbone_norm="frozen", labeled_ratio="4", **texts))
+    assert str(refused.value) == (
+        "backbone_norm=frozen: expected pretrained weights, whose statistics the norms keep, found "
+        "pretrained_model=none; set pretrained_model, or backbone_norm=batch"
+    )

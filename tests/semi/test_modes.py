@@ -10,7 +10,14 @@ from torch._dynamo.utils import counters
 from furnace.semi.batch import Batch
 from furnace.semi.cross_supervision import METHODS, CrossSupervision
 from furnace.semi.ensemble import Ensemble
-from furnace.semi.modes import in_eval_mode, keeps_statistics, modes_kept, set_to_label, to_be_off
+from furnace.semi.modes import (
+    freeze_backbone_norms,
+    in_eval_mode,
+    keeps_statistics,
+    modes_kept,
+    set_to_label,
+    to_be_off,
+)
 
 CLASSES = 5
 
@@ -124,3 +131,18 @@ def test_modes_are_put_back_whatever_happens() -> None:
         assert not network[2].training and network[2][0].training
         raise KeyError
     assert [module.training for module in network.modules()] == before
+
+
+def test_norms_of_the_backbone_alone_are_frozen_and_only_those_that_keep_statistics() -> None:
+    network = nn.ModuleDict({"backbone": nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), OwnNorm(), Dropping())})
+    network["backbone"].append(nn.GroupNorm(2, 8))
+    network["head"] = nn.BatchNorm2d(8)
+    assert freeze_backbone_norms(network) == 3
+    frozen = {name for name, module in network.named_modules() if not module.training}
+    assert frozen == {"backbone.1", "backbone.2", "backbone.3.norm"}
+
+
+@pytest.mark.parametrize("network", [nn.BatchNorm2d(8), nn.ModuleDict({"backbone": nn.LayerNorm(8)})])
+def test_a_network_without_such_norms_is_left_as_it_is(network: nn.Module) -> None:
+    assert freeze_backbone_norms(network) == 0
+    assert all(module.training for module in network.modules())

@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from furnace.data.datasets import VOC
+from furnace.network.deeplabv3plus import DeepLabV3Plus
 from furnace.pictures import colourize, shrink
 from furnace.semi.ensemble import PREDICTORS
 from furnace.training import trainer
@@ -193,22 +194,34 @@ def test_large_pictures_are_made_smaller() -> None:
     assert shrink(np.zeros((100, 256, 3), np.uint8), LONGEST_SIDE).shape == (100, 256, 3)
 
 
+@pytest.mark.parametrize("backbone_norm", ["batch", "frozen"])
 @pytest.mark.parametrize("teacher_norm", ["batch", "running"])
-def test_validation_in_training_leaves_modes_as_they_are(
-    run: Callable, monkeypatch: pytest.MonkeyPatch, teacher_norm: str
+def test_validation_and_pictures_leave_modes_as_they_are(
+    run: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, teacher_norm: str, backbone_norm: str
 ) -> None:
     """Each module's own: of a teacher, batch norms may be in training mode, and nothing else is."""
-    modes = []
+    weights = tmp_path / "resnet18_v1c.pth"
+    torch.save(DeepLabV3Plus("resnet18_v1c", 21, width=0.0625).backbone.state_dict(), weights)
+    modes = set()
     step = trainer.Learner.step
 
     def watched(self, *arguments):
-        for name, network in self.ensemble.networks().items():
-            norms = {module.training for module in network.modules() if isinstance(module, nn.BatchNorm2d)}
-            others = {module.training for module in network.modules() if not isinstance(module, nn.BatchNorm2d)}
-            modes.append((name.rpartition("_")[0], norms, others))
+        for role, network in self.ensemble.networks().items():
+            for name, module in network.named_modules():
+                kind = type(module).__name__ if isinstance(module, nn.BatchNorm2d) else "other"
+                modes.add((role.rpartition("_")[0], kind, name.startswith("backbone"), module.training))
         return step(self, *arguments)
 
     monkeypatch.setattr(trainer.Learner, "step", watched)
-    assert run("train", "nepochs=2", "validate_epochs=1", f"teacher_norm={teacher_norm}", "picture_iter=1") == 0
-    expected = {"student": ({True}, {True}), "teacher": ({teacher_norm == "batch"}, {False})}
-    assert modes and all((norms, others) == expected[role] for role, norms, others in modes)
+    settings = f"teacher_norm={teacher_norm}", f"backbone_norm={backbone_norm}", f"pretrained_model={weights}"
+    assert run("train", "nepochs=2", "validate_epochs=1", "picture_iter=1", *settings) == 0
+    expected = {
+        (role, kind, in_backbone, on)
+        for role, drops, takes_statistics in (("student", True, True), ("teacher", False, teacher_norm == "batch"))
+        for in_backbone in (False, True)
+        for kind, on in (
+            ("other", drops),
+            ("BatchNorm2d", takes_statistics and not (in_backbone and backbone_norm == "frozen")),
+        )
+    }
+    assert modes == expected

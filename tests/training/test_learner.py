@@ -26,6 +26,29 @@ def in_evaluation(network: nn.Module, image: Tensor) -> Tensor:
     return logits
 
 
+class Scaling(nn.Module):
+    """What a batch norm does in an evaluation, written out: a scale and a shift that learn, and fixed statistics."""
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+        for name, value in norm.named_buffers():
+            self.register_buffer(name, value)
+
+    def forward(self, image: Tensor) -> Tensor:
+        mean, variance, scale, shift = (
+            each[:, None, None] for each in (self.running_mean, self.running_var, self.weight, self.bias)
+        )
+        return (image - mean) / (variance + self.eps).sqrt() * scale + shift
+
+
+def without_batch_norms(network: nn.Module) -> None:
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, Scaling(child))
+
+
 @pytest.fixture
 def learner(tmp_path: Path, request: pytest.FixtureRequest) -> Learner:
     return in_float64(small_learner(tmp_path, request.param))
@@ -38,12 +61,22 @@ def learner(tmp_path: Path, request: pytest.FixtureRequest) -> Learner:
         {"method": "org", "skip_nonfinite": "1"},
         {"method": "org", "teacher_norm": "running"},
         {"method": "ema", "channels_last": "0", "learning_rate": "0.1"},
+        {"method": "ema", "backbone_norm": "frozen"},
+        {"method": "org", "backbone_norm": "frozen", "skip_nonfinite": "1"},
     ],
     indirect=True,
 )
 def test_steps_equal_longhand_ones(learner: Learner) -> None:
     settings = learner.settings
+    if settings.backbone_norm == "frozen":
+        for network in learner.ensemble.networks().values():
+            for name, statistics in network.backbone.named_buffers():  # as pretrained weights have them
+                if name.endswith(("running_mean", "running_var")):
+                    statistics.uniform_(0.5, 1.5)
     slow = copy.deepcopy(learner.ensemble)
+    if settings.backbone_norm == "frozen":
+        for network in slow.networks().values():
+            without_batch_norms(network.backbone)
     labellers = slow.teachers if settings.method == "ema" else slow.students
     if settings.method == "org" and settings.teacher_norm == "running":
         labellers = [partial(in_evaluation, student) for student in slow.students]

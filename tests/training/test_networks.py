@@ -46,6 +46,12 @@ def test_a_weight_of_five_dimensions_has_no_place_in_channels_last(build: Callab
     build("nn.Conv3d(3, 3, 1)", channels_last="0")
 
 
+def test_a_setting_that_finds_no_norms_says_so(build: Callable, capsys: pytest.CaptureFixture) -> None:
+    build("nn.Conv3d(3, 3, 1)", channels_last="0", backbone_norm="frozen")
+    said = "note: backbone_norm has no effect on a network without a backbone whose norms keep statistics\n"
+    assert capsys.readouterr().err == said
+
+
 def test_a_network_that_cannot_be_copied_has_no_teacher(build: Callable) -> None:
     old = "torch.nn.utils.weight_norm(nn.Conv3d(3, 3, 1))"
     with pytest.raises(

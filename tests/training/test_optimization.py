@@ -135,6 +135,9 @@ def test_what_is_not_as_published_is_said(tmp_path: Path, capsys: pytest.Capture
         "warm-up of 3 iterations, gradients clipped to a norm of 2"
     )
     assert not capsys.readouterr().err
+    assert said_of_optimization(small_learner(tmp_path, {"backbone_norm": "frozen"})).endswith(
+        ", norms of the backbone frozen"
+    )
     learner.ensemble.students[:] = [Everything(), Everything()]
     assert ", effective learning rate 0.01, weight" in said_of_optimization(learner)
     assert "note: backbone_rate_factor has no effect: no part of the" in capsys.readouterr().err

@@ -55,7 +55,7 @@ from furnace.evaluation.evaluate import chosen_epochs
 from furnace.evaluation.validation import filled_networks
 from furnace.labels import IGNORE
 from furnace.semi.ensemble import NETWORKS, STUDENTS, predictors_of
-from furnace.semi.modes import set_to_label
+from furnace.semi.modes import freeze_backbone_norms, set_to_label
 from furnace.semi.terms import Autocast
 from tests.bench.study.masks import unlabeled_with_masks
 from tests.bench.study.pseudo_table import class_table, header, line
@@ -63,7 +63,16 @@ from tests.bench.study.tally import Tally
 
 SEED = 15  # of the views, which are no run's own
 # What the views and the labels of a run depend on beside its network.
-TRAINED = ("labeled_ratio", "lists_path", "train_scales", "batch_size", "teacher_norm", "precision", "channels_last")
+TRAINED = (
+    "labeled_ratio",
+    "lists_path",
+    "train_scales",
+    "batch_size",
+    "teacher_norm",
+    "backbone_norm",
+    "precision",
+    "channels_last",
+)
 
 
 class Views(NamedTuple):
@@ -131,6 +140,8 @@ class PseudoLabels:
         networks = filled_networks(self.experiment, snapshots, epoch, predictors_of(there))
         for network in networks.values():
             set_to_label(network.to(self.device).to(memory_format=self.layout), self.settings.teacher_norm == "batch")
+            if self.settings.backbone_norm == "frozen":
+                freeze_backbone_norms(network)
         looks = [(there[first : first + 2], "weak") for first in range(0, len(there), 2)]
         looks += [(STUDENTS, "strong")] if self.plan.with_strong else []
         classes = self.experiment.dataset.classes
