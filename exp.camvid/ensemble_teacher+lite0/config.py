@@ -15,6 +15,7 @@ config = EasyDict(
     decoder="DeepLabV3Plus",
     backbone="tu-tf_efficientnet_lite0",
     pretrained_model="hub",
+    backbone_norm="frozen",  # four crops of 160 pixels give poor statistics
     image_size=160,
     train_scales=(0.5, 0.6, 0.75),
     batch_size=4,

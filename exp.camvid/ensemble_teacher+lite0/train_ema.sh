@@ -10,6 +10,7 @@ set -a
 : "${decoder:=DeepLabV3Plus}"     # of segmentation_models_pytorch
 : "${backbone:=tu-tf_efficientnet_lite0}"  # tu-: an encoder of timm
 : "${pretrained_model:=hub}"      # or a file, or none
+: "${backbone_norm:=frozen}"      # batch: small batches give poor statistics
 : "${image_size:=160}"            # side of the crop
 : "${batch_size:=4}"
 : "${optimizer:=adamw}"
