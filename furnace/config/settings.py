@@ -100,6 +100,12 @@ class Settings:
     confidence: float = _setting(
         0.0, number(0, 1), "pseudo-labels of a lower probability are not learned from; 0: all are", True
     )
+    cutmix_boxes: int = _setting(
+        3,
+        integer(0, 100),
+        "rectangles in which a pair of unlabelled images is mixed; 0: the first image as it is",
+        True,
+    )
     ema_decay: float = _setting(0.999, number(0, 1), "largest decay of the teachers", True)
     teacher_norm: str = _setting(
         "batch",

@@ -37,13 +37,14 @@ def cutmix_masks(
         size: H and W, in pixels.
         proportion: the lowest and the highest share of the image that the rectangles of a mask cover together, before
             overlaps.
+        boxes: the number of rectangles; without any, the masks are 0 everywhere.
 
     Returns:
         (n, 1, H, W) uint8.
     """
     area = random.uniform(*proportion, (n, boxes))
     height = np.exp(random.uniform(0.0, 1.0, (n, boxes)) * np.log(area))  # log-uniform between area and 1
-    share = np.stack([height, area / height], axis=2) * np.sqrt(1 / boxes)  # (n, boxes, 2): of H and of W
+    share = np.stack([height, area / height], axis=2) * np.sqrt(1 / max(boxes, 1))  # (n, boxes, 2): of H and of W
     extent = np.round(share * np.array(size))
     start = np.round((np.array(size) - extent) * random.uniform(0.0, 1.0, (n, boxes, 2)))
     corners = np.concatenate([start, start + extent], axis=2).astype(int)  # (n, boxes, 4): y0, x0, y1, x1

@@ -1,5 +1,7 @@
 """What a run reads: the plan of its samples, with the views and masks that its method needs."""
 
+import numpy as np
+
 from furnace.config.experiment import Experiment
 from furnace.data.samples import Plan, TrainingSamples
 from furnace.semi.cutmix import cutmix_masks
@@ -19,5 +21,8 @@ def training_samples(experiment: Experiment, learner: Learner, iterations_per_ep
         with_strong=experiment.method.view == "strong",
         seed=settings.seed,
     )
-    labeled, unlabeled = experiment.split("labeled"), experiment.split("unlabeled")
-    return TrainingSamples(labeled, unlabeled, plan, draw_mask=lambda size, random: cutmix_masks(1, size, random)[0])
+
+    def draw_mask(size: tuple[int, int], random: np.random.Generator) -> np.ndarray:
+        return cutmix_masks(1, size, random, boxes=settings.cutmix_boxes)[0]
+
+    return TrainingSamples(experiment.split("labeled"), experiment.split("unlabeled"), plan, draw_mask)

@@ -120,7 +120,7 @@ def test_labels_are_those_that_training_learns_from(
     assert last.agreement.nunique() == 1 and rows.accuracy.nunique() > 2
 
 
-def test_strong_views_are_of_the_same_crops(
+def test_strong_and_mixed_views_are_of_the_same_crops(
     straight: Callable[..., Path], experiment: Path, demo_data: Path, capsys: pytest.CaptureFixture
 ) -> None:
     run = straight("method=org", "keep_snapshots=all")
@@ -130,8 +130,10 @@ def test_strong_views_are_of_the_same_crops(
         assert main([*arguments, *more]) == 0
         assert "8 unlabelled images" in capsys.readouterr().out
         tables.append(pd.read_csv(run / "pseudo_labels.csv"))
-    assert tables[0].equals(tables[1].head(2)) and tables[1].view.tolist() == ["weak"] * 2 + ["strong"] * 2
-    assert tables[1].pixels.nunique() == 1 and tables[1].confidence.nunique() == 4
+    assert tables[0].equals(tables[1].head(2)) and [*tables[1].view] == [
+        view for view in ("weak", "strong", "weak mixed", "strong mixed") for _ in range(2)
+    ]
+    assert tables[1].pixels[:4].nunique() == 1 and tables[1].confidence.nunique() == 8
 
     labels = PseudoLabels(read_experiment(experiment, dict(pair.split("=", 1) for pair in arguments[1:-4])), 8, True)
     places = [labels.plan.place(index) for index in labels.plan.indices(0)]
@@ -139,6 +141,14 @@ def test_strong_views_are_of_the_same_crops(
     assert torch.equal(labels.samples.unlabeled(LABELED, places).weak, seen.weak)
     first, again = next(labels.views()), next(labels.views())
     assert all(map(torch.equal, first, again)) and not torch.equal(first.weak, first.strong)
+
+    assert 0 < first.mask.float().mean() < 0.5
+    for view, image in (("weak mixed", first.weak), ("strong mixed", first.strong)):
+        for row in range(4):
+            mask, following = first.mask[row, 0].bool(), (row + 1) % 4
+            for mixed, whole in zip(first.of(view), (image, first.truth), strict=True):
+                assert torch.equal(mixed[row][..., ~mask], whole[row][..., ~mask])
+                assert torch.equal(mixed[row][..., mask], whole[following][..., mask])
 
 
 def test_missing_masks_are_said_in_one_line(

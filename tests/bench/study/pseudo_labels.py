@@ -7,8 +7,9 @@ Train with `keep_snapshots=all`. The run is found as `python -m furnace eval` fi
 batches and norms that its config.json names, or that the command does (`teacher_norm=running`, `batch_size=8`).
 Students and teachers, where there are any, label weak views as labellers do in training, and every snapshot sees the
 same views, each image once. The masks are the unlabelled list's own; where it has none, they are looked for where the
-first labelled image has its mask. With `--strong` the students also label the strong views of the same crops: what they
-lose there is what learning in that view asks of them.
+first labelled image has its mask. With `--strong` the students also label the strong views of the same crops, and both
+views mixed by CutMix with those of the batch's next image. What they lose there is what learning in that view asks of
+them.
 
 A line of the table, and a row of the CSV, is one labeller of one snapshot. All numbers but `epoch` and `pixels` are in
 percent of the pixels that count: not padding, not ignored ones.
@@ -54,6 +55,7 @@ from furnace.errors import EXIT_BAD_INPUT, InputError, say, system_errors_said
 from furnace.evaluation.evaluate import chosen_epochs
 from furnace.evaluation.validation import filled_networks
 from furnace.labels import IGNORE
+from furnace.semi.cutmix import cutmix_masks, mix
 from furnace.semi.ensemble import NETWORKS, STUDENTS, predictors_of
 from furnace.semi.modes import freeze_backbone_norms, set_to_label
 from furnace.semi.terms import Autocast
@@ -70,9 +72,12 @@ TRAINED = (
     "batch_size",
     "teacher_norm",
     "backbone_norm",
+    "cutmix_boxes",
     "precision",
     "channels_last",
 )
+
+OF_STUDENTS = ("strong", "weak mixed", "strong mixed")  # views that only students see
 
 
 class Views(NamedTuple):
@@ -81,6 +86,15 @@ class Views(NamedTuple):
     weak: Tensor  # (B, 3, S, S) float
     strong: Tensor | None  # the same
     truth: Tensor  # (B, S, S) uint8 in the view of `weak`; 255 around the view, and where a pixel is ignored
+    mask: Tensor  # (B, 1, S, S) uint8: where each image is replaced by the next one in a mixed view
+
+    def of(self, view: str) -> tuple[Tensor, Tensor]:
+        """Returns the images and the truth of a view: `weak` or one of OF_STUDENTS."""
+        image = self.strong if view.startswith("strong") else self.weak
+        assert image is not None, "strong views were not asked for"
+        if not view.endswith("mixed"):
+            return image, self.truth
+        return mix(image, image.roll(-1, 0), self.mask), mix(self.truth, self.truth.roll(-1, 0), self.mask)
 
 
 class PseudoLabels:
@@ -112,7 +126,7 @@ class PseudoLabels:
             seed=SEED,
         )
         # As the labelled stream, the images come with their masks. Asked for as unlabelled ones by the same numbers,
-        # the same crops come with their strong views. Nothing is mixed, so that no CutMix masks are drawn.
+        # the same crops come with their strong views. They are no pairs, so that no CutMix masks are drawn for them.
         self.samples = TrainingSamples(split, split, self.plan, draw_mask=lambda size, random: np.empty(size))
 
     def views(self) -> Iterator[Views]:
@@ -127,10 +141,13 @@ class PseudoLabels:
             places = [self.plan.place(index) for index in self.plan.indices(iteration)]
             seen, truth = self.samples.labeled(places)
             strong = self.samples.unlabeled(LABELED, places).strong if self.plan.with_strong else None
+            random, size = np.random.default_rng([SEED, iteration]), (self.plan.crop, self.plan.crop)
+            mask = cutmix_masks(self.plan.batch_size, size, random, boxes=self.settings.cutmix_boxes)
             yield Views(
                 weak=ready(seen.weak, seen.box),
                 strong=None if strong is None else ready(strong, seen.box),
                 truth=truth.to(self.device),
+                mask=torch.from_numpy(mask).to(self.device),
             )
 
     @torch.no_grad()
@@ -143,18 +160,18 @@ class PseudoLabels:
             if self.settings.backbone_norm == "frozen":
                 freeze_backbone_norms(network)
         looks = [(there[first : first + 2], "weak") for first in range(0, len(there), 2)]
-        looks += [(STUDENTS, "strong")] if self.plan.with_strong else []
+        looks += [(STUDENTS, view) for view in OF_STUDENTS] if self.plan.with_strong else []
         classes = self.experiment.dataset.classes
         tallies = {(name, view): Tally(len(classes), self.device) for pair, view in looks for name in pair}
         for views in bar(self.views(), total=self.batches, desc=f"epoch {epoch}", unit="batch", leave=False):
-            counts = views.truth != IGNORE  # (B, S, S)
-            if not counts.any():
-                continue
             for pair, view in looks:
-                image = views.weak if view == "weak" else views.strong
+                image, truth = views.of(view)
+                counts = truth != IGNORE  # (B, S, S)
+                if not counts.any():
+                    continue
                 said = [labels_and_probabilities(networks[name], image, self.autocast) for name in pair]
                 for name, (label, probability), (other, _) in zip(pair, said, said[::-1], strict=True):
-                    tallies[name, view].add(label[counts], probability[counts], other[counts], views.truth[counts])
+                    tallies[name, view].add(label[counts], probability[counts], other[counts], truth[counts])
         return [
             {"epoch": epoch, "labeller": name, "view": view, **tally.row(classes)}
             for (name, view), tally in tallies.items()
@@ -204,7 +221,7 @@ def look(options: argparse.Namespace) -> None:
         write_text(out, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
     if rows:
         print(f"{(time.perf_counter() - begin) / len(epochs):.1f} s a snapshot; the classes in epoch {epochs[-1]}:")
-        print(class_table(newest, classes))
+        print(class_table([row for row in newest if row["view"] in ("weak", "strong")], classes))
         print(f"written to {out}")
 
 
@@ -215,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("settings", nargs="*", metavar="NAME=VALUE")
     parser.add_argument("--epochs", default="all", help="all (the default), last, or such as 1-5,10")
     parser.add_argument("--images", type=int, help="at most so many, drawn at random; all by default")
-    parser.add_argument("--strong", action="store_true", help="students on strong views, too")
+    parser.add_argument("--strong", action="store_true", help="students on strong and mixed views, too")
     parser.add_argument("--out", type=Path, metavar="FILE.csv", help="by default OUTPUT_PATH/pseudo_labels.csv")
     options = parser.parse_args(arguments)
     try:

@@ -8,7 +8,7 @@ from tests.bench.study.tally import SURE
 PRINTED = {
     "epoch": "epoch",
     "labeller": "labeller ",
-    "view": "view  ",
+    "view": "view        ",
     "accuracy": "right",
     "mean_IoU": " mIoU",
     "confidence": "confidence",
