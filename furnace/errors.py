@@ -54,6 +54,11 @@ def because(error: OSError) -> str:
     return f"{error.strerror or error}; {_REMEDIES.get(error.errno or 0, _ELSEWHERE)}"
 
 
+def counted(number: int, thing: str) -> str:
+    """Returns a number of things in words, such as `1 epoch` or `2 epochs`."""
+    return f"{number} {thing}{'s' * (number != 1)}"
+
+
 def in_short(error: Exception) -> str:
     """Returns what an error of any kind says, in a few words."""
     if isinstance(error, OSError) and error.strerror:

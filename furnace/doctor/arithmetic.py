@@ -104,11 +104,6 @@ def saves(settings: Settings, epochs: int, training: float) -> tuple[int, int]:
     return len(saved), max(before_validations, by_minutes)
 
 
-def counted(number: int, thing: str) -> str:
-    """Returns a number of things in words, such as `1 epoch` or `2 epochs`."""
-    return f"{number} {thing}{'s' * (number != 1)}"
-
-
 def said_duration(seconds: float) -> str:
     """Returns a duration as people say it."""
     for least, unit, name in ((2 * DAY, DAY, "days"), (2 * HOUR, HOUR, "hours"), (2 * MINUTE, MINUTE, "minutes")):

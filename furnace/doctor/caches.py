@@ -9,6 +9,7 @@ from pathlib import Path
 from furnace.doctor.finding import NOTE, OK, Finding
 from furnace.doctor.wanted import Wanted, existing
 from furnace.engine.memory import said
+from furnace.errors import counted
 
 PATIENCE = 1.0  # seconds for counting files, which may lie on a slow server
 
@@ -23,8 +24,7 @@ def hub(_: Wanted) -> Iterator[Finding]:
     words = f"{folder} is not there yet"
     if folder.is_dir():
         models = sum(1 for _ in folder.glob("models--*"))
-        count = f"{models} model{'' if models == 1 else 's'}"
-        words = f"{count}, {'' if is_all else 'more than '}{said(size)} in {folder}"
+        words = f"{counted(models, 'model')}, {'' if is_all else 'more than '}{said(size)} in {folder}"
     words += ", a token is set" if _has_token(Path(constants.HF_TOKEN_PATH)) else ", no token is set"
     words += ", HF_HUB_OFFLINE is set: only what lies there is found" if constants.HF_HUB_OFFLINE else ""
     if not os.access(existing(folder), os.W_OK | os.X_OK):

@@ -7,7 +7,6 @@ from furnace.config.settings import Settings
 from furnace.doctor.arithmetic import (
     Duration,
     Part,
-    counted,
     evaluation_seconds,
     said_duration,
     saves,
@@ -18,6 +17,7 @@ from furnace.doctor.arithmetic import (
 from furnace.doctor.finding import OK, Finding
 from furnace.doctor.one_process import OneProcess
 from furnace.doctor.storage import Saved, seconds_a_byte
+from furnace.errors import counted
 from furnace.semi.ensemble import PREDICTORS
 
 

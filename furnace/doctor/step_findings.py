@@ -5,12 +5,13 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from furnace.doctor.arithmetic import counted, said_duration, said_seconds
+from furnace.doctor.arithmetic import said_duration, said_seconds
 from furnace.doctor.finding import NOTE, OK, Finding
 from furnace.doctor.fitting import LEAST
 from furnace.doctor.one_process import OneProcess
 from furnace.doctor.steps import Taken
 from furnace.engine.bars import bar
+from furnace.errors import counted
 
 LONG = 20.0  # seconds of a step that are worth a word before more of them are taken
 

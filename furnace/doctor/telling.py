@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from furnace.doctor.finding import NOTE, PROBLEM, Finding
+from furnace.errors import counted
 
 
 def line_of(finding: Finding) -> str:
@@ -15,7 +16,7 @@ def line_of(finding: Finding) -> str:
 
 def last_line(findings: Sequence[Finding]) -> str:
     """Returns a line that counts the findings by their state."""
-    problems, notes = (_counted(findings, state) for state in (PROBLEM, NOTE))
+    problems, notes = (counted(_count(findings, state), state) for state in (PROBLEM, NOTE))
     if not _count(findings, PROBLEM):
         return f"nothing that would stop a run was found, {notes}"
     return f"{problems} would stop a run, {notes}"
@@ -41,11 +42,6 @@ def as_json(findings: Sequence[Finding]) -> dict[str, Any]:
 
 def _count(findings: Sequence[Finding], state: str) -> int:
     return sum(finding.state == state for finding in findings)
-
-
-def _counted(findings: Sequence[Finding], state: str) -> str:
-    count = _count(findings, state)
-    return f"{count} {state}{'' if count == 1 else 's'}"
 
 
 def _plain(value: Any) -> Any:

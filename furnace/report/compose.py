@@ -11,7 +11,7 @@ from pathlib import Path
 from furnace.engine import memory
 from furnace.engine.bars import bar
 from furnace.engine.files import require_writable, write_text
-from furnace.errors import InputError, say_note
+from furnace.errors import InputError, counted, say_note
 from furnace.report.gallery import gallery_bytes
 from furnace.report.groups import groups
 from furnace.report.logs import hand_out, lies_beside, log_tables, read_tables
@@ -65,4 +65,4 @@ def write_report(folders: Sequence[Path], logs: Sequence[Path], out: Path, image
         say_note(problem)
     if odd := [run.path.name for run in runs if run.problems]:
         say_note(f"something is missing or odd in {len(odd)} of {len(runs)} runs, such as {odd[0]}: the page says what")
-    print(f"{len(runs)} run{'s' * (len(runs) != 1)}, {out.stat().st_size / 1e6:.1f} MB: {out}")
+    print(f"{counted(len(runs), 'run')}, {out.stat().st_size / 1e6:.1f} MB: {out}")

@@ -16,7 +16,6 @@ from furnace.config.settings import Settings
 from furnace.doctor import clock, loading, made_data, memory_findings, storage
 from furnace.doctor.arithmetic import (
     Part,
-    counted,
     evaluation_seconds,
     iteration_seconds,
     said_duration,
@@ -32,6 +31,7 @@ from furnace.doctor.peaks import Memory, Peaks, bytes_in
 from furnace.doctor.run_time import evaluated_epochs
 from furnace.doctor.steps import FEWEST, _enough
 from furnace.doctor.storage import Saved, bytes_there, most_bytes, on_disk
+from furnace.errors import counted
 
 GIGABYTE = 10**9
 PART = Part(iterations=10, images=24, step=0.5, load=2.0)
