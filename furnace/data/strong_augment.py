@@ -2,7 +2,8 @@
 
 Every operation takes an image (h, w, 3) uint8 RGB and a generator, and returns an image of the same shape. Operations
 that treat each value by itself are look-up tables. The list follows Cubuk et al., "RandAugment" (2020), but not the
-published code, whose list has operations that change nothing at its strength.
+published code, whose list has operations that change nothing at its strength. None here turns a colour into another
+one, as inverted or exchanged channels do: students learn what was said of the weak view, so that grass must stay green.
 """
 
 from collections.abc import Callable
@@ -57,20 +58,16 @@ def posterize(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return cv2.LUT(image, _table(np.right_shift(np.arange(256), dropped_bits) << dropped_bits))
 
 
-def solarize(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Inverts the values from a threshold of 128 to 224 upward."""
-    threshold = random.uniform(128, 224)
-    return cv2.LUT(image, _table(np.where(VALUES < threshold, VALUES, 255 - VALUES)))
-
-
 def autocontrast(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Stretches every channel to the full range, after cutting the same 1 to 8 percent of its pixels off both ends."""
+    """Stretches the range so that the same 1 to 8 percent of the pixels are cut off at both ends of their luma."""
     cut = random.uniform(1, 8)
-    stretched = []
-    for channel in cv2.split(image):
-        low, high = _percentiles(channel, (cut, 100 - cut))
-        stretched.append(cv2.LUT(channel, _table((VALUES - low) * 255 / max(high - low, 1))))
-    return cv2.merge(stretched)
+    low, high = _percentiles(_luma(image), (cut, 100 - cut))
+    return cv2.LUT(image, _table((VALUES - low) * 255 / max(high - low, 1)))
+
+
+def _luma(image: np.ndarray) -> np.ndarray:
+    """Returns how bright each pixel is, (h, w) uint8: by one tone curve for all channels, no colour turns."""
+    return cv2.transform(image, LUMA[None])
 
 
 def _percentiles(channel: np.ndarray, percent: tuple[float, ...]) -> np.ndarray:
@@ -82,33 +79,27 @@ def _percentiles(channel: np.ndarray, percent: tuple[float, ...]) -> np.ndarray:
 
 
 def equalize(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Equalizes the histogram of each channel; draws nothing at random."""
-    return cv2.merge([cv2.equalizeHist(channel) for channel in cv2.split(image)])
+    """Maps all values by the curve that makes every luma equally frequent; draws nothing at random."""
+    darker = np.cumsum(histogram(_luma(image)))  # (256,): pixels that are at most so bright
+    return cv2.LUT(image, _table(255 * darker / darker[-1]))
 
 
 def saturation(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Blends the image with its grey version, which is a linear map of the channels.
+    """Blends the image with its grey version, by a factor of 0.3 to 0.7 or of 1.4 to 2.
 
-    Factor 0 gives the grey image, and factors above 1 give more colourful ones.
+    Factor 0 would give the grey image, and factors above 1 give more colourful ones.
     """
-    factor = random.choice((random.uniform(0, 0.5), random.uniform(1.6, 2.5)))
+    factor = random.choice((random.uniform(0.3, 0.7), random.uniform(1.4, 2)))
     return cv2.transform(image, factor * np.eye(3, dtype=np.float32) + (1 - factor) * np.tile(LUMA, (3, 1)))
 
 
 def hue(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Turns the colours about the grey axis by 30 to 330 degrees (Rodrigues' rotation)."""
-    angle = np.deg2rad(random.uniform(30, 330))
+    """Turns the colours about the grey axis by 10 to 30 degrees either way (Rodrigues' rotation)."""
+    angle = np.deg2rad(random.uniform(10, 30) * random.choice((-1, 1)))
     third, root = (1 - np.cos(angle)) / 3, np.sqrt(1 / 3) * np.sin(angle)
     turn = np.full((3, 3), third) + np.cos(angle) * np.eye(3)
     turn += root * np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])
     return cv2.transform(image, turn.astype(np.float32))
-
-
-def swap_channels(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Puts the channels into one of the five other orders."""
-    order = ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))[random.integers(5)]
-    channels = cv2.split(image)
-    return cv2.merge([channels[index] for index in order])
 
 
 def blur(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -140,12 +131,10 @@ OPERATIONS: tuple[Operation, ...] = (
     contrast,
     gamma,
     posterize,
-    solarize,
     autocontrast,
     equalize,
     saturation,
     hue,
-    swap_channels,
     blur,
     sharpen,
     noise,

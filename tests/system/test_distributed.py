@@ -288,7 +288,8 @@ def test_a_process_that_ends_ends_the_others_before_torchrun_would(
     assert len(lines) == len(said), result.stderr
     assert all(line.startswith(f"error: {words}") for line, words in zip(lines, said, strict=True)), result.stderr
     assert result.stdout == ("the others know it\n" if what == "all" else "")
-    told = {int(rank): int(code) for rank, code in re.findall(r"rank +: (\d+) .*\n +exitcode +: (-?\d+)", result.stderr)}
+    found = re.findall(r"rank +: (\d+) .*\n +exitcode +: (-?\d+)", result.stderr)
+    told = {int(rank): int(code) for rank, code in found}
     assert told  # by torchrun, of whoever ended first; later versions than 2.6 also tell of the other one
     assert all(code == ends[rank] for rank, code in told.items() if rank in ends)
 
