@@ -66,8 +66,8 @@ def autocontrast(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def _luma(image: np.ndarray) -> np.ndarray:
-    """Returns how bright each pixel is, (h, w) uint8: by one tone curve for all channels, no colour turns."""
-    return cv2.transform(image, LUMA[None])
+    """Returns how bright each pixel is, (h, w) uint8. One curve for all channels that goes by it turns no colour."""
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
 
 
 def _percentiles(channel: np.ndarray, percent: tuple[float, ...]) -> np.ndarray:
