@@ -38,7 +38,7 @@ def trained(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Traine
         content = torch.load(path, weights_only=True)
         for name, value in content["model"].items():
             if ".classifier." in f".{name}":
-                value /= 150
+                value /= 200
         torch.save(content, path)
     return run
 
