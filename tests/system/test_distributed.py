@@ -290,8 +290,9 @@ def test_a_process_that_ends_ends_the_others_before_torchrun_would(
     assert result.stdout == ("the others know it\n" if what == "all" else "")
     found = re.findall(r"rank +: (\d+) .*\n +exitcode +: (-?\d+)", result.stderr)
     told = {int(rank): int(code) for rank, code in found}
-    assert told  # by torchrun, of whoever ended first; later versions than 2.6 also tell of the other one
-    assert all(code == ends[rank] for rank, code in told.items() if rank in ends)
+    if len(told) == 1:  # torchrun 2.6 tells of whoever ended first, later versions of all
+        ends = {rank: ends[rank] for rank in told}
+    assert told.items() >= ends.items() and ends
 
 
 def test_a_device_that_one_process_cannot_use_ends_those_that_wait_for_it(tmp_path: Path) -> None:
