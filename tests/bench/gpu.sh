@@ -88,7 +88,7 @@ part recipes 150 85 "$python" -m tests.bench.recipes "${device[@]}"
 part evaluation 120 45 "$python" -m tests.bench.evaluation "${device[@]}"
 part kernels 60 0 "$python" -m tests.bench.kernels "${device[@]}"
 # Each needs a process of its own: graphs are captured from the start, and cuDNN keeps what it chose.
-part graphs 150 0 env TORCHINDUCTOR_CUDAGRAPHS=1 "${step[@]}" --rows compile=1
+part graphs 240 0 env TORCHINDUCTOR_CUDAGRAPHS=1 "${step[@]}" --rows compile=1
 part searched 150 0 "${step[@]}" --rows searched
 
 printf '\n== summary; logs are in %s\n' "$OUT"
