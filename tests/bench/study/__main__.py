@@ -2,6 +2,7 @@
 
     python -m tests.bench.study                     # everything: goes on where it was stopped, by Ctrl-C or otherwise
     python -m tests.bench.study --parts A --jobs 8 --gpus-per-run 1/8    # one part, eight runs on one GPU
+    python -m tests.bench.study --only "msrc21 ema"                      # only runs whose title has these words
     python -m tests.bench.study --tables            # trains nothing
 
 It needs `DATA/camvid` and `DATA/msrc21` (docs/study.md says how they are made) and the package
@@ -93,9 +94,9 @@ def keep(cell: Cell, seed: int, job: Job) -> None:
     shutil.rmtree(output / "tb", ignore_errors=True)
 
 
-def train(parts: Sequence[Part], settings: Sequence[str], slots: int, gpus_per_run: Fraction | None) -> int:
-    """Trains what is missing; returns the exit status."""
-    todo = list(missing(parts, settings))
+def train(parts: Sequence[Part], settings: Sequence[str], only: str, slots: int, gpus_per_run: Fraction | None) -> int:
+    """Trains what is missing and has `only` in its title; returns the exit status."""
+    todo = [run for run in missing(parts, settings) if only in run[2].title]
     print(f"{len(todo)} runs are missing", flush=True)
     of_title = {job.title: (cell, seed) for cell, seed, job in todo}
 
@@ -116,6 +117,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("settings", nargs="*", metavar="NAME=VALUE", help="settings of all runs, such as NGPUS=0")
     parser.add_argument("--parts", default=",".join(part.name for part in PARTS), metavar="LIST")
+    parser.add_argument("--only", default="", metavar="WORDS", help="such as 'camvid supervised'; default: all runs")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="runs at a time (default 2)")
     parser.add_argument("--gpus-per-run", type=Fraction, metavar="K", help="as for python -m furnace sweep")
     parser.add_argument("--tables", action="store_true", help="train nothing")
@@ -125,7 +127,7 @@ def main() -> int:
     if not options.tables:
         try:
             make_weights()
-            status = train(parts, options.settings, options.jobs, options.gpus_per_run)
+            status = train(parts, options.settings, options.only, options.jobs, options.gpus_per_run)
         except InputError as error:
             say(error)
             return EXIT_BAD_INPUT
