@@ -20,6 +20,7 @@ def longhand_step(
     cps_weight: float,
     supervised: Callable[[Tensor, Tensor], Tensor],
     confidence: float = 0.0,
+    temperature: float = 0.0,
 ) -> dict[str, Tensor]:
     """All forwards first, scores mixed before the argmax, one backward of the whole loss."""
     mask = batch.mask.to(batch.image.dtype)
@@ -30,13 +31,18 @@ def longhand_step(
             scores = first * (1 - mask) + second * mask
             label = scores.argmax(dim=1)
             label[scores.softmax(dim=1).amax(dim=1) < confidence] = 255
+            if temperature > 0:
+                label = (scores / temperature).softmax(dim=1) * (label != 255).unsqueeze(1)
             pseudo.append(label)
     u0, u1 = batch.weak if view == "weak" else batch.strong
     mixed = u0 * (1 - mask) + u1 * mask
-    cross = [
-        F.cross_entropy(student(mixed), pseudo[1 - index], ignore_index=255, reduction="none").mean()
-        for index, student in enumerate(students)
-    ]
+    cross = []
+    for index, student in enumerate(students):
+        logits, label = student(mixed), pseudo[1 - index]
+        if temperature > 0:
+            cross.append(-(label * logits.softmax(dim=1).log()).sum(dim=1).mean())
+        else:
+            cross.append(F.cross_entropy(logits, label, ignore_index=255, reduction="none").mean())
     sup = [supervised(student(batch.image), batch.label.long()) for student in students]
     total = sum(sup) + cps_weight * sum(cross)
     total.backward()

@@ -71,7 +71,11 @@ def without_effect(experiment: Experiment) -> list[str]:
     settings, labellers = experiment.settings, experiment.method.labellers
     reasons = (
         (labellers == "none", "without a cross term", ("view", "cps_weight", "cps_ramp", "teacher_norm")),
-        (labellers == "none" or settings.cps_weight == 0, "without a cross term", ("confidence", "cutmix_boxes")),
+        (
+            labellers == "none" or settings.cps_weight == 0,
+            "without a cross term",
+            ("confidence", "label_temperature", "cutmix_boxes"),
+        ),
         (labellers != "teachers", "without teachers", ("ema_decay",)),
         (settings.ohem_threshold is None, "without ohem_threshold", ("ohem_min_kept",)),
         (not experiment.scores_meanwhile, "without validations", ("validate_images",)),

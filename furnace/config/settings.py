@@ -100,6 +100,9 @@ class Settings:
     confidence: float = _setting(
         0.0, number(0, 1), "pseudo-labels of a lower probability are not learned from; 0: all are", True
     )
+    label_temperature: float = _setting(
+        0.0, number(0), "pseudo-labels are softmax(logits / it), all probabilities; 0: the likeliest class alone", True
+    )
     cutmix_boxes: int = _setting(
         3,
         integer(0, 100),

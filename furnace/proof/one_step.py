@@ -29,6 +29,7 @@ FALLING, ENDS = 30, 5  # steps in which losses fall, and how many at either end 
 COMPILERS = ("g++", "clang++", "c++")
 OHEM = {"ohem_threshold": "0.7", "ohem_min_kept": "1000"}
 CONFIDENT = {"method": "ema", "confidence": "0.5"}
+SOFT = {**CONFIDENT, "label_temperature": "0.5"}
 FP32 = {"precision": "fp32"}
 ADAMW = {"optimizer": "adamw", "clip_gradients": "1"}
 # At a small rate rounding hardly grows from step to step. At a usual one it grows a hundredfold: batch norm after the
@@ -117,7 +118,7 @@ def nothing_read_back(ground: Ground) -> str:
     if ground.device.type == "cpu":
         raise NotHereError("needs a GPU")
     left_out = {"skip_nonfinite": "1"}
-    for changed in ({}, OHEM, CONFIDENT, left_out, {"precision": "fp16", **left_out}, {**ADAMW, **left_out}):
+    for changed in ({}, OHEM, CONFIDENT, SOFT, left_out, {"precision": "fp16", **left_out}, {**ADAMW, **left_out}):
         trial, meter = ground.trial(changed), LossMeter()
         batches = trial.batches(2)
         trial.learner.step(next(batches), 0)  # libraries choose their kernels
@@ -128,7 +129,9 @@ def nothing_read_back(ground: Ground) -> str:
         finally:
             torch.cuda.set_sync_debug_mode("default")
         meter.read_back()
-    return "cross-entropy, OHEM, confidence, steps that may be left out, fp16, AdamW with clipped gradients"
+    return (
+        "cross-entropy, OHEM, confidence, soft labels, steps that may be left out, fp16, AdamW with clipped gradients"
+    )
 
 
 def no_more_memory(ground: Ground) -> str:

@@ -2,7 +2,7 @@
 
 Two students f1 and f2 learn from labelled images x with labels y, and from pairs of unlabelled images u0 and u1:
 
-    P_k     = mix(label_k(weak u0), label_k(weak u1))                hard pseudo-label of labeller k
+    P_k     = mix(label_k(weak u0), label_k(weak u1))                pseudo-label of labeller k
     label_k = argmax h_k where max softmax h_k >= c, else IGNORE     c is `confidence`; with 0, every pixel has a label
     L_sup   = CE(f1(x), y) + CE(f2(x), y)
     L_cross = CE(f1(mix(u0, u1)), P_2) + CE(f2(mix(u0, u1)), P_1)    labels are crossed
@@ -21,6 +21,13 @@ images have M pixels, and student 1 gives class k the probability q(p, k) at pix
 
 and likewise for student 2. So the fewer pixels a labeller is sure of, the less the cross term weighs beside L_sup.
 
+With a `temperature` T above 0 labels are soft, softmax(h_k / T) in place of argmax h_k. A student learns all of a
+labeller's probabilities P_2(p, k), and is not told that it should be sure where the labeller is not:
+
+    CE(f1(mix(u0, u1)), P_2) = 1/M * sum over pixels p and classes k of -P_2(p, k) log q(p, k)
+
+Below 1 T sharpens them, as in MixMatch (Berthelot et al., 2019); with T near 0 they are the hard labels.
+
 In the shapes below, B is the number of images, H and W are their height and width, and N is the number of classes.
 """
 
@@ -34,7 +41,7 @@ from torch import Tensor, nn
 
 from furnace.semi.batch import Batch
 from furnace.semi.cutmix import mix
-from furnace.semi.losses import PixelLoss, cross_entropy, cross_entropy_over_all
+from furnace.semi.losses import PixelLoss, cross_entropy, cross_entropy_over_all, soft_cross_entropy_over_all
 from furnace.semi.modes import in_eval_mode
 from furnace.semi.terms import Autocast, Labels, LabelsOf, LossOf
 
@@ -61,7 +68,7 @@ class Losses:
     supervised: list[Tensor]
     cross: list[Tensor] | None  # before it is multiplied by cps_weight; None where no pairs were used
     cps_weight: float
-    pseudo_labels: list[Tensor] | None = None  # the P_1 and P_2 that were used, each (B, H, W) uint8
+    pseudo_labels: list[Tensor] | None = None  # P_1 and P_2 as hard labels, each (B, H, W) uint8
     likeliest: list[Tensor] | None = None  # the same with a class at every pixel; None where `confidence` is 0
 
     def terms(self) -> dict[str, Tensor]:
@@ -103,6 +110,7 @@ class CrossSupervision:
     view: str  # as in Method
     supervised_loss: PixelLoss = cross_entropy
     confidence: float = 0.0  # c: pseudo-labels of a lower probability are not learned from
+    temperature: float = 0.0  # T of soft labels; 0 for hard ones
     average: Callable[[Tensor], Tensor] = lambda scalar: scalar  # takes the mean of a scalar over all processes
     backward: Callable[[Tensor], None] = torch.Tensor.backward  # a gradient scaler puts its own here
     autocast: Autocast = nullcontext  # gives the context of every forward pass
@@ -117,8 +125,18 @@ class CrossSupervision:
 
     @cached_property
     def labels_of(self) -> list[nn.Module]:
-        """Both labellers as functions from images to hard labels; see LabelsOf."""
-        return [self.ready(LabelsOf(labeller, self.autocast, self.confidence)) for labeller in self.labellers]
+        """Both labellers as functions from images to labels; see LabelsOf."""
+        return [
+            self.ready(LabelsOf(labeller, self.autocast, self.confidence, self.temperature))
+            for labeller in self.labellers
+        ]
+
+    @property
+    def cross_loss(self) -> PixelLoss:
+        """The loss of the mixed images. Where every pixel has a label, its mean is one over all of them as well."""
+        if self.temperature > 0:
+            return soft_cross_entropy_over_all
+        return cross_entropy_over_all if self.confidence > 0 else cross_entropy
 
     def accumulate_gradients(self, batch: Batch, cps_weight: float) -> Losses:
         """Adds dL/d(parameters) to both students' gradients and returns the terms of L.
@@ -130,16 +148,14 @@ class CrossSupervision:
         pairs_used = cps_weight > 0 and len(self.labellers) > 0
         if pairs_used:
             labels = self.pseudo_labels(batch)
-            pseudo_labels = [labels_k.label for labels_k in labels]  # P_1 and P_2
+            learned = [labels_k.label if labels_k.soft is None else labels_k.soft for labels_k in labels]  # P_1 and P_2
             image_mixed = mix(*batch.pair(self.view))  # (B, 3, H, W)
-            # Without a threshold every pixel has a label, and both are the same mean.
-            cross_loss = cross_entropy_over_all if self.confidence > 0 else cross_entropy
         for index, loss_of in enumerate(self.losses_of):
             if pairs_used:
                 # Labels are crossed: student 1 learns P_2, student 2 learns P_1. The mean is over all pixels, of which
                 # all processes have the same number, so `mean` needs no `average`.
                 with _without_exchange(loss_of):  # the labelled term below sends the gradients of both
-                    loss = loss_of(image_mixed, pseudo_labels[1 - index], cross_loss).mean()
+                    loss = loss_of(image_mixed, learned[1 - index], self.cross_loss).mean()
                     self.backward(cps_weight * loss)
                 cross.append(loss.detach())
             loss = loss_of(batch.image, batch.label, self.supervised_loss).mean(self.average)
@@ -147,6 +163,7 @@ class CrossSupervision:
             supervised.append(loss.detach())
         if not pairs_used:
             return Losses(supervised, None, cps_weight)
+        pseudo_labels = [labels_k.label for labels_k in labels]
         likeliest = [labels_k.likeliest for labels_k in labels if labels_k.likeliest is not None]
         return Losses(supervised, cross, cps_weight, pseudo_labels, likeliest or None)
 
@@ -163,10 +180,11 @@ class CrossSupervision:
 
 
 def _mix_labels(first: Labels, second: Labels, mask: Tensor) -> Labels:
+    def mixed(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+        return None if one is None or other is None else mix(one, other, mask)
+
     label = mix(first.label, second.label, mask)
-    if first.likeliest is None or second.likeliest is None:
-        return Labels(label, None)
-    return Labels(label, mix(first.likeliest, second.likeliest, mask))
+    return Labels(label, mixed(first.likeliest, second.likeliest), mixed(first.soft, second.soft))
 
 
 def _without_exchange(loss_of: nn.Module) -> AbstractContextManager:

@@ -59,7 +59,7 @@ def mix(first: Tensor, second: Tensor, mask: Tensor) -> Tensor:
     """Returns `first` where the mask is 0 and `second` where it is 1.
 
     Args:
-        first: images (B, 3, H, W) or label maps (B, H, W).
+        first: images (B, 3, H, W), soft labels (B, N, H, W) or label maps (B, H, W).
         second: the same shape.
         mask: (B, 1, H, W) of 0 and 1.
     """

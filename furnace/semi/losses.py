@@ -33,7 +33,7 @@ class LossSum:
         return self.total / average(self.count).clamp(min=1e-12)
 
 
-PixelLoss = Callable[[Tensor, Tensor], LossSum]  # of logits (B, N, H, W) and labels (B, H, W)
+PixelLoss = Callable[[Tensor, Tensor], LossSum]  # of logits (B, N, H, W) and labels, (B, H, W) if they are hard
 
 
 def pixel_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -68,6 +68,20 @@ def cross_entropy_over_all(logits: Tensor, labels: Tensor) -> LossSum:
     """
     total = pixel_cross_entropy(logits, labels).sum()
     return LossSum(total, total.new_full((), labels.numel()))
+
+
+def soft_cross_entropy_over_all(logits: Tensor, labels: Tensor) -> LossSum:
+    """Returns the cross-entropy with soft labels, -sum over classes k of P(k) log q(k), whose mean is over ALL pixels.
+
+    A pixel whose probabilities are all 0 adds nothing to the sum, but counts.
+
+    Args:
+        logits: (B, N, H, W) float, of which q is the softmax.
+        labels: (B, N, H, W) float, the probabilities P.
+    """
+    full = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    total = F.cross_entropy(full, labels, reduction="sum")
+    return LossSum(total, total.new_full((), labels[:, 0].numel()))
 
 
 def ohem_cross_entropy(logits: Tensor, labels: Tensor, threshold: float, min_kept: int) -> LossSum:

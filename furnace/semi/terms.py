@@ -35,27 +35,42 @@ class LossOf(nn.Module):
 
 
 class Labels(NamedTuple):
-    """What a labeller says of images: label maps (B, H, W) uint8."""
+    """What a labeller says of images: label maps (B, H, W) uint8, and soft labels (B, N, H, W) float."""
 
     label: Tensor  # the likeliest class, or IGNORE where its probability is below the confidence that is asked for
     likeliest: Tensor | None  # the likeliest class of every pixel; None where no confidence is asked for: as `label`
+    soft: Tensor | None = None  # the classes' probabilities, all 0 where `label` is IGNORE; None for hard labels
 
 
 class LabelsOf(nn.Module):
-    """A labeller's network together with the choice of the likeliest class.
+    """A labeller's network together with the labels that are made of its logits.
 
     Args:
         confidence: pixels whose likeliest class has a lower probability get the label IGNORE; at 0 there are none.
+        temperature: of soft labels; at 0 there are hard ones alone.
     """
 
-    def __init__(self, network: nn.Module, autocast: Autocast, confidence: float = 0.0) -> None:
+    def __init__(
+        self, network: nn.Module, autocast: Autocast, confidence: float = 0.0, temperature: float = 0.0
+    ) -> None:
         super().__init__()
-        self.network, self.autocast, self.confidence = network, autocast, confidence
+        self.network, self.autocast = network, autocast
+        self.confidence, self.temperature = confidence, temperature
 
     def forward(self, image: Tensor) -> Labels:
-        """Returns the hard labels of images (B, 3, H, W)."""
+        """Returns the labels of images (B, 3, H, W)."""
         with self.autocast():
             logits = self.network(image)  # (B, N, H, W)
+        labels = self._hard(logits)
+        if self.temperature == 0:
+            return labels
+        full = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        soft = (full / self.temperature).softmax(dim=1)  # (B, N, H, W)
+        if labels.likeliest is not None:
+            soft = soft.masked_fill((labels.label == IGNORE).unsqueeze(1), 0)
+        return labels._replace(soft=soft)
+
+    def _hard(self, logits: Tensor) -> Labels:
         if self.confidence == 0:
             return Labels(logits.argmax(dim=1).to(torch.uint8), None)
         classes, confident = likeliest_and_confident(logits, self.confidence)  # both (B, H, W)

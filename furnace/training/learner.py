@@ -220,6 +220,7 @@ class Learner:
             view=self.method.view,
             supervised_loss=supervised_loss(settings, self.world.size),
             confidence=settings.confidence,
+            temperature=settings.label_temperature,
             off=self._off_while_labelling(),
             average=self.world.mean,
             backward=backward,

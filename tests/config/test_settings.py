@@ -107,6 +107,7 @@ def test_none_in_a_configuration_is_not_set() -> None:
          ["ema_decay has no effect without teachers", "ohem_min_kept has no effect without ohem_threshold"]),
         ({"method": "supervised", "confidence": "0.9"}, ["confidence has no effect without a cross term"]),
         ({"cps_weight": "0", "confidence": "0.9"}, ["confidence has no effect without a cross term"]),
+        ({"method": "supervised", "label_temperature": "1"}, ["label_temperature has no effect without a cross term"]),
         ({"validate_epochs": "0", "validate_images": "9"}, ["validate_images has no effect without validations"]),
         ({"OUTPUT_PATH": "/tmp/{method}_{seed}"},
          ["{seed} in OUTPUT_PATH stands for nothing, as {labeled_ratio}, {batch_size}, {backbone}, {method} would"]),

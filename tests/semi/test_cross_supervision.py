@@ -88,7 +88,9 @@ def test_supervised_and_zero_weight_ignore_pairs() -> None:
 def test_pseudo_labels_carry_no_gradient_and_fit_a_byte() -> None:
     ensemble = Ensemble(small_network, with_teachers=True)
     labels = CrossSupervision(ensemble.students, ensemble.teachers, "strong").pseudo_labels(random_batch())
-    assert all(label.dtype == torch.uint8 and label.shape == (2, 33, 33) for label, _ in labels)
+    assert all(each.label.dtype == torch.uint8 and each.label.shape == (2, 33, 33) for each in labels)
+    algorithm = CrossSupervision(ensemble.students, ensemble.teachers, "strong", temperature=1.0)
+    assert not any(each.soft.requires_grad for each in algorithm.pseudo_labels(random_batch()))
     assert all(parameter.grad is None for teacher in ensemble.teachers for parameter in teacher.parameters())
 
 
