@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from repository import REPOSITORY
 
+from furnace.config.record import filled
 from tests.bench.study import tables
 from tests.bench.study.kept import Kept
 from tests.bench.study.plan import PARTS, TITLES, Cell, Part
@@ -69,7 +70,7 @@ def test_kept_runs_differ_only_in_what_they_say(data: str) -> None:
     assert {run["folder"] for run in runs} == Kept(data).scored
     cells = {cell for part in PARTS for cell in part.cells}
     for run in runs:
-        settings = dict(run["settings"])
+        settings = filled(run["settings"])  # as if it had been trained today
         assert (settings.pop("method"), settings.pop("labeled_ratio")) == (run["method"], run["labeled_ratio"])
         assert settings.pop("seed") == run["seed"] and 850 <= run["iterations"] <= 950
         settings.pop("nepochs")
@@ -78,7 +79,7 @@ def test_kept_runs_differ_only_in_what_they_say(data: str) -> None:
             value = settings.pop(name)
             shown = ",".join(f"{each:g}" for each in value) if isinstance(value, list) else value
             assert str(shown) == text
-        of_all = runs[0]["settings"]
+        of_all = filled(runs[0]["settings"])
         assert settings == {name: of_all[name] for name in settings}
         assert Cell(data, run["labeled_ratio"], run["method"], tuple(run["varied"])) in cells
         assert re.fullmatch("[0-9a-f]{40}(-dirty)?", run["git_commit"])

@@ -94,16 +94,17 @@ B = Part(
 )
 BASIS = Cell("msrc21", RATIOS["msrc21"][0], ENSEMBLE_TEACHER)
 ALONE = tuple(BASIS.varying(pair) for pair in ("ema_decay=0.999", "cps_ramp=0,0.5", "confidence=0.8", "cps_weight=0.5"))
-# What labels may normalise by the statistics of the batch, as published, or by running ones.
-NORMS = tuple(
-    (cell.varying("teacher_norm=running"), cell)
+# Who labels may normalise by running statistics in place of the batch's, and say all its probabilities.
+LABELS = tuple(
+    (cell.varying(pair), cell)
     for data in TITLES
     for cell in (Cell(data, RATIOS[data][0], CPS), Cell(data, RATIOS[data][0], ENSEMBLE_TEACHER))
+    for pair in ("teacher_norm=running", "label_temperature=1")
 )
 C = Part(
     "C",
     "What does each setting change, alone?",
-    (*(cell for pair in NORMS for cell in reversed(pair)), *ALONE),
-    (*NORMS, *((cell, BASIS) for cell in ALONE)),
+    tuple(dict.fromkeys((*(cell for pair in LABELS for cell in reversed(pair)), *ALONE))),
+    (*LABELS, *((cell, BASIS) for cell in ALONE)),
 )
 PARTS = (HEADROOM, A, B, C)
