@@ -17,6 +17,7 @@ DEPTHS: dict[int, tuple[int, ...]] = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3
 V1C_STEMS = {"v1c": (64, 64, 128), "v1c_stem32": (32, 32, 64)}
 BACKBONES = tuple(f"resnet{depth}{stem}" for stem in ("_v1c", "", "_v1c_stem32") for depth in DEPTHS)
 LAYER4_DILATIONS = (2, 4, 8)  # of its blocks
+NARROW = 8  # channels; maps of fewer take SubsampledConv2d
 
 
 def scaled(channels: int, width: float) -> int:
@@ -49,6 +50,19 @@ class AtrousConv2d(nn.Conv2d):
         rows, columns = (slice(1, 2) if alone else slice(None) for alone in blind)
         padding = [0 if alone else rate for alone, rate in zip(blind, self.dilation, strict=True)]
         return F.conv2d(feature, self.weight[:, :, rows, columns], None, self.stride, padding, self.dilation)
+
+
+class SubsampledConv2d(nn.Conv2d):
+    """A 1x1 convolution with a stride and without bias, which drops the pixels that it skips before it convolves.
+
+    It computes what `nn.Conv2d` does. The gradient of that one lets oneDNN (torch 2.14) write beyond its memory where a
+    CPU has AVX2 and no AVX-512, and the map has fewer than 8 channels, channels last.
+    """
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Convolves (B, C, h, w) as `nn.Conv2d` does."""
+        rows, columns = self.stride
+        return F.conv2d(feature[:, :, ::rows, ::columns], self.weight)
 
 
 def conv3x3(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
@@ -149,9 +163,8 @@ class ResNet(nn.Module):
         for index, dilation in enumerate(dilations):
             downsample = None
             if index == 0 and (stride != 1 or self.channels != outputs):
-                downsample = nn.Sequential(
-                    nn.Conv2d(self.channels, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-                )
+                kind = nn.Conv2d if stride == 1 or self.channels >= NARROW else SubsampledConv2d
+                downsample = nn.Sequential(kind(self.channels, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
             layers.append(block(self.channels, channels, stride if index == 0 else 1, dilation, downsample))
             self.channels = outputs
         return nn.Sequential(*layers)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from furnace.network.deeplabv3plus import DeepLabV3Plus
-from furnace.network.resnet import BACKBONES, ResNet, conv3x3
+from furnace.network.resnet import BACKBONES, ResNet, SubsampledConv2d, conv3x3
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -48,3 +48,33 @@ def test_taps_that_see_padding_alone_are_left_out_without_a_trace(
         results.append((result, leaf.grad, convolution.weight.grad))
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 9), (6, 6), (9, 5)])
+@pytest.mark.parametrize("stride", [2, 3])
+def test_pixels_that_a_stride_skips_are_dropped_without_a_trace(size: tuple[int, int], stride: int) -> None:
+    ours, theirs = (kind(3, 4, 1, stride, bias=False).double() for kind in (SubsampledConv2d, torch.nn.Conv2d))
+    theirs.load_state_dict(ours.state_dict())
+    results = []
+    for convolution in (ours, theirs):
+        leaf = torch.randn(
+            2, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+        ).requires_grad_()
+        result = convolution(leaf)
+        (result * torch.arange(result.numel()).reshape(result.shape)).sum().backward()
+        results.append((result, leaf.grad, convolution.weight.grad))
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("backbone", ["resnet18_v1c", "resnet50_v1c"])
+def test_no_shortcut_has_a_stride_over_fewer_than_8_channels(backbone: str) -> None:
+    """Else training on some CPUs writes beyond its memory."""
+    shortcuts = {
+        width: [module for module in ResNet(backbone, width).modules() if type(module) is torch.nn.Conv2d]
+        for width in (0.0625, 0.02)
+    }
+    for width, modules in shortcuts.items():
+        strided = [each for each in modules if each.kernel_size == (1, 1) and each.stride != (1, 1)]
+        assert all(each.in_channels >= 8 for each in strided), width
+    assert all(type(module) is not SubsampledConv2d for module in ResNet(backbone, 0.125).modules())
