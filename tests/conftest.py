@@ -21,7 +21,7 @@ for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
     os.environ.pop(name, None)
 
 # Where a CPU has AVX2 and no AVX-512, oneDNN (torch 2.14) writes beyond its memory in the gradient of a 1 x 1
-# convolution that has a stride and fewer than 8 input channels. Networks here are that narrow.
+# convolution that has a stride and fewer than 8 input channels. The program's ResNets avoid it, others may not.
 if torch.backends.cpu.get_cpu_capability() == "AVX2":
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX")
 torch.set_num_threads(1)  # networks here are tiny: threads would only wait for each other
