@@ -55,11 +55,9 @@ def test_taps_that_see_padding_alone_are_left_out_without_a_trace(
 def test_pixels_that_a_stride_skips_are_dropped_without_a_trace(size: tuple[int, int], stride: int) -> None:
     ours, theirs = (kind(3, 4, 1, stride, bias=False).double() for kind in (SubsampledConv2d, torch.nn.Conv2d))
     theirs.load_state_dict(ours.state_dict())
-    results = []
+    feature, results = torch.randn(2, 3, *size, dtype=torch.float64), []
     for convolution in (ours, theirs):
-        leaf = torch.randn(
-            2, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
-        ).requires_grad_()
+        leaf = feature.clone().requires_grad_()
         result = convolution(leaf)
         (result * torch.arange(result.numel()).reshape(result.shape)).sum().backward()
         results.append((result, leaf.grad, convolution.weight.grad))
