@@ -6,6 +6,8 @@ In the shapes below, B is the number of images, H and W are their height and wid
 import torch
 from torch import Tensor
 
+from furnace.semi.losses import in_full_precision
+
 # So many logits are worked on at once; in fp32 they take 64 MB. A usual batch of crops of 512 or 800 pixels makes three
 # bands. Many small ones would cost more: starting a kernel on a GPU takes longer than most kernels of a step.
 BAND = 2**24
@@ -29,9 +31,7 @@ def likeliest_and_confident(logits: Tensor, confidence: float) -> tuple[Tensor, 
         (B, H, W) int64, and (B, H, W) bool, which is False where a logit is not a number.
     """
     best, likeliest = logits.max(dim=1)  # both (B, H, W); argmax takes longer on a CPU than both of them together
-    if best.dtype in (torch.float16, torch.bfloat16):
-        best = best.float()  # and with it the differences below, without a copy of the logits
-    best = best.unsqueeze(1)  # (B, 1, H, W)
+    best = in_full_precision(best).unsqueeze(1)  # (B, 1, H, W); so are the differences, without a copy of the logits
     batch, classes, height, width = logits.shape
     rows = max(1, BAND // (batch * classes * width))
     sums = [

@@ -36,14 +36,17 @@ class LossSum:
 PixelLoss = Callable[[Tensor, Tensor], LossSum]  # of logits (B, N, H, W) and labels, (B, H, W) if they are hard
 
 
+def in_full_precision(values: Tensor) -> Tensor:
+    """Returns values of half precision in fp32, and others as they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def pixel_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Returns the cross-entropy of every pixel, (B, H, W), with 0 for ignored pixels.
 
     It is computed in fp32 where the logits have half precision.
     """
-    if logits.dtype in (torch.float16, torch.bfloat16):
-        logits = logits.float()
-    return F.cross_entropy(logits, labels.long(), ignore_index=IGNORE, reduction="none")
+    return F.cross_entropy(in_full_precision(logits), labels.long(), ignore_index=IGNORE, reduction="none")
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> LossSum:
@@ -79,8 +82,7 @@ def soft_cross_entropy_over_all(logits: Tensor, labels: Tensor) -> LossSum:
         logits: (B, N, H, W) float, of which q is the softmax.
         labels: (B, N, H, W) float, the probabilities P.
     """
-    full = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    total = F.cross_entropy(full, labels, reduction="sum")
+    total = F.cross_entropy(in_full_precision(logits), labels, reduction="sum")
     return LossSum(total, total.new_full((), labels[:, 0].numel()))
 
 

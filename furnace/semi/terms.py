@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from furnace.labels import IGNORE
 from furnace.semi.confidence import likeliest_and_confident
-from furnace.semi.losses import LossSum, PixelLoss
+from furnace.semi.losses import LossSum, PixelLoss, in_full_precision
 
 Autocast = Callable[[], AbstractContextManager]  # gives the context of a forward pass
 
@@ -64,8 +64,7 @@ class LabelsOf(nn.Module):
         labels = self._hard(logits)
         if self.temperature == 0:
             return labels
-        full = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        soft = (full / self.temperature).softmax(dim=1)  # (B, N, H, W)
+        soft = (in_full_precision(logits) / self.temperature).softmax(dim=1)  # (B, N, H, W)
         if labels.likeliest is not None:
             soft = soft.masked_fill((labels.label == IGNORE).unsqueeze(1), 0)
         return labels._replace(soft=soft)
