@@ -7,6 +7,18 @@ from furnace.network.deeplabv3plus import DeepLabV3Plus
 from furnace.network.resnet import BACKBONES, ResNet, SubsampledConv2d, conv3x3
 
 
+def require_equal(fast: torch.nn.Module, slow: torch.nn.Module, feature: torch.Tensor) -> None:
+    """Two convolutions of a feature (B, C, h, w) have the same result, and the same gradients."""
+    results = []
+    for convolution in (fast, slow):
+        leaf = feature.clone().requires_grad_()
+        result = convolution(leaf)
+        (result * torch.arange(result.numel()).reshape(result.shape)).sum().backward()
+        results.append((result, leaf.grad, convolution.weight.grad))
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_backbone_follows_the_width(backbone: str) -> None:
     network = DeepLabV3Plus(backbone, 7, width=0.0625).eval()
@@ -39,15 +51,7 @@ def test_taps_that_see_padding_alone_are_left_out_without_a_trace(
     fast = conv3x3(3, 4, stride, dilation).double()
     slow = torch.nn.Conv2d(3, 4, 3, stride, padding=dilation, dilation=dilation, bias=False).double()
     slow.load_state_dict(fast.state_dict())
-    feature = torch.randn(2, 3, *size, dtype=torch.float64)
-    results = []
-    for convolution in (fast, slow):
-        leaf = feature.clone().requires_grad_()
-        result = convolution(leaf)
-        (result * torch.arange(result.numel()).reshape(result.shape)).sum().backward()
-        results.append((result, leaf.grad, convolution.weight.grad))
-    for ours, theirs in zip(*results, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    require_equal(fast, slow, torch.randn(2, 3, *size, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 9), (6, 6), (9, 5)])
@@ -55,14 +59,7 @@ def test_taps_that_see_padding_alone_are_left_out_without_a_trace(
 def test_pixels_that_a_stride_skips_are_dropped_without_a_trace(size: tuple[int, int], stride: int) -> None:
     ours, theirs = (kind(3, 4, 1, stride, bias=False).double() for kind in (SubsampledConv2d, torch.nn.Conv2d))
     theirs.load_state_dict(ours.state_dict())
-    feature, results = torch.randn(2, 3, *size, dtype=torch.float64), []
-    for convolution in (ours, theirs):
-        leaf = feature.clone().requires_grad_()
-        result = convolution(leaf)
-        (result * torch.arange(result.numel()).reshape(result.shape)).sum().backward()
-        results.append((result, leaf.grad, convolution.weight.grad))
-    for found, expected in zip(*results, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    require_equal(ours, theirs, torch.randn(2, 3, *size, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("backbone", ["resnet18_v1c", "resnet50_v1c"])
