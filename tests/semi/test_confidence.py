@@ -1,14 +1,12 @@
 """Pixels below a threshold of confidence are not learned from; the mean of the cross term stays over all pixels."""
 
 import copy
-from collections.abc import Callable
 from contextlib import nullcontext
 
 import pytest
 import torch
-import torch.nn.functional as F
 from batches import random_batch
-from longhand import longhand_step
+from steps import require_longhand_step
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from furnace.engine.memory import Counting
@@ -119,19 +117,7 @@ def test_ignored_pixels_count_in_the_mean() -> None:
 @pytest.mark.parametrize("labellers", ["students", "teachers"])
 @pytest.mark.parametrize("threshold", [0.0, 0.3, 1.0])
 def test_step_equals_longhand(labellers: str, threshold: float) -> None:
-    fast = Ensemble(small_network, with_teachers=True)
-    slow, batch = copy.deepcopy(fast), random_batch()
-    algorithm = CrossSupervision(fast.students, getattr(fast, labellers), "strong", confidence=threshold)
-    losses = algorithm.accumulate_gradients(batch, cps_weight=1.5)
-    supervised: Callable = lambda logits, labels: F.cross_entropy(logits, labels, ignore_index=IGNORE)  # noqa: E731
-    expected = longhand_step(
-        slow.students, getattr(slow, labellers), batch, "strong", 1.5, supervised, confidence=threshold
-    )
-    for name, value in expected.items():
-        assert losses.terms()[name].item() == pytest.approx(value.item(), rel=1e-10), name
-    for ours, theirs in zip(fast.students, slow.students, strict=True):
-        for (name, found), right in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-            torch.testing.assert_close(found.grad, right.grad, rtol=1e-9, atol=1e-12, msg=name)
+    losses = require_longhand_step(Ensemble(small_network, with_teachers=True), labellers, confidence=threshold)
     shares = [(label != IGNORE).double().mean().item() for label in losses.pseudo_labels]
     if threshold == 0:
         assert losses.likeliest is None and shares == [1, 1]

@@ -5,9 +5,8 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 from batches import random_batch
-from longhand import longhand_step
+from steps import require_longhand_step
 
 from furnace.labels import IGNORE
 from furnace.network.deeplabv3plus import DeepLabV3Plus
@@ -21,10 +20,6 @@ CLASSES = 5
 
 def small_network() -> torch.nn.Module:
     return DeepLabV3Plus("resnet18_v1c", CLASSES, width=0.0625).double()
-
-
-def supervised(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    return F.cross_entropy(logits, labels, ignore_index=IGNORE)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
@@ -72,17 +67,8 @@ def test_the_loss_is_that_of_a_loop() -> None:
 @pytest.mark.parametrize("labellers", ["students", "teachers"])
 @pytest.mark.parametrize(("temperature", "confidence"), [(1.0, 0.0), (0.5, 0.0), (0.5, 0.3)])
 def test_step_equals_longhand(labellers: str, temperature: float, confidence: float) -> None:
-    fast = Ensemble(small_network, with_teachers=True)
-    slow, batch = copy.deepcopy(fast), random_batch()
-    options = {"confidence": confidence, "temperature": temperature}
-    algorithm = CrossSupervision(fast.students, getattr(fast, labellers), "strong", **options)
-    losses = algorithm.accumulate_gradients(batch, cps_weight=1.5)
-    expected = longhand_step(slow.students, getattr(slow, labellers), batch, "strong", 1.5, supervised, **options)
-    for name, value in expected.items():
-        assert losses.terms()[name].item() == pytest.approx(value.item(), rel=1e-10), name
-    for ours, theirs in zip(fast.students, slow.students, strict=True):
-        for (name, found), right in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-            torch.testing.assert_close(found.grad, right.grad, rtol=1e-9, atol=1e-12, msg=name)
+    ensemble = Ensemble(small_network, with_teachers=True)
+    losses = require_longhand_step(ensemble, labellers, confidence=confidence, temperature=temperature)
     assert all(label.dtype == torch.uint8 and label.ndim == 3 for label in losses.pseudo_labels)
 
 

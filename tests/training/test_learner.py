@@ -223,6 +223,7 @@ class ReadBacks(TorchDispatchMode):
         {"method": "org", "skip_nonfinite": "3"},
         {"method": "ema", "ohem_threshold": "0.1", "ohem_min_kept": "100"},
         {"method": "ema", "optimizer": "adamw", "clip_gradients": "1", "skip_nonfinite": "1"},
+        {"method": "ema", "confidence": "0.1"},
         {"method": "ema", "confidence": "0.1", "label_temperature": "0.5"},
     ],
     indirect=True,
