@@ -4,6 +4,7 @@ import math
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,6 +104,21 @@ def number(low: float, high: float = math.inf, low_allowed: bool = True) -> Read
         return result
 
     return read
+
+
+def zero_or(read: Reader) -> Reader:
+    """Returns a reader that accepts 0, and every other number that `read` accepts."""
+    zero = number(0, 0)
+
+    def read_either(value: str) -> float:
+        with suppress(ValueError):
+            return zero(value)
+        try:
+            return read(value)
+        except ValueError as error:
+            raise ValueError(f"0, or {error}") from None
+
+    return read_either
 
 
 def switch(value: str) -> bool:

@@ -28,6 +28,7 @@ from furnace.config.readers import (
     switch,
     weights,
     word_or,
+    zero_or,
 )
 from furnace.errors import InputError, nearest
 from furnace.semi.cross_supervision import METHODS
@@ -101,7 +102,10 @@ class Settings:
         0.0, number(0, 1), "pseudo-labels of a lower probability are not learned from; 0: all are", True
     )
     label_temperature: float = _setting(
-        0.0, number(0), "pseudo-labels are softmax(logits / it), all probabilities; 0: the likeliest class alone", True
+        0.0,
+        zero_or(number(0.01)),  # logits / 1e-38 would be infinite
+        "pseudo-labels are softmax(logits / it), all probabilities; 0: the likeliest class alone",
+        True,
     )
     cutmix_boxes: int = _setting(
         3,

@@ -102,8 +102,8 @@ class RunLogs:
         tell(
             f"epoch {row['epoch']}/{self.nepochs}  loss {row['loss']:.4f}  supervised "
             f"{row['loss_sup_1']:.4f} {row['loss_sup_2']:.4f}  "
-            f"cross {row['loss_cross_1']:.4f} {row['loss_cross_2']:.4f}  {row['seconds']:.1f} s "
-            f"({row['step_seconds']:.3f} s a step, {row['data_seconds']:.1f} s waiting for data)"
+            f"cross {row['loss_cross_1']:.4f} {row['loss_cross_2']:.4f}  {row['seconds']:.1f} s, "
+            f"{row['data_seconds']:.1f} s of it waiting for data; {row['step_seconds']:.3f} s a step"
         )
         if self.advice and row["data_seconds"] > LONG_WAIT * row["seconds"]:
             tell(f"note: {row['data_seconds'] / row['seconds']:.0%} of the time is waiting for data; {self.advice}")

@@ -61,6 +61,7 @@ def weights_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("NGPUS", "0,1", "how many (CUDA_VISIBLE_DEVICES=0,1 says which)"),
         ("learning_rate", "0,01", "a number of at least 0 (with a point, not a comma)"),
+        ("label_temperature", "1e-40", "0, or a number of at least 0.01"),  # logits / 1e-40 are infinite in fp32
         ("labeled_ratio", "0.125", "N or 1/N, a whole number of at least 1"),
         ("method", "EMA", "one of supervised, org, ema (perhaps ema)"),
         ("ensemble", "V3", "(perhaps v3)"),
