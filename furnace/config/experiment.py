@@ -31,7 +31,7 @@ from furnace.network.protocol import ARGUMENTS, BuildNetwork, takes, unknown_arg
 from furnace.semi.cross_supervision import METHODS, Method
 
 # An evaluation takes these from its run.
-NETWORK_FIELDS = ("decoder", "backbone", "width", "decoder_2", "backbone_2", "image_size")
+NETWORK_FIELDS = ("decoder", "backbone", "width", "atrous_rates", "decoder_2", "backbone_2", "image_size")
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,9 @@ class Experiment:
 
     def _arguments(self, number: int) -> dict[str, Any]:
         """Returns what build_network takes, by the names of its own arguments."""
-        student = self.settings.student(number)
-        values = (self.dataset.num_classes, student.decoder, student.backbone, student.width, self.settings.image_size)
+        student, settings = self.settings.student(number), self.settings
+        own = (student.decoder, student.backbone, student.width)
+        values = (self.dataset.num_classes, *own, settings.atrous_rates, settings.image_size)
         return {name: value for name, value in zip(ARGUMENTS, values, strict=True) if takes(self.build_network, name)}
 
     def split(self, which: str) -> Split:
@@ -166,10 +167,11 @@ def for_evaluation(experiment: Experiment) -> Experiment:
     settings = experiment.settings
     record = read_record(settings.OUTPUT_PATH).get("settings")
     trained = filled(record) if record else {}
-    known = {
-        name: trained[name]
-        for name in NETWORK_FIELDS
-        if trained.get(name) is not None and name not in experiment.explicit
+    known: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in trained.items()
+        if name in NETWORK_FIELDS and name not in experiment.explicit
+        if value is not None or name == "atrous_rates"  # of which None means the decoder's own
     }
     return dataclasses.replace(experiment, settings=dataclasses.replace(settings, **known))
 

@@ -149,12 +149,19 @@ def none_or(read: Reader) -> Reader:
     return lambda value: None if value.lower() == "none" else read_either(value)
 
 
-def several(read: Reader) -> Reader:
-    """Returns a reader of values that are separated by commas, each of which `read` accepts; it makes a tuple."""
+def several(read: Reader, count: int | None = None) -> Reader:
+    """Returns a reader of values that are separated by commas, each of which `read` accepts; it makes a tuple.
+
+    Args:
+        count: how many they must be; None for any number.
+    """
 
     def read_all(value: str) -> tuple:
+        parts = value.split(",")
+        if count is not None and len(parts) != count:
+            raise ValueError(f"{count} values with commas between them")
         try:
-            return tuple(read(part.strip()) for part in value.split(","))
+            return tuple(read(part.strip()) for part in parts)
         except ValueError as error:
             hint = ", several with commas between them" if re.search(r"[\s;]", value) else ""
             raise ValueError(f"{error}{hint}") from None

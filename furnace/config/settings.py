@@ -71,6 +71,9 @@ class Settings:
         None, number(0, 4, low_allowed=False), "factor of all channel counts (default: pretrained_model's, or 1)", True
     )
     pretrained_model: str = _setting("none", weights, "a file, torchvision://resnet50, hub, or none", True)
+    atrous_rates: tuple[int, ...] | None = _setting(
+        None, several(integer(1, 1000), 3), "dilations of ASPP's three convolutions (default: the decoder's)", True
+    )
     decoder_2: str | None = _setting(None, one_name, "the second student's (default: the first's)", True)
     backbone_2: str | None = _setting(None, one_name, "the second student's (default: the first's)", True)
     pretrained_model_2: str | None = _setting(None, weights, "the second student's (default: the first's)", True)

@@ -4,13 +4,15 @@ In the shapes below, B is the number of images, H and W are their height and wid
 Chen et al., "Encoder-Decoder with Atrous Separable Convolution" (2018).
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from furnace.network.resnet import ResNet, conv3x3, initialize, scaled
 
-ASPP_RATES = (6, 12, 18)
+ASPP_RATES = (6, 12, 18)  # in pixels of the feature, which has a 16th of the crop's side
 LEAK = 0.01
 
 
@@ -20,13 +22,12 @@ def resize(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling: a 1x1 convolution, three dilated 3x3 convolutions, and the image's mean."""
+    """Atrous spatial pyramid pooling: a 1x1 convolution, dilated 3x3 convolutions, and the image's mean."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, rates: Sequence[int] = ASPP_RATES) -> None:
         super().__init__()
         self.map_convs = nn.ModuleList(
-            [nn.Conv2d(inputs, outputs, 1, bias=False)]
-            + [conv3x3(inputs, outputs, dilation=rate) for rate in ASPP_RATES]
+            [nn.Conv2d(inputs, outputs, 1, bias=False)] + [conv3x3(inputs, outputs, dilation=rate) for rate in rates]
         )
         self.map_bn = nn.BatchNorm2d(outputs * len(self.map_convs))
         self.global_pooling_conv = nn.Conv2d(inputs, outputs, 1, bias=False)
@@ -51,10 +52,10 @@ class Head(nn.Module):
     The channel counts in the shapes below are those of width 1.
     """
 
-    def __init__(self, inputs: int, low_level: int, width: float) -> None:
+    def __init__(self, inputs: int, low_level: int, width: float, atrous_rates: Sequence[int] = ASPP_RATES) -> None:
         super().__init__()
         channels, reduced = scaled(256, width), scaled(48, width)
-        self.aspp = ASPP(inputs, channels)
+        self.aspp = ASPP(inputs, channels, atrous_rates)
         self.reduce = nn.Sequential(
             nn.Conv2d(low_level, reduced, 1, bias=False), nn.BatchNorm2d(reduced), nn.ReLU(True)
         )
@@ -81,12 +82,15 @@ class DeepLabV3Plus(nn.Module):
         backbone: a name of `furnace.network.resnet.BACKBONES`.
         num_classes: N.
         width: multiplies every channel count except the number of classes.
+        atrous_rates: the dilations of ASPP's three convolutions; None for the published ones.
     """
 
-    def __init__(self, backbone: str, num_classes: int, width: float = 1.0) -> None:
+    def __init__(
+        self, backbone: str, num_classes: int, width: float = 1.0, atrous_rates: Sequence[int] | None = None
+    ) -> None:
         super().__init__()
         self.backbone = ResNet(backbone, width)
-        self.head = Head(self.backbone.channels, self.backbone.low_level_channels, width)
+        self.head = Head(self.backbone.channels, self.backbone.low_level_channels, width, atrous_rates or ASPP_RATES)
         self.classifier = nn.Conv2d(scaled(256, width), num_classes, 1)
         initialize(self)
 

@@ -8,7 +8,7 @@ Iakubovskii, "Segmentation Models Pytorch" (2019); Wightman, "PyTorch Image Mode
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +19,7 @@ from furnace.errors import InputError, in_short, perhaps
 from furnace.network.resnet import BACKBONES, scaled
 
 TIMM = "tu-"  # what stands before the name of an encoder that comes from timm
+RATES = "decoder_atrous_rates"  # the argument of architectures that have them
 GROUPED = {"FPN": 32}  # decoders whose group norms divide channels into so many groups
 # The library's own encoders whose weights were trained with another mean and deviation than those of ImageNet, and the
 # models of timm that were trained with the same. They are those of the library's list of its weights (its file
@@ -45,20 +46,29 @@ class LibraryNetwork(nn.Module):
         backbone: an encoder by its own name, such as `resnet50` or `tu-convnext_tiny`.
         num_classes: N.
         width: multiplies the decoder's channel counts, where the architecture takes them as arguments.
+        atrous_rates: the dilations of the three convolutions of a DeepLab's ASPP; None for the library's.
 
     Attributes:
         multiple: what the library wants the sides of images to be multiples of.
 
     Raises:
-        InputError: there is no such decoder or encoder, they do not go together, or the library is not installed.
+        InputError: there is no such decoder or encoder, they do not go together, the decoder has no ASPP whose rates
+            could be set, or the library is not installed.
     """
 
     input_scale: Tensor  # (3, 1, 1), and so is the shift
     input_shift: Tensor
 
-    def __init__(self, decoder: str, backbone: str, num_classes: int, width: float = 1.0) -> None:
+    def __init__(
+        self,
+        decoder: str,
+        backbone: str,
+        num_classes: int,
+        width: float = 1.0,
+        atrous_rates: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
-        model = _model(decoder, backbone, num_classes, width)
+        model = _model(decoder, backbone, num_classes, width, atrous_rates)
         self.backbone: nn.Module = model.encoder
         self.head: nn.Module = model.decoder
         self.classifier: nn.Module = model.segmentation_head
@@ -109,11 +119,14 @@ def _library() -> Iterator[None]:
         ) from None
 
 
-def _model(decoder: str, backbone: str, num_classes: int, width: float) -> Any:
+def _model(decoder: str, backbone: str, num_classes: int, width: float, atrous_rates: Sequence[int] | None) -> Any:
     """Returns the library's own model, with random weights."""
     _require_names(decoder, backbone)
     architecture = architectures()[decoder]
     options = {"encoder_weights": None, "classes": num_classes, **_channels(architecture, width)}
+    if atrous_rates is not None:
+        _require_rates(decoder)
+        options[RATES] = tuple(atrous_rates)
     if decoder == "DPT":
         options["num_classes"] = 0  # timm's classifier
     with warnings.catch_warnings():  # of names that are deprecated, and of tokens that an encoder lacks
@@ -142,6 +155,18 @@ def _require_names(decoder: str, backbone: str) -> None:
         raise InputError(
             f"backbone: expected an encoder of segmentation_models_pytorch for decoder={decoder}, such as resnet50, "
             f"mit_b2 or tu-convnext_tiny, found {backbone!r}{hint}; set one of them"
+        )
+
+
+def _require_rates(decoder: str) -> None:
+    """Raises InputError if the convolutions of a decoder have no rates that could be set."""
+    able = [
+        name for name, architecture in architectures().items() if RATES in inspect.signature(architecture).parameters
+    ]
+    if decoder not in able:
+        raise InputError(
+            f"atrous_rates: expected a decoder with dilated convolutions (published, {', '.join(able)}), found "
+            f"decoder={decoder}; leave them out"
         )
 
 

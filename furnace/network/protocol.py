@@ -30,7 +30,8 @@ class BuildNetwork(Protocol):
     It is called by the names of its arguments, and takes those of the following that it wants:
 
     - `num_classes`: N, an int.
-    - `decoder`, `backbone`, `width`: the settings; student 2 has those that end in `_2` where they are set.
+    - `decoder`, `backbone`, `width`, `atrous_rates`: the settings; student 2 has those that end in `_2` where they are
+      set. `atrous_rates` is None where the decoder's own are meant.
     - `image_size`: the side of the square crops in pixels, which are all that a network sees.
     """
 
@@ -39,7 +40,7 @@ class BuildNetwork(Protocol):
         ...
 
 
-ARGUMENTS = ("num_classes", "decoder", "backbone", "width", "image_size")
+ARGUMENTS = ("num_classes", "decoder", "backbone", "width", "atrous_rates", "image_size")
 
 
 def takes(build_network: BuildNetwork, name: str) -> bool:

@@ -78,6 +78,7 @@ def metadata_of(trained: Trained, networks: list[nn.Module]) -> dict[str, Any]:
         "backbone": settings.backbone,
         **differing,
         "width": settings.width,
+        **({"atrous_rates": list(settings.atrous_rates)} if settings.atrous_rates else {}),
         "multiple": declared_multiple(networks),
         "image_size": settings.image_size,
         "run": settings.OUTPUT_PATH.name,

@@ -100,6 +100,8 @@ def _key_of(group: Group) -> Key | None:
     settings = dict(group.key.settings)
     if settings.get("width", "1") not in ("1", "None"):  # None: a run from before there was such a setting
         return None
+    if settings.get("atrous_rates", "None") != "None":
+        return None
     if method := METHODS.get(group.key.method):
         usual = {"labellers": method.labellers, "view": method.view}
         if any(settings.get(name, "None") not in ("None", value) for name, value in usual.items()):

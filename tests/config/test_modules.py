@@ -126,8 +126,8 @@ def test_what_counts_as_a_change(make: Callable, read: Callable, name: str, chan
         ),
         (
             "def build_network(classes, num_classes, depth=3):\n    pass",
-            "build_network: expected arguments among num_classes, decoder, backbone, width, image_size, found classes; "
-            "name them so, or give them a default",
+            "build_network: expected arguments among num_classes, decoder, backbone, width, atrous_rates, image_size, "
+            "found classes; name them so, or give them a default",
         ),
         (
             "def build_network(num_classes, /):\n    pass",

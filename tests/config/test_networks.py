@@ -57,10 +57,11 @@ def make(tmp_path: Path, demo_data: Path) -> Callable[..., Experiment]:
     ("parameters", "given"),
     [
         ("num_classes", {"num_classes": 21}),
+        ("atrous_rates", {"atrous_rates": None}),
         ("image_size, num_classes, depth=3", {"image_size": 32, "num_classes": 21, "depth": 3}),
         ("width, *, backbone='x'", {"width": 0.5, "backbone": "mine"}),
         ("**rest", {"rest": {"num_classes": 21, "decoder": "published", "backbone": "mine", "width": 0.5,
-                             "image_size": 32}}),
+                             "atrous_rates": None, "image_size": 32}}),
         ("", {}),
     ],
 )  # fmt: skip

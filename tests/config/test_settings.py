@@ -61,6 +61,7 @@ def weights_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("NGPUS", "0,1", "how many (CUDA_VISIBLE_DEVICES=0,1 says which)"),
         ("learning_rate", "0,01", "a number of at least 0 (with a point, not a comma)"),
+        ("atrous_rates", "2,4", "3 values with commas between them"),
         ("label_temperature", "1e-40", "0, or a number of at least 0.01"),  # logits / 1e-40 are infinite in fp32
         ("labeled_ratio", "0.125", "N or 1/N, a whole number of at least 1"),
         ("method", "EMA", "one of supervised, org, ema (perhaps ema)"),
@@ -234,6 +235,27 @@ def test_evaluation_takes_the_network_of_the_run(demo_data: Path, tmp_path: Path
     assert (settings.backbone, settings.width) == ("resnet18_v1c", 0.25)
     settings = for_evaluation(read_experiment(VOC, {**texts, "backbone": "resnet34_v1c"})).settings
     assert (settings.backbone, settings.width) == ("resnet34_v1c", 0.25)
+
+
+@pytest.mark.parametrize(("trained", "rates"), [("[2, 4, 6]", (2, 4, 6)), ("null", None)])
+def test_evaluation_takes_the_rates_of_the_run(
+    demo_data: Path, tmp_path: Path, trained: str, rates: tuple | None
+) -> None:
+    """Other rates than the run's would fit its weights as well, and give other scores."""
+    output, folder = tmp_path / "run", tmp_path / "experiment"
+    output.mkdir()
+    folder.mkdir()
+    (output / "config.json").write_text(f'{{"settings": {{"atrous_rates": {trained}}}}}')
+    (folder / "config.py").write_text(
+        f"config = dict(base={str(VOC)!r}, pretrained_model='none', atrous_rates=(1, 2, 3))"
+    )
+    texts = {"dataset_path": str(demo_data), "OUTPUT_PATH": str(output)}
+    assert for_evaluation(read_experiment(folder, texts)).settings.atrous_rates == rates
+    assert for_evaluation(read_experiment(folder, {**texts, "atrous_rates": "3,4,5"})).settings.atrous_rates == (
+        3,
+        4,
+        5,
+    )
 
 
 def test_an_old_run_had_one_network_for_both_students(demo_data: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from furnace.network.choice import build_network
 from furnace.network.deeplabv3plus import DeepLabV3Plus
 from furnace.network.resnet import BACKBONES, ResNet, SubsampledConv2d, conv3x3
 
@@ -26,6 +27,13 @@ def test_every_backbone_follows_the_width(backbone: str) -> None:
     assert low_level.shape[2:] == (16, 12) and feature.shape[2:] == (4, 3)  # output stride 16
     assert network(torch.randn(1, 3, 65, 47)).shape == (1, 7, 65, 47)
     assert network.head.last_conv[0].out_channels == 16 and network.head.reduce[0].out_channels == 3
+
+
+@pytest.mark.parametrize(("given", "rates"), [(None, (6, 12, 18)), ((2, 4, 6), (2, 4, 6))])
+def test_aspp_has_the_rates_that_are_given_or_the_published_ones(given: tuple | None, rates: tuple) -> None:
+    network = build_network("published", "resnet18_v1c", 7, width=0.0625, atrous_rates=given).eval()
+    dilated = network.head.aspp.map_convs[1:]
+    assert [(each.dilation, each.padding) for each in dilated] == [((rate, rate), (rate, rate)) for rate in rates]
 
 
 def test_plain_backbone_has_torchvisions_names() -> None:

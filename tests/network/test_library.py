@@ -11,6 +11,7 @@ import torch
 from repository import REPOSITORY
 from torch import nn
 
+from furnace.errors import InputError
 from furnace.network.choice import build_network
 from furnace.network.fit import fault_at, without_values
 from furnace.network.library import LibraryNetwork, architectures
@@ -19,15 +20,16 @@ PARTS = (("encoder", "backbone"), ("decoder", "head"), ("segmentation_head", "cl
 
 
 @pytest.mark.parametrize(
-    ("decoder", "backbone", "more"),
+    ("decoder", "backbone", "given", "more"),
     [
-        ("DeepLabV3Plus", "tu-tf_efficientnet_lite0", {}),
-        ("Segformer", "mit_b0", {}),
-        ("DPT", "tu-vit_tiny_patch16_224", {"dynamic_img_size": True, "num_classes": 0}),
+        ("DeepLabV3Plus", "tu-tf_efficientnet_lite0", {}, {}),
+        ("DeepLabV3Plus", "tu-tf_efficientnet_lite0", {"atrous_rates": (1, 2, 3)}, {"decoder_atrous_rates": (1, 2, 3)}),
+        ("Segformer", "mit_b0", {}, {}),
+        ("DPT", "tu-vit_tiny_patch16_224", {}, {"dynamic_img_size": True, "num_classes": 0}),
     ],
 )
-def test_logits_are_those_of_the_librarys_own_model(decoder: str, backbone: str, more: dict) -> None:
-    network = build_network(decoder, backbone, num_classes=3).eval()
+def test_logits_are_those_of_the_librarys_own_model(decoder: str, backbone: str, given: dict, more: dict) -> None:
+    network = build_network(decoder, backbone, num_classes=3, **given).eval()
     with warnings.catch_warnings(action="ignore"):
         model = smp.create_model(decoder, backbone, encoder_weights=None, classes=3, **more).eval()
     assert {name.partition(".")[0] for name in network.state_dict()} == {"backbone", "head", "classifier"}
@@ -58,6 +60,13 @@ def test_width_makes_every_decoder_narrower_that_can_be(decoder: str) -> None:
     assert (sizes[1] < 0.9 * sizes[0]) == takes_width
     assert channels_out(whole.backbone) == channels_out(half.backbone)
     assert fault_at(half, 128, 5) is None
+
+
+def test_rates_are_refused_where_nothing_is_dilated() -> None:
+    with pytest.raises(
+        InputError, match=r"^atrous_rates: .* \(published, DeepLabV3, DeepLabV3Plus\), found decoder=FPN;"
+    ):
+        build_network("FPN", "resnet18", num_classes=3, atrous_rates=(2, 4, 6))
 
 
 def test_classes_of_a_vision_transformer_are_not_kept() -> None:

@@ -96,6 +96,7 @@ def test_they_stand_beside_runs_that_fit_with_the_predictor_that_they_are_of(tmp
         {"backbone": "resnet18_v1c"},
         {"backbone": "resnet50"},  # torchvision's stem
         {"width": 0.5},
+        {"atrous_rates": [2, 4, 6]},
         {"decoder": "UPerNet"},
         {"backbone_2": "resnet101_v1c"},
         {"labeled_ratio": 1},
