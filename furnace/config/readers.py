@@ -108,15 +108,12 @@ def number(low: float, high: float = math.inf, low_allowed: bool = True) -> Read
 
 def zero_or(read: Reader) -> Reader:
     """Returns a reader that accepts 0, and every other number that `read` accepts."""
-    zero = number(0, 0)
+    read_other = word_or("0", read)
 
-    def read_either(value: str) -> float:
+    def read_either(value: str) -> Any:
         with suppress(ValueError):
-            return zero(value)
-        try:
-            return read(value)
-        except ValueError as error:
-            raise ValueError(f"0, or {error}") from None
+            return number(0, 0)(value)  # 0.0 and 0e0 as well
+        return read_other(value)
 
     return read_either
 

@@ -24,7 +24,7 @@ def resize(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
 class ASPP(nn.Module):
     """Atrous spatial pyramid pooling: a 1x1 convolution, dilated 3x3 convolutions, and the image's mean."""
 
-    def __init__(self, inputs: int, outputs: int, rates: Sequence[int] = ASPP_RATES) -> None:
+    def __init__(self, inputs: int, outputs: int, rates: Sequence[int]) -> None:
         super().__init__()
         self.map_convs = nn.ModuleList(
             [nn.Conv2d(inputs, outputs, 1, bias=False)] + [conv3x3(inputs, outputs, dilation=rate) for rate in rates]
@@ -52,7 +52,7 @@ class Head(nn.Module):
     The channel counts in the shapes below are those of width 1.
     """
 
-    def __init__(self, inputs: int, low_level: int, width: float, atrous_rates: Sequence[int] = ASPP_RATES) -> None:
+    def __init__(self, inputs: int, low_level: int, width: float, atrous_rates: Sequence[int]) -> None:
         super().__init__()
         channels, reduced = scaled(256, width), scaled(48, width)
         self.aspp = ASPP(inputs, channels, atrous_rates)

@@ -98,12 +98,10 @@ def _key_of(group: Group) -> Key | None:
     What is not known of a group, because its runs have no folder, does not count against it.
     """
     settings = dict(group.key.settings)
-    if settings.get("width", "1") not in ("1", "None"):  # None: a run from before there was such a setting
-        return None
-    if settings.get("atrous_rates", "None") != "None":
-        return None
+    usual = {"width": "1", "atrous_rates": "None"}
     if method := METHODS.get(group.key.method):
-        usual = {"labellers": method.labellers, "view": method.view}
-        if any(settings.get(name, "None") not in ("None", value) for name, value in usual.items()):
-            return None
+        usual |= {"labellers": method.labellers, "view": method.view}
+    # None: it was not set, or there was no such setting yet.
+    if any(settings.get(name, "None") not in ("None", value) for name, value in usual.items()):
+        return None
     return group.key.data, network_name(settings), group.key.method, group.key.ratio
