@@ -21,14 +21,17 @@ def longhand_step(
     supervised: Callable[[Tensor, Tensor], Tensor],
     confidence: float = 0.0,
     temperature: float = 0.0,
+    shifts: Sequence[Sequence[float]] | None = None,
 ) -> dict[str, Tensor]:
     """All forwards first, scores mixed before the argmax, one backward of the whole loss."""
     mask = batch.mask.to(batch.image.dtype)
     with torch.no_grad():
         pseudo = []
-        for labeller in labellers:
+        for index, labeller in enumerate(labellers):
             first, second = labeller(batch.weak[0]), labeller(batch.weak[1])
             scores = first * (1 - mask) + second * mask
+            for name, shift in enumerate(shifts[index] if shifts else ()):
+                scores[:, name] += shift
             label = scores.argmax(dim=1)
             label[scores.softmax(dim=1).amax(dim=1) < confidence] = 255
             if temperature > 0:

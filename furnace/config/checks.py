@@ -74,7 +74,7 @@ def without_effect(experiment: Experiment) -> list[str]:
         (
             labellers == "none" or settings.cps_weight == 0,
             "without a cross term",
-            ("confidence", "label_temperature", "cutmix_boxes"),
+            ("confidence", "label_temperature", "distribution_alignment", "cutmix_boxes"),
         ),
         (labellers != "teachers", "without teachers", ("ema_decay",)),
         (settings.ohem_threshold is None, "without ohem_threshold", ("ohem_min_kept",)),

@@ -110,6 +110,9 @@ class Settings:
         "pseudo-labels are softmax(logits / it), all probabilities; 0: the likeliest class alone",
         True,
     )
+    distribution_alignment: float = _setting(
+        0.0, number(0, 1), "how far pseudo-labels are held to the classes' shares of the labelled pixels; 0: not", True
+    )
     cutmix_boxes: int = _setting(
         3,
         integer(0, 100),

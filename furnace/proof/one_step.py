@@ -29,7 +29,7 @@ FALLING, ENDS = 30, 5  # steps in which losses fall, and how many at either end 
 COMPILERS = ("g++", "clang++", "c++")
 OHEM = {"ohem_threshold": "0.7", "ohem_min_kept": "1000"}
 CONFIDENT = {"method": "ema", "confidence": "0.5"}
-SOFT = {**CONFIDENT, "label_temperature": "0.5"}
+SOFT = {**CONFIDENT, "label_temperature": "0.5", "distribution_alignment": "1"}
 FP32 = {"precision": "fp32"}
 ADAMW = {"optimizer": "adamw", "clip_gradients": "1"}
 # At a small rate rounding hardly grows from step to step. At a usual one it grows a hundredfold: batch norm after the
@@ -91,7 +91,8 @@ def same_losses_compiled(ground: Ground) -> str:
 def poisoned_batch_left_out(ground: Ground) -> str:
     """A step on an image that is not finite changes neither students nor any statistics, and the next one is taken."""
     precisions = ("fp32", "bf16") if ground.device.type == "cpu" else ("fp32", "bf16", "fp16")
-    tried = {name: {"precision": name} for name in precisions} | {"fp32 with AdamW": {**FP32, **ADAMW}}
+    tried = {name: {"precision": name} for name in precisions}
+    tried |= {"fp32 with AdamW": {**FP32, **ADAMW}, "fp32 with aligned labels": {**FP32, **SOFT}}
     kept = [_left_out(ground.trial({**settings, "skip_nonfinite": "1"})) for settings in tried.values()]
     return f"{kept[0]} tensors of weights, momentum and statistics unchanged in {', '.join(tried)}"
 
@@ -130,7 +131,8 @@ def nothing_read_back(ground: Ground) -> str:
             torch.cuda.set_sync_debug_mode("default")
         meter.read_back()
     return (
-        "cross-entropy, OHEM, confidence, soft labels, steps that may be left out, fp16, AdamW with clipped gradients"
+        "cross-entropy, OHEM, confidence, soft and aligned labels, steps that may be left out, fp16, "
+        "AdamW with clipped gradients"
     )
 
 
@@ -189,8 +191,7 @@ def _momentum(learner: Learner) -> list[Tensor]:
 def _kept(learner: Learner) -> list[Tensor]:
     """Returns what a step that is left out must not change: students, their momentum, and all statistics."""
     weights = [weight.detach() for student in learner.ensemble.students for weight in student.parameters()]
-    statistics = [buffer for network in learner.ensemble.networks().values() for buffer in network.buffers()]
-    return weights + statistics + _momentum(learner)
+    return [*weights, *learner.statistics(), *_momentum(learner)]
 
 
 def _used(device: torch.device) -> int:

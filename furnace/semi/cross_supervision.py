@@ -28,6 +28,8 @@ labeller's probabilities P_2(p, k), and is not told that it should be sure where
 
 Below 1 T sharpens them, as in MixMatch (Berthelot et al., 2019); with T near 0 they are the hard labels.
 
+With an `alignment` labels, hard or soft, are made of shifted logits h_k (alignment.py).
+
 In the shapes below, B is the number of images, H and W are their height and width, and N is the number of classes.
 """
 
@@ -39,6 +41,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from furnace.semi.alignment import Alignment
 from furnace.semi.batch import Batch
 from furnace.semi.cutmix import mix
 from furnace.semi.losses import PixelLoss, cross_entropy, cross_entropy_over_all, soft_cross_entropy_over_all
@@ -111,7 +114,8 @@ class CrossSupervision:
     supervised_loss: PixelLoss = cross_entropy
     confidence: float = 0.0  # c: pseudo-labels of a lower probability are not learned from
     temperature: float = 0.0  # T of soft labels; 0 for hard ones
-    average: Callable[[Tensor], Tensor] = lambda scalar: scalar  # takes the mean of a scalar over all processes
+    alignment: Alignment | None = None  # holds labels to the labelled shares, and follows them with every step
+    average: Callable[[Tensor], Tensor] = lambda values: values  # takes the mean of a tensor over all processes
     backward: Callable[[Tensor], None] = torch.Tensor.backward  # a gradient scaler puts its own here
     autocast: Autocast = nullcontext  # gives the context of every forward pass
     off: Sequence[nn.Module] = ()  # modules of labellers in training mode that are in eval mode while these label
@@ -148,6 +152,7 @@ class CrossSupervision:
         pairs_used = cps_weight > 0 and len(self.labellers) > 0
         if pairs_used:
             labels = self.pseudo_labels(batch)
+            self._follow(labels, batch.label)
             learned = [labels_k.label if labels_k.soft is None else labels_k.soft for labels_k in labels]  # P_1 and P_2
             image_mixed = mix(*batch.pair(self.view))  # (B, 3, H, W)
         for index, loss_of in enumerate(self.losses_of):
@@ -175,8 +180,18 @@ class CrossSupervision:
         mixed scores.
         """
         u0, u1, mask = batch.pair("weak")
+        shifts = self.alignment.shifts() if self.alignment else [None, None]
         with in_eval_mode(self.off):
-            return [_mix_labels(labels_of(u0), labels_of(u1), mask) for labels_of in self.labels_of]
+            return [
+                _mix_labels(labels_of(u0, shift), labels_of(u1, shift), mask)
+                for labels_of, shift in zip(self.labels_of, shifts, strict=True)
+            ]
+
+    @torch.no_grad()
+    def _follow(self, labels: Sequence[Labels], label: Tensor) -> None:
+        said = [labels_k.said for labels_k in labels if labels_k.said is not None]
+        if self.alignment:
+            self.alignment.follow(torch.stack(said), label, self.average)
 
 
 def _mix_labels(first: Labels, second: Labels, mask: Tensor) -> Labels:
@@ -184,7 +199,8 @@ def _mix_labels(first: Labels, second: Labels, mask: Tensor) -> Labels:
         return None if one is None or other is None else mix(one, other, mask)
 
     label = mix(first.label, second.label, mask)
-    return Labels(label, mixed(first.likeliest, second.likeliest), mixed(first.soft, second.soft))
+    said = None if first.said is None or second.said is None else (first.said + second.said) / 2
+    return Labels(label, mixed(first.likeliest, second.likeliest), mixed(first.soft, second.soft), said)
 
 
 def _without_exchange(loss_of: nn.Module) -> AbstractContextManager:

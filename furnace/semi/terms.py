@@ -40,6 +40,7 @@ class Labels(NamedTuple):
     label: Tensor  # the likeliest class, or IGNORE where its probability is below the confidence that is asked for
     likeliest: Tensor | None  # the likeliest class of every pixel; None where no confidence is asked for: as `label`
     soft: Tensor | None = None  # the classes' probabilities, all 0 where `label` is IGNORE; None for hard labels
+    said: Tensor | None = None  # (N,): the mean probabilities before a shift; None where nothing is shifted
 
 
 class LabelsOf(nn.Module):
@@ -57,11 +58,21 @@ class LabelsOf(nn.Module):
         self.network, self.autocast = network, autocast
         self.confidence, self.temperature = confidence, temperature
 
-    def forward(self, image: Tensor) -> Labels:
-        """Returns the labels of images (B, 3, H, W)."""
+    def forward(self, image: Tensor, shift: Tensor | None = None) -> Labels:
+        """Returns the labels of images (B, 3, H, W).
+
+        Args:
+            image: the images.
+            shift: (N,), added to the logits of every pixel before labels are made of them (alignment.py).
+        """
         with self.autocast():
             logits = self.network(image)  # (B, N, H, W)
-        labels = self._hard(logits)
+        said = None
+        if shift is not None:
+            logits = in_full_precision(logits)
+            said = logits.softmax(dim=1).mean(dim=(0, 2, 3))
+            logits = logits + shift.to(logits.dtype).view(-1, 1, 1)
+        labels = self._hard(logits)._replace(said=said)
         if self.temperature == 0:
             return labels
         soft = (in_full_precision(logits) / self.temperature).softmax(dim=1)  # (B, N, H, W)

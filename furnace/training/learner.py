@@ -20,6 +20,7 @@ from furnace.engine.backend import autocast, training_dtype
 from furnace.engine.compiler import compiled
 from furnace.engine.distributed import World
 from furnace.errors import CommonInputError, say_note
+from furnace.semi.alignment import Alignment
 from furnace.semi.batch import Batch
 from furnace.semi.cross_supervision import CrossSupervision, Losses, as_it_is
 from furnace.semi.losses import PixelLoss, cross_entropy, ohem_cross_entropy
@@ -72,6 +73,7 @@ class Learner:
             for student in self.ensemble.students
         ]
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.dtype == torch.float16)
+        self.alignment = self._alignment()
         self.algorithm = self._algorithm()
 
     def step(self, batch: Batch, iteration: int) -> Step:
@@ -84,7 +86,7 @@ class Learner:
         if self.draws:
             seed_draws(self.settings.seed, iteration, self.world.rank)
         cps_weight = self.cps_weight(iteration)
-        kept = KeptBuffers(self._buffers()) if self.settings.skip_nonfinite > 0 else None
+        kept = KeptBuffers(self.statistics()) if self.settings.skip_nonfinite > 0 else None
         losses = self.algorithm.accumulate_gradients(batch, cps_weight)  # every forward, every loss.backward()
         norms = self._gradient_norms()
         if kept:
@@ -135,8 +137,10 @@ class Learner:
             for student, norm in zip(self.ensemble.students, norms.values(), strict=True):
                 clip_grads_with_norm_(student.parameters(), self.settings.clip_gradients, norm)
 
-    def _buffers(self) -> Iterator[Tensor]:
-        return chain.from_iterable(network.buffers() for network in self.ensemble.networks().values())
+    def statistics(self) -> Iterator[Tensor]:
+        """Yields all that a step changes without a gradient: the buffers of every network, and of the alignment."""
+        modules = [*self.ensemble.networks().values(), *([self.alignment] if self.alignment else [])]
+        return chain.from_iterable(module.buffers() for module in modules)
 
     def _move_students(self, learning_rate: float) -> None:
         for optimizer in self.optimizers:
@@ -182,12 +186,14 @@ class Learner:
         return {
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "scaler": self.scaler.state_dict(),
+            "alignment": self.alignment.state_dict() if self.alignment else None,
         }
 
     def restore(self, state: dict) -> None:
         """Puts `state()` back; weight decay and factors of rates stay as they are set now.
 
-        Where `resume=force` goes on with another kind of optimizer, that one begins anew, and a note says so.
+        Where `resume=force` goes on with another kind of optimizer, that one begins anew, and a note says so. So does
+        an alignment that the saved run had not.
         """
         pairs = zip(self.optimizers, state["optimizers"], strict=True)
         restored = [restore_optimizer(optimizer, saved) for optimizer, saved in pairs]
@@ -195,6 +201,16 @@ class Learner:
             say_note(f"{self.settings.optimizer} begins anew: what is saved is of another kind of optimizer")
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
+        saved_alignment = state.get("alignment")  # older files have none
+        if self.alignment and saved_alignment:
+            self.alignment.load_state_dict(saved_alignment)
+        elif self.alignment and self.world.is_main:
+            say_note("distribution_alignment begins anew: the saved run was without it")
+
+    def _alignment(self) -> Alignment | None:
+        if self.settings.distribution_alignment == 0 or self.method.labellers == "none":
+            return None
+        return Alignment(self.settings.distribution_alignment, self.num_classes).to(self.world.device)
 
     def _off_while_labelling(self) -> Sequence[nn.Module]:
         """Modules of students that are in eval mode while these label; teachers stay in the mode of labellers."""
@@ -221,6 +237,7 @@ class Learner:
             supervised_loss=supervised_loss(settings, self.world.size),
             confidence=settings.confidence,
             temperature=settings.label_temperature,
+            alignment=self.alignment,
             off=self._off_while_labelling(),
             average=self.world.mean,
             backward=backward,

@@ -110,6 +110,10 @@ def test_none_in_a_configuration_is_not_set() -> None:
         ({"method": "supervised", "confidence": "0.9"}, ["confidence has no effect without a cross term"]),
         ({"cps_weight": "0", "confidence": "0.9"}, ["confidence has no effect without a cross term"]),
         ({"method": "supervised", "label_temperature": "1"}, ["label_temperature has no effect without a cross term"]),
+        (
+            {"cps_weight": "0", "distribution_alignment": "1"},
+            ["distribution_alignment has no effect without a cross term"],
+        ),
         ({"validate_epochs": "0", "validate_images": "9"}, ["validate_images has no effect without validations"]),
         ({"OUTPUT_PATH": "/tmp/{method}_{seed}"},
          ["{seed} in OUTPUT_PATH stands for nothing, as {labeled_ratio}, {batch_size}, {backbone}, {method} would"]),

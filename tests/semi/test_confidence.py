@@ -92,9 +92,9 @@ def test_a_threshold_costs_few_operators(shape: tuple[int, ...]) -> None:
 def test_unsure_pixels_are_ignored_and_their_class_is_kept() -> None:
     network = small_network()
     image = random_batch().image
-    every, none, _ = LabelsOf(copy.deepcopy(network), torch.no_grad)(image)
+    every, none, *_ = LabelsOf(copy.deepcopy(network), torch.no_grad)(image)
     assert none is None
-    label, likeliest, soft = LabelsOf(copy.deepcopy(network), torch.no_grad, 0.3)(image)
+    label, likeliest, soft, _ = LabelsOf(copy.deepcopy(network), torch.no_grad, 0.3)(image)
     assert label.dtype == likeliest.dtype == torch.uint8 and soft is None
     sure = network(image).softmax(dim=1).amax(dim=1) >= 0.3
     assert torch.equal(likeliest, every) and torch.equal(label, every.where(sure, torch.tensor(IGNORE).to(torch.uint8)))

@@ -25,7 +25,7 @@ def small_network() -> torch.nn.Module:
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_labels_are_probabilities_at_the_temperature(temperature: float) -> None:
     logits = torch.randn(2, CLASSES, 7, 6, dtype=torch.float64)
-    label, likeliest, soft = LabelsOf(torch.nn.Identity(), torch.no_grad, temperature=temperature)(logits)
+    label, likeliest, soft, _ = LabelsOf(torch.nn.Identity(), torch.no_grad, temperature=temperature)(logits)
     assert torch.equal(label, logits.argmax(dim=1).to(torch.uint8)) and likeliest is None
     for image, row, column in ((0, 0, 0), (1, 6, 5), (1, 3, 2)):
         powers = [math.exp(each / temperature) for each in logits[image, :, row, column].tolist()]
@@ -43,7 +43,7 @@ def test_probabilities_of_half_precision_are_fp32(dtype: torch.dtype) -> None:
 
 def test_pixels_without_confidence_have_no_probabilities() -> None:
     logits = torch.randn(2, CLASSES, 17, 16)
-    label, _, soft = LabelsOf(torch.nn.Identity(), torch.no_grad, confidence=0.5, temperature=1.0)(logits)
+    label, _, soft, _ = LabelsOf(torch.nn.Identity(), torch.no_grad, confidence=0.5, temperature=1.0)(logits)
     sure = logits.softmax(dim=1).amax(dim=1) >= 0.5
     assert 0 < sure.sum() < sure.numel() and torch.equal(label != IGNORE, sure)
     assert torch.equal(soft, logits.softmax(dim=1) * sure.unsqueeze(1))

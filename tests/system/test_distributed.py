@@ -27,6 +27,7 @@ from furnace.engine.torchrun import alone, launch
 from furnace.network.deeplabv3plus import DeepLabV3Plus
 from furnace.network.library import LibraryNetwork
 from furnace.network.rehearsal import rehearse
+from furnace.semi.alignment import Alignment
 from furnace.semi.batch import Batch
 from furnace.semi.cross_supervision import METHODS, CrossSupervision
 from furnace.semi.ensemble import Ensemble
@@ -64,12 +65,14 @@ def with_unreached_stages() -> nn.Module:
 CASES: dict[str, tuple[Callable[[], nn.Module], str, int, int, int]] = {
     **{method: (published, method, 3, 4, 33) for method in METHODS},
     "surer pixels": (published, "ema", 3, 4, 33),
+    "aligned labels": (published, "ema", 3, 4, 33),
     # An activation within its batch norms, and one behind a pooling, which sees one number in each of two processes.
     "Lite0": (partial(of_library, "DeepLabV3Plus", "tu-tf_efficientnet_lite0"), "org", 1, 2, 64),
     "no batch norm": (partial(of_library, "FPN", "tu-convnext_atto"), "ema", 1, 2, 64),
     "unreached stages": (with_unreached_stages, "org", 2, 2, 48),
 }
 CONFIDENCE = {"surer pixels": 0.3}  # of other cases 0
+ALIGNED = "aligned labels"
 
 
 def global_batch(step: int, rows: slice, images: int, size: int) -> Batch:
@@ -96,11 +99,14 @@ def train(world: World, case: str) -> dict:
         set_to_label(teacher, batch_statistics=True)
     labellers = {"none": [], "students": ensemble.students, "teachers": ensemble.teachers}[choice.labellers]
     confidence, meter = CONFIDENCE.get(case, 0.0), LossMeter(world.mean)
+    alignment = Alignment(1.0, CLASSES).double() if case == ALIGNED else None
     algorithm = CrossSupervision(
         ensemble.students,
         labellers,
         choice.view,
         confidence=confidence,
+        temperature=0.5 if alignment else 0.0,
+        alignment=alignment,
         average=world.mean,
         parallel=world.data_parallel,
     )
@@ -120,6 +126,8 @@ def train(world: World, case: str) -> dict:
         ensemble.update_teachers(step + 1, 0.999, with_buffers=False)
     meter.read_back()
     states = {name: network.state_dict() for name, network in ensemble.networks().items()}
+    if alignment:
+        states["alignment"] = alignment.state_dict()
     return {"states": states, "losses": losses, "shares": shares(meter.counts, "abcde")}
 
 

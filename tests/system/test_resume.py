@@ -26,6 +26,7 @@ from furnace.network.tensors import read_tensors
 STOPPED = 75
 ITERATIONS = 21  # three epochs of seven
 # The first two stops are within the warm-up.
+ALIGNED = ["label_temperature=0.5", "distribution_alignment=1"]
 ADAMW = ["optimizer=adamw", "learning_rate=0.01", "clip_gradients=1", "backbone_rate_factor=0.1", "warmup_iterations=9"]
 
 
@@ -36,6 +37,7 @@ ADAMW = ["optimizer=adamw", "learning_rate=0.01", "clip_gradients=1", "backbone_
         ("SIGINT", ["method=ema"]),
         ("SIGUSR1", ["method=org", "snapshot_iter=2", "num_workers=1"]),
         ("SIGTERM", ADAMW),
+        ("SIGTERM", ALIGNED),
     ],
 )
 def test_a_signal_ends_it_after_the_iteration_and_it_goes_on(
@@ -158,6 +160,22 @@ def test_a_run_of_before_there_were_other_optimizers_goes_on(
     assert run("train", "optimizer=adamw") == 2
     assert run("train") == 0
     assert_same_run(tmp_path / "run", straight())
+
+
+def test_a_run_without_alignment_goes_on_with_one_by_force(
+    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    before_step(monkeypatch, {3: lambda: os.kill(os.getpid(), signal.SIGTERM)})
+    assert run("train") == STOPPED
+    saved = read_tensors(tmp_path / "run/resume.pth")
+    assert saved.pop("alignment") is None
+    torch.save(saved, tmp_path / "run/resume.pth")  # as it was before there were alignments
+    assert run("train", *ALIGNED) == 2
+    assert "distribution_alignment was 0.0, is 1.0" in capsys.readouterr().err
+    assert run("train", *ALIGNED, "resume=force") == 0
+    assert "distribution_alignment begins anew" in capsys.readouterr().err
+    shares = read_tensors(tmp_path / "run/resume.pth")["alignment"]["shares"]  # (3, N)
+    assert shares.sum(dim=1).tolist() == pytest.approx([1, 1, 1]) and shares.std(dim=1).min() > 0.001
 
 
 def test_a_damaged_save_within_an_epoch_leads_back_to_the_one_before(

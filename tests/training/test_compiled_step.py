@@ -64,8 +64,9 @@ def batch_of(dtype: torch.dtype) -> Batch:
         # A third graph is that of the cross term, whose mean is over all pixels.
         ({"method": "ema", "confidence": "0.08"}, torch.float64, 3, 1e-9),
         ({"method": "ema", "confidence": "0.08", "label_temperature": "0.5"}, torch.float64, 3, 1e-9),
+        ({"method": "ema", "label_temperature": "0.5", "distribution_alignment": "1"}, torch.float64, 3, 1e-9),
     ],
-    ids=["Ensemble Teacher", "CPS with OHEM in bf16", "confidence", "soft labels"],
+    ids=["Ensemble Teacher", "CPS with OHEM in bf16", "confidence", "soft labels", "aligned labels"],
 )
 def test_steps_equal_those_without(
     without_inductor: None, tmp_path: Path, texts: dict[str, str], dtype: torch.dtype, graphs: int, exact: float

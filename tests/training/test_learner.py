@@ -225,6 +225,7 @@ class ReadBacks(TorchDispatchMode):
         {"method": "ema", "optimizer": "adamw", "clip_gradients": "1", "skip_nonfinite": "1"},
         {"method": "ema", "confidence": "0.1"},
         {"method": "ema", "confidence": "0.1", "label_temperature": "0.5"},
+        {"method": "org", "distribution_alignment": "0.5"},
     ],
     indirect=True,
 )
@@ -277,7 +278,7 @@ class Calls(TorchDispatchMode):
 @pytest.mark.parametrize("learner", [{"skip_nonfinite": "1"}, {"skip_nonfinite": "1", "method": "org"}], indirect=True)
 def test_buffers_are_kept_by_a_few_operators(learner: Learner) -> None:
     """On a GPU, launching a copy of a hundred bytes takes longer than the copy."""
-    buffers = list(learner._buffers())
+    buffers = list(learner.statistics())
     with Calls() as calls:
         kept = KeptBuffers(buffers)
         kept.put_back(torch.tensor(True))
