@@ -1,7 +1,7 @@
-"""The study's MSRC-21: 335 training and 256 validation photographs of about 320 x 213 pixels, 22 classes.
+"""The study's MSRC-21: 335 training and 256 validation photographs of about 320 x 213 pixels, 21 classes.
 
-The last class, `other`, is what has no label in MSRC-21. All else is that of the study's CamVid. The data set is made
-by `python -m furnace prepare folder` with the classes.csv of this folder (docs/study.md).
+Pixels that have no label in MSRC-21 are ignored. All else is that of the study's CamVid. The data set is made by
+`python -m furnace prepare folder` with the classes.csv of this folder (docs/study.md).
 """
 
 from easydict import EasyDict
