@@ -1,14 +1,15 @@
 """Distribution alignment: what labellers say is held to the shares that classes have among the labelled pixels.
 
 A labeller that says "cow" on twice as many pixels as cows have among the labelled ones teaches its student to say it
-still more often. So labels are made of its logits h plus a shift for each class:
+still more often. So labels are made of its logits h, over their temperature T, plus a shift for each class:
 
-    h + strength * (log(labelled + s) - log(said + s))
+    h / T + strength * (log(labelled + s) - log(said + s))
 
-where `labelled` and `said` are moving averages of a class's share among the labelled pixels, and of the probability
-that the labeller gives it on unlabelled images. With a strength of 1, its probabilities are multiplied by
-labelled / said and then made to sum to 1: Berthelot et al., "ReMixMatch: Semi-Supervised Learning with Distribution
-Matching and Augmentation Anchoring" (2020), section 3.2.
+where `labelled` and `said` are moving averages of a class's share among the labelled pixels, and of softmax(h / T) on
+unlabelled images. With a strength of 1, these probabilities are multiplied by labelled / said and then made to sum to
+1: Berthelot et al., "ReMixMatch: Semi-Supervised Learning with Distribution Matching and Augmentation Anchoring"
+(2020), section 3.2. There they are sharpened after that; here before, because sharpening takes from rare classes, and
+what students learn is to have the labelled shares.
 """
 
 from collections.abc import Callable

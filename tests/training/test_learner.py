@@ -182,6 +182,23 @@ def test_a_bad_step_of_fp16_changes_no_statistics_either(learner: Learner) -> No
     assert weight.isfinite().all() and not torch.equal(weight, before["student_1"]["classifier.weight"])
 
 
+@pytest.mark.parametrize(
+    "learner",
+    [{"method": method, "skip_nonfinite": "1", "distribution_alignment": "1"} for method in ("org", "ema")],
+    indirect=True,
+)
+@pytest.mark.parametrize("where", ["labelled", "unlabelled"])
+def test_a_bad_step_does_not_move_what_labels_are_held_to(learner: Learner, where: str) -> None:
+    learner.step(random_batch(size=33), 0)
+    before = learner.alignment.shares.clone()
+    bad = random_batch(size=33)
+    (bad.image if where == "labelled" else bad.weak[1])[0, 0, 3, 3] = float("nan")
+    learner.step(bad, 1)
+    assert torch.equal(learner.alignment.shares, before)
+    learner.step(random_batch(size=33), 2)
+    assert learner.alignment.shares.isfinite().all() and not torch.equal(learner.alignment.shares, before)
+
+
 @pytest.mark.parametrize("learner", [{"skip_nonfinite": "1"}], indirect=True)
 def test_networks_without_statistics_are_spared_bad_steps_too(learner: Learner) -> None:
     """Layer norms and group norms have no buffers that would have to be put back."""
