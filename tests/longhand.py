@@ -31,7 +31,7 @@ def longhand_step(
             first, second = labeller(batch.weak[0]), labeller(batch.weak[1])
             scores = first * (1 - mask) + second * mask
             for name, shift in enumerate(shifts[index] if shifts else ()):
-                scores[:, name] += shift * (temperature or 1)
+                scores[:, name] += shift
             label = scores.argmax(dim=1)
             label[scores.softmax(dim=1).amax(dim=1) < confidence] = 255
             if temperature > 0:

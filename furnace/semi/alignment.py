@@ -1,15 +1,17 @@
 """Distribution alignment: what labellers say is held to the shares that classes have among the labelled pixels.
 
 A labeller that says "cow" on twice as many pixels as cows have among the labelled ones teaches its student to say it
-still more often. So labels are made of its logits h, over their temperature T, plus a shift for each class:
+still more often. So labels, hard or soft, are made of its logits h plus a shift for each class:
 
-    h / T + strength * (log(labelled + s) - log(said + s))
+    h + strength * (log(labelled + s) - log(said + s))
 
-where `labelled` and `said` are moving averages of a class's share among the labelled pixels, and of softmax(h / T) on
-unlabelled images. With a strength of 1, these probabilities are multiplied by labelled / said and then made to sum to
-1: Berthelot et al., "ReMixMatch: Semi-Supervised Learning with Distribution Matching and Augmentation Anchoring"
-(2020), section 3.2. There they are sharpened after that; here before, because sharpening takes from rare classes, and
-what students learn is to have the labelled shares.
+where `labelled` and `said` are moving averages of a class's share among the labelled pixels, and of the probability
+softmax h that the labeller gives it on unlabelled images. With a strength of 1, probabilities are multiplied by
+labelled / said and then made to sum to 1; soft labels are sharpened after that: Berthelot et al., "ReMixMatch:
+Semi-Supervised Learning with Distribution Matching and Augmentation Anchoring" (2020), section 3.1, where it is done
+with the classes of images.
+
+In the shapes below, B is the number of images, H and W are their height and width, and N is the number of classes.
 """
 
 from collections.abc import Callable
@@ -28,7 +30,7 @@ class Alignment(nn.Module):
 
     Args:
         strength: above 0, at most 1; the share of the way to the labelled shares, in logarithms.
-        num_classes: N.
+        num_classes: N, at least 1.
     """
 
     shares: Tensor  # (3, N): what labeller 1 and labeller 2 say, and what the labelled pixels are; each row sums to 1

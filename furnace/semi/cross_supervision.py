@@ -28,7 +28,7 @@ labeller's probabilities P_2(p, k), and is not told that it should be sure where
 
 Below 1 T sharpens them, as in MixMatch (Berthelot et al., 2019); with T near 0 they are the hard labels.
 
-With an `alignment` labels, hard or soft, are made of shifted logits h_k (alignment.py).
+With an `alignment`, labels are made of h_k plus a shift for each class (alignment.py).
 
 In the shapes below, B is the number of images, H and W are their height and width, and N is the number of classes.
 """
@@ -189,8 +189,8 @@ class CrossSupervision:
 
     @torch.no_grad()
     def _follow(self, labels: Sequence[Labels], label: Tensor) -> None:
-        said = [labels_k.said for labels_k in labels if labels_k.said is not None]
         if self.alignment:
+            said = [labels_k.said for labels_k in labels if labels_k.said is not None]
             self.alignment.follow(torch.stack(said), label, self.average)
 
 

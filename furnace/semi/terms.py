@@ -40,7 +40,7 @@ class Labels(NamedTuple):
     label: Tensor  # the likeliest class, or IGNORE where its probability is below the confidence that is asked for
     likeliest: Tensor | None  # the likeliest class of every pixel; None where no confidence is asked for: as `label`
     soft: Tensor | None = None  # the classes' probabilities, all 0 where `label` is IGNORE; None for hard labels
-    said: Tensor | None = None  # (N,): the means of softmax(logits / temperature) before a shift; None without one
+    said: Tensor | None = None  # (N,): the mean probabilities before a shift; None where nothing is shifted
 
 
 class LabelsOf(nn.Module):
@@ -63,17 +63,15 @@ class LabelsOf(nn.Module):
 
         Args:
             image: the images.
-            shift: (N,), added to the logits over the temperature (1 for hard labels) before labels are made of them;
-                see alignment.py.
+            shift: (N,), added to the logits of every pixel before labels are made of them; see alignment.py.
         """
         with self.autocast():
             logits = self.network(image)  # (B, N, H, W)
         said = None
         if shift is not None:
-            temperature = self.temperature or 1.0
             logits = in_full_precision(logits)
-            said = (logits / temperature).softmax(dim=1).mean(dim=(0, 2, 3))
-            logits = logits + temperature * shift.to(logits.dtype).view(-1, 1, 1)
+            said = logits.softmax(dim=1).mean(dim=(0, 2, 3))
+            logits = logits + shift.to(logits.dtype).view(-1, 1, 1)
         labels = self._hard(logits)._replace(said=said)
         if self.temperature == 0:
             return labels

@@ -11,6 +11,7 @@ config = EasyDict(
     dataset="msrc21",
     lists_path="lists",
     train_scales=(0.75, 0.85, 1.0),  # smaller images would not fill a crop
+    atrous_rates=(2, 4, 6),  # the deepest feature has 10 x 10 pixels
     epochs=((16, 11), (8, 12), (4, 14), (1, 11)),  # about 900 iterations each
     OUTPUT_PATH="../../../../output_study/msrc21_{labeled_ratio}_{method}",
 )
