@@ -48,6 +48,15 @@ def test_scores_are_averaged_over_seeds_and_compared_seed_by_seed(
     ]
 
 
+def test_what_nobody_trained_is_counted_and_has_no_rows(kept: dict[str, Kept], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TITLES, "roads", "Roads")
+    none = FEW.varying("view=strong")
+    scores, missing = tables.tables(Part("X", "?", (FEW, none), ((none, FEW),)), kept).split("\n\n")
+    assert len(scores.splitlines()) == 3 and missing == "Not trained yet: 1 of 2 rows."
+    assert tables.tables(Part("X", "?", (none,), ()), kept) == "Not trained yet: 1 of 1 rows."
+    assert "Not trained" not in tables.tables(Part("X", "?", (FEW, MANY), ((MANY, FEW),)), kept)
+
+
 def test_a_run_that_is_added_replaces_one_of_its_folder(kept: dict[str, Kept], tmp_path: Path) -> None:
     kept["roads"].add({"folder": "ema_0", "method": "ema", "labeled_ratio": 8, "varied": [], "seed": 0})
     assert Kept("roads", tmp_path).run(MANY, 0) is None

@@ -43,31 +43,41 @@ def differences(kept: AllKept, better: Cell, base: Cell, networks: str) -> dict[
 
 
 def tables(part: Part, kept: AllKept) -> str:
-    """Returns the two tables of a part: the scores of all predictors, and what is better than what."""
-    return f"{score_table(part, kept)}\n\n{difference_table(part, kept)}"
+    """Returns the scores of all predictors, what is better than what, and how many rows nobody has trained yet."""
+    count = sum(not over_seeds(kept, cell) for cell in part.cells)
+    missing = f"Not trained yet: {count} of {len(part.cells)} rows." if count else ""
+    return "\n\n".join(filter(None, (score_table(part, kept), difference_table(part, kept), missing)))
 
 
 def score_table(part: Part, kept: AllKept) -> str:
-    """Returns a row for each cell, a column for each predictor."""
+    """Returns a row for each cell that was trained with any seed, a column for each predictor; nothing if none was."""
     rows = []
     for cell in part.cells:
         found = over_seeds(kept, cell)
+        if not found:
+            continue
         cells = [with_deviation([scores[code] for scores in found.values() if code in scores]) for code in PREDICTORS]
         rows.append([cell.place, cell.title, *cells])
-    return markdown(["data, labelled", "method", *PREDICTORS], rows)
+    return _table(["data, labelled", "method", *PREDICTORS], rows)
 
 
 def difference_table(part: Part, kept: AllKept) -> str:
-    """Returns a row for each pair of cells: the difference with each seed, then their mean and deviation."""
+    """Returns a row for each pair that was trained with one seed or more: differences, their mean and deviation."""
     rows = []
     for better, base in part.differences:
         for networks in (ONE, BOTH):
             found = differences(kept, better, base, networks)
-            each = ", ".join(f"{value:+.1f}" for value in found.values()) or "-"
+            if not found:
+                continue
+            each = ", ".join(f"{value:+.1f}" for value in found.values())
             summed = with_deviation(list(found.values()), signed=True)
             base_title = base.title if base.place == better.place else f"{base.title}, 1/{base.ratio}"
             rows.append([better.place, better.title, base_title, networks, each, summed])
-    return markdown(["data, labelled", "this", "minus this", "of each run", "seed by seed", "mean"], rows)
+    return _table(["data, labelled", "this", "minus this", "of each run", "seed by seed", "mean"], rows)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return markdown(header, rows) if rows else ""
 
 
 def with_deviation(values: Sequence[float], signed: bool = False) -> str:
