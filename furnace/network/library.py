@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from furnace.errors import InputError, in_short, perhaps
+from furnace.network.depthwise import hasten
 from furnace.network.resnet import BACKBONES, scaled
 
 TIMM = "tu-"  # what stands before the name of an encoder that comes from timm
@@ -69,6 +70,7 @@ class LibraryNetwork(nn.Module):
     ) -> None:
         super().__init__()
         model = _model(decoder, backbone, num_classes, width, atrous_rates)
+        hasten(model)
         self.backbone: nn.Module = model.encoder
         self.head: nn.Module = model.decoder
         self.classifier: nn.Module = model.segmentation_head
