@@ -5,21 +5,16 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from batches import CLASSES, random_batch
+from batches import CLASSES, random_batch, small_network
 from steps import require_longhand_step
 
 from furnace.labels import IGNORE
-from furnace.network.deeplabv3plus import DeepLabV3Plus
 from furnace.semi.alignment import Alignment
 from furnace.semi.cross_supervision import CrossSupervision
 from furnace.semi.ensemble import Ensemble
 from furnace.semi.terms import LabelsOf
 
 SHARES = [[0.5, 0.2, 0.2, 0.1, 0.0], [0.1, 0.4, 0.0, 0.3, 0.2], [0.3, 0.3, 0.2, 0.15, 0.05]]
-
-
-def small_network() -> torch.nn.Module:
-    return DeepLabV3Plus("resnet18_v1c", CLASSES, width=0.0625).double()
 
 
 def alignment_of(shares: list[list[float]], strength: float = 1.0) -> Alignment:

@@ -5,25 +5,18 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from batches import random_batch
+from batches import CLASSES, random_batch, small_network
 from steps import require_longhand_step
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from furnace.engine.memory import Counting
 from furnace.labels import IGNORE
-from furnace.network.deeplabv3plus import DeepLabV3Plus
 from furnace.semi import confidence as confidence_file
 from furnace.semi.confidence import likeliest_and_confident
 from furnace.semi.cross_supervision import CrossSupervision
 from furnace.semi.ensemble import Ensemble
 from furnace.semi.losses import cross_entropy, cross_entropy_over_all
 from furnace.semi.terms import LabelsOf
-
-CLASSES = 5
-
-
-def small_network() -> torch.nn.Module:
-    return DeepLabV3Plus("resnet18_v1c", CLASSES, width=0.0625).double()
 
 
 def logits_of(dtype: torch.dtype, layout: torch.memory_format = torch.contiguous_format) -> torch.Tensor:

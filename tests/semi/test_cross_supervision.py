@@ -7,20 +7,13 @@ from contextlib import contextmanager
 import pytest
 import torch
 import torch.nn.functional as F
-from batches import random_batch
+from batches import random_batch, small_network
 from longhand import longhand_ema, longhand_ohem, longhand_step
 
-from furnace.network.deeplabv3plus import DeepLabV3Plus
 from furnace.semi.batch import Batch
 from furnace.semi.cross_supervision import METHODS, CrossSupervision
 from furnace.semi.ensemble import Ensemble
 from furnace.semi.losses import ohem_cross_entropy
-
-CLASSES = 5
-
-
-def small_network() -> torch.nn.Module:
-    return DeepLabV3Plus("resnet18_v1c", CLASSES, width=0.0625).double()
 
 
 def plain_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from batches import random_batch
+from batches import CLASSES, random_batch
 from timm.layers import BatchNormAct2d, DropPath
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
@@ -18,8 +18,6 @@ from furnace.semi.modes import (
     set_to_label,
     to_be_off,
 )
-
-CLASSES = 5
 
 
 class OwnNorm(nn.Module):

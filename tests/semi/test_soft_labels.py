@@ -5,21 +5,14 @@ import math
 
 import pytest
 import torch
-from batches import random_batch
+from batches import CLASSES, random_batch, small_network
 from steps import require_longhand_step
 
 from furnace.labels import IGNORE
-from furnace.network.deeplabv3plus import DeepLabV3Plus
 from furnace.semi.cross_supervision import CrossSupervision
 from furnace.semi.ensemble import Ensemble
 from furnace.semi.losses import soft_cross_entropy_over_all
 from furnace.semi.terms import LabelsOf
-
-CLASSES = 5
-
-
-def small_network() -> torch.nn.Module:
-    return DeepLabV3Plus("resnet18_v1c", CLASSES, width=0.0625).double()
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
