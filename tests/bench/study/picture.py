@@ -1,0 +1,67 @@
+"""Shows what runs of the study say of photographs that they never saw: docs/images/photographs.png.
+
+    python -m tests.bench.study.picture msrc21 --to docs/images/photographs.png --images 5_3_s 7_1_s \\
+        --runs "supervised=output_study/msrc21_16_SUP" "Ensemble Teacher=output_study/msrc21_16_EMA"
+
+A row is a photograph of the validation list, its truth, and the labels that each run's evaluation left in `results`.
+Where the truth has no label, the labels of the runs are shown nonetheless.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from furnace.config.experiment import read_experiment
+from furnace.data.entries import Split
+from furnace.errors import EXIT_BAD_INPUT, InputError, say
+from furnace.evaluation.pictures import picture_names
+from furnace.pictures import colourize, panel, write_png
+from tests.bench.study.plan import FOLDER, TITLES
+
+
+def rows(split: Split, images: Sequence[str], runs: Mapping[str, Path]) -> Iterator[list[np.ndarray]]:
+    """Yields the pictures of each image: itself, its truth, and a run's labels each.
+
+    Raises:
+        InputError: the list has no such image, or a run has left no labels for it.
+    """
+    names = picture_names(split)
+    for image in images:
+        if image not in names:
+            raise InputError(f"--images: expected names of {split.files.path}, found {image!r}")
+        number = names.index(image)
+        labels = [split.label(number), *(_labels(folder / f"results/{image}.png") for folder in runs.values())]
+        yield [split.image(number), *(colourize(label, split.dataset.palette) for label in labels)]
+
+
+def _labels(path: Path) -> np.ndarray:
+    labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if labels is None:
+        raise InputError(f"--runs: expected labels at {path}, which an evaluation leaves; evaluate this run again")
+    return labels
+
+
+def main() -> int:
+    """Does what the module's docstring says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", choices=TITLES)
+    parser.add_argument("--images", nargs="+", required=True, metavar="NAME", help="names without their ending")
+    parser.add_argument("--runs", nargs="+", required=True, metavar="CAPTION=FOLDER")
+    parser.add_argument("--to", type=Path, required=True, metavar="FILE")
+    options = parser.parse_args()
+    runs = {caption: Path(folder) for caption, _, folder in (run.partition("=") for run in options.runs)}
+    try:
+        split = read_experiment(FOLDER / options.data, {}).split("val")
+        write_png(options.to, panel(list(rows(split, options.images, runs)), ["photograph", "truth", *runs]))
+    except InputError as error:
+        say(error)
+        return EXIT_BAD_INPUT
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
