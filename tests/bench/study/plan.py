@@ -13,16 +13,10 @@ SUPERVISED, CPS, ENSEMBLE_TEACHER = METHODS = "supervised", "org", "ema"
 METHOD_TITLES = {SUPERVISED: "supervised", CPS: "CPS", ENSEMBLE_TEACHER: "Ensemble Teacher"}
 RATIOS = {"msrc21": (8, 16), "camvid": (8, 16)}  # labelled are 1/8 and so on
 SEEDS = (0, 1, 2)
-# What MSRC-21 and CamVid ask of pseudo-labels, as trials found (docs/study.md).
-ALIGNED = ("label_temperature=0.5", "distribution_alignment=1", "teacher_norm=running", "cutmix_boxes=1")
-# Twice as long as other runs with 1/16 of the labels; the first quarter learns from labels alone.
-LONG = {"msrc21": ("nepochs=24",), "camvid": ("nepochs=20",)}
-LONG_ALIGNED = {data: (*ALIGNED, *length, "cps_ramp=0.25,0.25") for data, length in LONG.items()}
-VARIED_TITLES = {
-    ALIGNED: "aligned soft labels",
-    **dict.fromkeys(LONG.values(), "twice as long"),
-    **dict.fromkeys(LONG_ALIGNED.values(), "aligned soft labels, twice as long"),
-}
+# The weight of the cross term where AdamW takes the steps (docs/trials.md). Titles leave it out.
+WEIGHED = ("cps_weight=0.2",)
+# What MSRC-21 and CamVid ask of pseudo-labels besides, as trials found.
+ALIGNED = ("label_temperature=0.5", "distribution_alignment=1", "teacher_norm=running", "cutmix_boxes=1", *WEIGHED)
 
 
 @dataclass(frozen=True)
@@ -42,12 +36,16 @@ class Cell:
     @property
     def title(self) -> str:
         """How it is trained, as readers know it."""
-        varied = VARIED_TITLES.get(self.varied) or ", ".join(self.varied)
-        return ", ".join(filter(None, (METHOD_TITLES[self.method], varied)))
+        if self.varied == ALIGNED:
+            return f"{METHOD_TITLES[self.method]}, aligned soft labels"
+        varied = [pair for pair in self.varied if pair not in WEIGHED]
+        if self.method != SUPERVISED and not self.varied:
+            varied = ["cps_weight=1"]
+        return ", ".join([METHOD_TITLES[self.method], *varied])
 
     def varying(self, *pairs: str) -> "Cell":
-        """Returns the same cell with these settings."""
-        return Cell(self.data, self.ratio, self.method, pairs)
+        """Returns the same cell with these settings besides."""
+        return Cell(self.data, self.ratio, self.method, (*self.varied, *pairs))
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,9 @@ class Part:
     differences: tuple[tuple[Cell, Cell], ...]
 
 
-PLACES = tuple((data, ratio) for data in TITLES for ratio in RATIOS[data])
+Place = tuple[str, int]  # a data set, and the share of labels
+PLACES: tuple[Place, ...] = tuple((data, ratio) for data in TITLES for ratio in RATIOS[data])
+FIRST_PLACES: tuple[Place, ...] = tuple((data, RATIOS[data][0]) for data in TITLES)
 ALL_LABELS = tuple(Cell(data, 1, SUPERVISED) for data in TITLES)
 HEADROOM = Part(
     "headroom",
@@ -73,50 +73,71 @@ HEADROOM = Part(
     ALL_LABELS,
     tuple((cell, Cell(cell.data, ratio, SUPERVISED)) for cell in ALL_LABELS for ratio in RATIOS[cell.data]),
 )
+
+
+def baseline(place: Place) -> Cell:
+    """The supervised network."""
+    return Cell(*place, SUPERVISED)
+
+
+def learner(place: Place, method: str, varied: tuple[str, ...] = WEIGHED) -> Cell:
+    """CPS or Ensemble Teacher."""
+    return Cell(*place, method, varied)
+
+
 A = Part(
     "A",
     "Do the methods beat the supervised baseline, and each other?",
-    tuple(Cell(*place, method) for place in PLACES for method in METHODS),
     tuple(
-        (Cell(*place, method), Cell(*place, base))
+        cell for place in PLACES for cell in (baseline(place), learner(place, CPS), learner(place, ENSEMBLE_TEACHER))
+    ),
+    tuple(
+        pair
         for place in PLACES
-        for method, base in ((CPS, SUPERVISED), (ENSEMBLE_TEACHER, SUPERVISED), (ENSEMBLE_TEACHER, CPS))
+        for base, cps, ours in [(baseline(place), learner(place, CPS), learner(place, ENSEMBLE_TEACHER))]
+        for pair in ((cps, base), (ours, base), (ours, cps))
     ),
 )
 
 
-def _two_by_two(data: str) -> tuple[Cell, Cell, Cell, Cell]:
+def _two_by_two(place: Place) -> tuple[Cell, Cell, Cell, Cell]:
     """Who labels, and what the students see: CPS, each change alone, and both, which are Ensemble Teacher."""
-    ratio = RATIOS[data][0]
-    cps, both = Cell(data, ratio, CPS), Cell(data, ratio, ENSEMBLE_TEACHER)
+    cps, both = learner(place, CPS), learner(place, ENSEMBLE_TEACHER)
     return cps, both.varying("view=weak"), cps.varying("view=strong"), both
 
 
 B = Part(
     "B",
     "Which of its two changes does it: teachers that label, or the strong view?",
-    tuple(cell for data in TITLES for cell in _two_by_two(data)),
+    tuple(cell for place in FIRST_PLACES for cell in _two_by_two(place)),
     tuple(
         pair
-        for data in TITLES
-        for neither, teachers, strong, both in [_two_by_two(data)]
+        for place in FIRST_PLACES
+        for neither, teachers, strong, both in [_two_by_two(place)]
         for pair in ((teachers, neither), (both, strong), (strong, neither), (both, teachers))
     ),
 )
-BASIS = Cell("msrc21", RATIOS["msrc21"][0], ENSEMBLE_TEACHER)
-ALONE = tuple(BASIS.varying(pair) for pair in ("ema_decay=0.999", "cps_ramp=0,0.5", "confidence=0.8", "cps_weight=0.5"))
+BASIS = learner(FIRST_PLACES[0], ENSEMBLE_TEACHER)
+ALONE = tuple(BASIS.varying(pair) for pair in ("ema_decay=0.999", "cps_ramp=0,0.5", "confidence=0.8"))
 # Who labels may normalise by running statistics in place of the batch's, and say all its probabilities.
 LABELS = tuple(
     (cell.varying(pair), cell)
-    for data in TITLES
-    for cell in (Cell(data, RATIOS[data][0], CPS), Cell(data, RATIOS[data][0], ENSEMBLE_TEACHER))
+    for place in FIRST_PLACES
+    for cell in (learner(place, CPS), learner(place, ENSEMBLE_TEACHER))
     for pair in ("teacher_norm=running", "label_temperature=1")
+)
+# The published weight, beside the one above and beside the baseline.
+WEIGHTS = tuple(
+    (learner(place, method, ()), base)
+    for place in PLACES
+    for method in (CPS, ENSEMBLE_TEACHER)
+    for base in (learner(place, method), baseline(place))
 )
 C = Part(
     "C",
     "What does each setting change, alone?",
-    tuple(dict.fromkeys((*(cell for pair in LABELS for cell in reversed(pair)), *ALONE))),
-    (*LABELS, *((cell, BASIS) for cell in ALONE)),
+    tuple(dict.fromkeys((*(cell for pair in (*WEIGHTS, *LABELS) for cell in reversed(pair)), *ALONE))),
+    (*WEIGHTS, *LABELS, *((cell, BASIS) for cell in ALONE)),
 )
 D = Part(
     "D",
@@ -125,32 +146,15 @@ D = Part(
         cell
         for place in PLACES
         for cell in (
-            Cell(*place, SUPERVISED),
-            *(Cell(*place, method, varied) for method in (CPS, ENSEMBLE_TEACHER) for varied in ((), ALIGNED)),
+            baseline(place),
+            *(learner(place, method, varied) for method in (CPS, ENSEMBLE_TEACHER) for varied in (WEIGHED, ALIGNED)),
         )
     ),
     tuple(
-        (Cell(*place, method, ALIGNED), base)
+        (learner(place, method, ALIGNED), base)
         for place in PLACES
         for method in (CPS, ENSEMBLE_TEACHER)
-        for base in (Cell(*place, SUPERVISED), Cell(*place, method))
+        for base in (baseline(place), learner(place, method))
     ),
 )
-E = Part(
-    "E",
-    "Is more gained in longer training?",
-    tuple(
-        cell
-        for data in TITLES
-        for cell in (
-            Cell(data, 16, SUPERVISED, LONG[data]),
-            *(Cell(data, 16, method, LONG_ALIGNED[data]) for method in (CPS, ENSEMBLE_TEACHER)),
-        )
-    ),
-    tuple(
-        (Cell(data, 16, method, LONG_ALIGNED[data]), Cell(data, 16, SUPERVISED, LONG[data]))
-        for data in TITLES
-        for method in (CPS, ENSEMBLE_TEACHER)
-    ),
-)
-PARTS = (HEADROOM, A, B, C, D, E)
+PARTS = (HEADROOM, A, B, C, D)
