@@ -1,6 +1,6 @@
-"""Shows what runs of the study say of photographs that they never saw: docs/images/photographs.png.
+"""Shows what runs of the study say of photographs that they never saw: docs/images/photographs.jpg.
 
-    python -m tests.bench.study.picture msrc21 --to docs/images/photographs.png --images 5_3_s 7_1_s \\
+    python -m tests.bench.study.picture msrc21 --to docs/images/photographs.jpg --images 5_3_s 7_1_s \\
         --runs "supervised=output_study/msrc21_16_SUP" "Ensemble Teacher=output_study/msrc21_16_EMA"
 
 A row is a photograph of the validation list, its truth, and the labels that each run's evaluation left in `results`.
@@ -19,7 +19,7 @@ from furnace.config.experiment import read_experiment
 from furnace.data.entries import Split
 from furnace.errors import EXIT_BAD_INPUT, InputError, say
 from furnace.evaluation.pictures import picture_names
-from furnace.pictures import colourize, panel, write_png
+from furnace.pictures import colourize, panel
 from tests.bench.study.plan import FOLDER, TITLES
 
 
@@ -56,10 +56,11 @@ def main() -> int:
     runs = {caption: Path(folder) for caption, _, folder in (run.partition("=") for run in options.runs)}
     try:
         split = read_experiment(FOLDER / options.data, {}).split("val")
-        write_png(options.to, panel(list(rows(split, options.images, runs)), ["photograph", "truth", *runs]))
+        picture = panel(list(rows(split, options.images, runs)), ["photograph", "truth", *runs])
     except InputError as error:
         say(error)
         return EXIT_BAD_INPUT
+    cv2.imwrite(str(options.to), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
     return 0
 
 
