@@ -1,4 +1,4 @@
-"""Dilated depthwise convolutions whose gradients take a CPU no longer than they should.
+"""Dilated depthwise convolutions with gradients that are fast on CPUs.
 
 For these gradients oneDNN (torch 2.14) has no kernel of its own, and takes fifty times as long as for the convolution.
 EfficientNets and MobileNets have such convolutions where a decoder asks for a stride of 8 or 16.
