@@ -86,8 +86,8 @@ def test_kept_runs_differ_only_in_what_they_say(data: str) -> None:
         for pair in run["varied"]:
             name, text = pair.split("=")
             value = settings.pop(name)
-            shown = ",".join(f"{each:g}" for each in value) if isinstance(value, list) else value
-            assert str(shown) == text
+            values = value if isinstance(value, list) else [value]
+            assert ",".join(f"{each:g}" if isinstance(each, float) else str(each) for each in values) == text
         of_all = filled(runs[0]["settings"])
         assert settings == {name: of_all[name] for name in settings}
         assert Cell(data, run["labeled_ratio"], run["method"], tuple(run["varied"])) in cells
