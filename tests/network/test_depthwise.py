@@ -102,9 +102,11 @@ def test_other_convolutions_stay_as_they_are(changes):
     assert type(convolution) is nn.Conv2d
 
 
-@pytest.mark.parametrize(("kernel", "dilation"), [((3, 3), (1, 1)), ((2, 2), (2, 2))])
-def test_convolutions_that_are_not_dilated_or_have_no_middle_stay_as_they_are(kernel, dilation):
-    convolution = depthwise(4, kernel, dilation, padding=1)  # which keeps the size of both
+@pytest.mark.parametrize(
+    ("kernel", "dilation", "padding"), [((3, 3), (1, 1), 1), ((2, 2), (2, 2), 1), ((2, 2), (2, 2), 2)]
+)
+def test_convolutions_that_are_not_dilated_or_have_no_middle_stay_as_they_are(kernel, dilation, padding):
+    convolution = depthwise(4, kernel, dilation, padding=padding)
     hasten(convolution)
     assert type(convolution) is nn.Conv2d
 
