@@ -17,6 +17,7 @@ import numpy as np
 
 from furnace.config.experiment import read_experiment
 from furnace.data.entries import Split
+from furnace.data.images import read_label
 from furnace.errors import EXIT_BAD_INPUT, InputError, say
 from furnace.evaluation.pictures import picture_names
 from furnace.pictures import colourize, panel
@@ -29,20 +30,14 @@ def rows(split: Split, images: Sequence[str], runs: Mapping[str, Path]) -> Itera
     Raises:
         InputError: the list has no such image, or a run has left no labels for it.
     """
-    names = picture_names(split)
+    names, dataset = picture_names(split), split.dataset
     for image in images:
         if image not in names:
             raise InputError(f"--images: expected names of {split.files.path}, found {image!r}")
         number = names.index(image)
-        labels = [split.label(number), *(_labels(folder / f"results/{image}.png") for folder in runs.values())]
-        yield [split.image(number), *(colourize(label, split.dataset.palette) for label in labels)]
-
-
-def _labels(path: Path) -> np.ndarray:
-    labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if labels is None:
-        raise InputError(f"--runs: expected labels at {path}, which an evaluation leaves; evaluate this run again")
-    return labels
+        results = [folder / f"results/{image}.png" for folder in runs.values()]
+        labels = [split.label(number), *(read_label(path, dataset.num_classes) for path in results)]
+        yield [split.image(number), *(colourize(label, dataset.palette) for label in labels)]
 
 
 def main() -> int:
@@ -57,10 +52,12 @@ def main() -> int:
     try:
         split = read_experiment(FOLDER / options.data, {}).split("val")
         picture = panel(list(rows(split, options.images, runs)), ["photograph", "truth", *runs])
+        file, quality = str(options.to), [cv2.IMWRITE_JPEG_QUALITY, 85]
+        if not (cv2.haveImageWriter(file) and cv2.imwrite(file, picture[..., ::-1], quality)):
+            raise InputError(f"--to: expected a .jpg or .png in a folder that is there, found {file}")
     except InputError as error:
         say(error)
         return EXIT_BAD_INPUT
-    cv2.imwrite(str(options.to), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
     return 0
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 TITLES = {"msrc21": "MSRC-21", "camvid": "CamVid"}  # by the name of an experiment's folder
-SUPERVISED, CPS, ENSEMBLE_TEACHER = METHODS = "supervised", "org", "ema"
+SUPERVISED, CPS, ENSEMBLE_TEACHER = "supervised", "org", "ema"
 METHOD_TITLES = {SUPERVISED: "supervised", CPS: "CPS", ENSEMBLE_TEACHER: "Ensemble Teacher"}
 RATIOS = {"msrc21": (8, 16), "camvid": (8, 16)}  # labelled are 1/8 and so on
 SEEDS = (0, 1, 2)
