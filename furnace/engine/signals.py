@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 PATIENCE = 25.0  # seconds; torchrun kills processes that do not end within 30
 LEAVING = 10.0  # seconds that a process may take to end once its work is done or given up
+INSISTING = 3.0  # seconds after which a wait that a request has not ended is ended again
+AGAIN = signal.SIGURG  # the signal that ends it then; a process that does not listen ignores it
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 STARTER = "FURNACE_STARTER"  # in the environment: the process number of the parent that a command is to end with
 Item = TypeVar("Item")
@@ -62,6 +64,7 @@ class StopRequest:
 
     def __enter__(self) -> Self:
         self._before = {number: signal.signal(number, self._notice) for number in heeded()}
+        self._before[AGAIN] = signal.signal(AGAIN, lambda *_: self._end_wait())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -108,8 +111,21 @@ class StopRequest:
             words += f"iteration within {PATIENCE:g} s; what was saved before stays, start again to go on"
             end_within(PATIENCE, EXIT_RESUBMIT, words, self._left)
         self.signal = signal.Signals(number)
-        if self._in_wait:
-            raise Stopped
+        self._end_wait()
+
+    def _end_wait(self) -> None:
+        """Raises Stopped within a wait, again and again: Python drops it in finalizers and while the process forks."""
+        if not (self and self._in_wait):
+            return
+        waiting = threading.get_ident()
+
+        def insist() -> None:
+            time.sleep(INSISTING)
+            if self._in_wait:
+                signal.pthread_kill(waiting, AGAIN)
+
+        _thread.start_new_thread(insist, ())
+        raise Stopped
 
 
 def heeded() -> list[signal.Signals]:

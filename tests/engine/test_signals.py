@@ -133,6 +133,25 @@ def test_a_request_ends_the_wait(wait: Callable[[Path], None], in_training: bool
     assert time.monotonic() - begun < 30 and not multiprocessing.active_children()
 
 
+class AskedWhileFreed:
+    """A signal comes within its finalizer, where Python drops what is raised."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_request_that_python_drops_ends_the_wait_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "INSISTING", 0.1)
+    with StopRequest() as stop:
+        with pytest.raises(Stopped), stop.ending_waits():
+            AskedWhileFreed()
+            assert stop.signal == signal.SIGINT
+            RELEASE.wait(60)
+        assert not RELEASE.is_set()
+        time.sleep(0.3)  # between two waits nothing is raised, and what insisted was no second SIGINT
+
+
 def test_items_come_until_a_request(tmp_path: Path) -> None:
     with StopRequest() as stop:
         assert list(stop.until_asked(range(9), 3)) == [0, 1, 2]

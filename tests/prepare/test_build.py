@@ -189,7 +189,7 @@ def test_camvid(tmp_path: Path, form: str, capfd: pytest.CaptureFixture) -> None
 def test_the_tracked_camvid_lists_are_those_that_prepare_draws(tmp_path: Path) -> None:
     if not (REPOSITORY / "DATA/camvid").is_dir():
         pytest.skip("DATA/camvid is not linked")
-    ratios = ("--ratios", "16,8,4,2,1")
+    ratios = ("--ratios", "32,16,8,4,2,1")
     assert prepare("camvid", REPOSITORY / "DATA/camvid", tmp_path / "camvid", *ratios, *ONE) == 0
     for path in (REPOSITORY / "exp.camvid/ensemble_teacher+cutmix/lists").iterdir():
         assert path.read_text() == (tmp_path / "camvid" / path.name).read_text()
