@@ -8,7 +8,6 @@ from furnace.config.arguments import note
 from furnace.config.completion import PLACEHOLDERS, Student
 from furnace.config.experiment import NETWORK_FIELDS, Experiment
 from furnace.config.settings import Settings
-from furnace.data.samples import iterations_per_epoch
 from furnace.data.splits import first_in_both
 from furnace.engine.files import require_writable
 from furnace.errors import InputError
@@ -51,7 +50,7 @@ def check_data(experiment: Experiment) -> None:
             f"labelled and unlabelled lists overlap: {shared} is in {labeled.files.path} and {unlabeled.files.path}; "
             "expected an image in one of them; mend the lists, or draw new ones with `python -m furnace prepare split`"
         )
-    per_epoch = iterations_per_epoch(len(labeled.files), len(unlabeled.files), settings.batch_size)
+    per_epoch = experiment.iterations_per_epoch
     if per_epoch == 0:
         raise InputError(
             f"batch_size {settings.batch_size} is larger than both lists "

@@ -24,6 +24,7 @@ from furnace.data.declaration import FILE_NAME as DECLARATION
 from furnace.data.declaration import read_declaration
 from furnace.data.entries import Split
 from furnace.data.file_list import FileList
+from furnace.data.samples import iterations_per_epoch
 from furnace.data.splits import may_be_empty
 from furnace.engine.backend import memory_failure
 from furnace.errors import InputError
@@ -52,6 +53,12 @@ class Experiment:
         """How many epochs a run trains; furnace.config.checks makes sure that the number is known."""
         assert self.settings.nepochs is not None
         return self.settings.nepochs
+
+    @property
+    def iterations_per_epoch(self) -> int:
+        """The iterations of an epoch; 0 where a batch is larger than both lists."""
+        labeled, unlabeled = (len(self.split(which).files) for which in ("labeled", "unlabeled"))
+        return iterations_per_epoch(labeled, unlabeled, self.settings.batch_size)
 
     @property
     def scores_meanwhile(self) -> bool:

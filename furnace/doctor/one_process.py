@@ -14,7 +14,7 @@ import torch
 
 from furnace.config.experiment import Experiment
 from furnace.data.loaders import training_batches
-from furnace.data.samples import RawBatch, TrainingSamples, iterations_per_epoch
+from furnace.data.samples import RawBatch, TrainingSamples
 from furnace.doctor.fitting import LEAST
 from furnace.doctor.peaks import Peaks
 from furnace.doctor.train_checks import with_settings
@@ -23,7 +23,7 @@ from furnace.engine.distributed import World
 from furnace.engine.machine import cores
 from furnace.engine.memory import said
 from furnace.errors import InputError
-from furnace.training.footprint import PLENTY, WEIGHTS, least_bytes
+from furnace.training.footprint import least_bytes, surely_fits
 from furnace.training.learner import Learner
 from furnace.training.stream import training_samples
 from furnace.training.transfer import sending_to
@@ -69,9 +69,8 @@ class OneProcess:
         self.share = settings.batch_size // processes
         self.images = max(LEAST, self.share)
         self.experiment = with_settings(experiment, batch_size=self.images)
-        labeled, unlabeled = (len(experiment.split(which).files) for which in ("labeled", "unlabeled"))
-        self.listed = max(labeled, unlabeled)
-        self.iterations_per_epoch = max(1, iterations_per_epoch(labeled, unlabeled, settings.batch_size))
+        self.listed = max(len(experiment.split(which).files) for which in ("labeled", "unlabeled"))
+        self.iterations_per_epoch = max(1, experiment.iterations_per_epoch)
         self.workers = loader_workers(settings.num_workers, world.device, here)
         self.cores = max(1, cores() // here)
         self.learner = Learner(self.experiment, world, experiment.epochs * self.iterations_per_epoch)
@@ -128,9 +127,9 @@ class OneProcess:
 
         A run asks before it builds its networks. Here they are there already, so that what they hold counts as room.
         """
-        settings, device = self.experiment.settings, self.world.device
+        device = self.world.device
         room = Peaks(device).room()
-        if settings.compile or images * settings.image_size**2 * PLENTY + WEIGHTS < room:
+        if self.experiment.settings.compile or surely_fits(self.experiment, images, room):
             return ""
         least = least_bytes(self.experiment, images, device)
         needs = f"{self.described(images)} needs about {said(least)}"

@@ -48,7 +48,9 @@ def join_world(gpus: int, timeout_minutes: float) -> World:
         return World(rank, size, take_device(gpus))
     timeout = timedelta(minutes=timeout_minutes)
     limit = min(timeout, JOIN_LIMIT)
-    remedy = f"see what the others say, or set timeout_minutes above {timeout_minutes:g}"
+    remedy = "see what the others say"
+    if timeout < JOIN_LIMIT:
+        remedy += f", or set timeout_minutes above {timeout_minutes:g}"
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         remedy += f"; if torchrun did not start this process, unset {', '.join(NEEDED)}"
     with _deadline(limit, f"process {rank} of {size} has not found all others; {remedy}"):

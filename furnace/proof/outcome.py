@@ -1,6 +1,7 @@
 """How a promise ends that does not hold, or that cannot be tried."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 
 
 class BrokenPromiseError(Exception):
@@ -15,6 +16,12 @@ def require(holds: bool, found: str, expected: str) -> None:
     """Raises BrokenPromiseError unless a promise `holds`."""
     if not holds:
         raise BrokenPromiseError(f"found {found}, expected {expected}")
+
+
+def largest(values: Iterable[float]) -> float:
+    """Returns the largest of some numbers; if one is NaN, NaN, which `max` would pass over."""
+    numbers = list(values)
+    return math.nan if any(map(math.isnan, numbers)) else max(numbers)
 
 
 def within(limits: Mapping[str, tuple[float, float]]) -> str:

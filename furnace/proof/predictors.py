@@ -11,7 +11,7 @@ from furnace.evaluation.sliding_window import SlidingWindow
 from furnace.evaluation.validation import for_windows, ready_networks, sliding_window
 from furnace.proof.ground import Ground
 from furnace.proof.one_step import CPU, FP32
-from furnace.proof.outcome import require, within
+from furnace.proof.outcome import largest, require, within
 from furnace.semi.ensemble import PREDICTORS, predict, predicted_labels
 
 # A share of the largest logit. Scores may differ by so much, and where the best two classes are nearer, rounding may
@@ -28,13 +28,13 @@ def label_as_on_a_cpu(ground: Ground) -> str:
     exact = _in_float64(experiment, networks)
     here = sliding_window(experiment, ready_networks(experiment, ground.device, networks), ground.device)
     images = [torch.from_numpy(experiment.split("val").image(number)) for number in range(IMAGES)]
-    different, clear, pixels, furthest = dict.fromkeys(PREDICTORS, 0), 0, 0, 0.0
+    different, clear, pixels, off = dict.fromkeys(PREDICTORS, 0), 0, 0, []
     for image, found in zip(images, here.scores_of(images), strict=True):
         scores = exact.scores(image)
         gap = GAP * max(values.abs().max().item() for values in scores.values())
         for name, values in scores.items():
             size = values.abs().max().item()
-            furthest = max(furthest, (found[name].double().cpu() - values).abs().max().item() / size)
+            off.append((found[name].double().cpu() - values).abs().max().item() / size)
         for code, labels in zip(PREDICTORS, predicted_labels(found, list(PREDICTORS)).cpu(), strict=True):
             best, second = predict(scores, code).topk(2, dim=0).values
             wins = best - second > gap
@@ -43,7 +43,8 @@ def label_as_on_a_cpu(ground: Ground) -> str:
     wrong = [f"{code} {count}" for code, count in different.items() if count]
     require(not wrong, f"pixels with another label: {', '.join(wrong)}", "none")
     require(clear > pixels / 2, f"{clear / pixels:.0%} of pixels where one class wins clearly", "most of them")
-    return within({"scores": (furthest, GAP)}) + f"; the same labels where one class wins clearly, {clear / pixels:.1%}"
+    scores_are_near = within({"scores": (largest(off), GAP)})
+    return f"{scores_are_near}; the same labels where one class wins clearly, {clear / pixels:.1%}"
 
 
 def _in_float64(experiment: Experiment, networks: Mapping[str, nn.Module]) -> SlidingWindow:

@@ -5,9 +5,9 @@ from itertools import islice
 
 from furnace.config.experiment import Experiment
 from furnace.data.loaders import training_batches
-from furnace.data.samples import iterations_per_epoch
 from furnace.engine.backend import prepare_backends
 from furnace.engine.distributed import World
+from furnace.proof.outcome import largest
 from furnace.semi.batch import Batch
 from furnace.training.learner import Learner
 from furnace.training.stream import training_samples
@@ -28,9 +28,7 @@ class Trial:
     def batches(self, count: int) -> Iterator[Batch]:
         """Yields the first batches of a run with these settings, on the learner's device."""
         settings, device = self.learner.settings, self.learner.world.device
-        labeled, unlabeled = (len(self.experiment.split(name).files) for name in ("labeled", "unlabeled"))
-        epoch = iterations_per_epoch(labeled, unlabeled, settings.batch_size)
-        samples = training_samples(self.experiment, self.learner, epoch)
+        samples = training_samples(self.experiment, self.learner, self.experiment.iterations_per_epoch)
         raw = training_batches(samples, 0, 0, 1, workers=0, pin_memory=device.type == "cuda")
         return map(sending_to(device, settings.channels_last), islice(raw, count))
 
@@ -42,10 +40,9 @@ class Trial:
 
 def difference(found: Losses, expected: Losses) -> float:
     """Returns by how much losses differ at the most, as a share of those expected."""
-    pairs = [
-        (step[name], other[name])
+    return largest(
+        abs(step[name] - other[name]) / max(abs(other[name]), 1e-6)
         for step, other in zip(found, expected, strict=True)
         for name in other
         if name.startswith("loss")
-    ]
-    return max(abs(one - other) / max(abs(other), 1e-6) for one, other in pairs)
+    )

@@ -1,6 +1,8 @@
 """The memory that training needs at the least, compared with what is free before any of it is taken."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -13,10 +15,10 @@ from furnace.engine.distributed import World
 from furnace.errors import say_note
 from furnace.network.fit import without_values
 
-# More bytes for each pixel of a batch, and for weights, than networks here take. Where they are free, nobody asks.
-PLENTY, WEIGHTS = 16384, 2**31
+PLENTY = 16384  # more bytes for each pixel of a batch than a step with the networks here keeps
+COPIES = 5  # of both students' weights at the most: their own, the teachers', the gradients, and two of AdamW
 FLOAT = 4  # bytes of a number of an image, of whatever type networks compute in
-OFTEN = 1.5  # Where less than this times the least is free, a note says so: libraries and kernels need some too.
+TIGHT = 1.5  # Where less than this times the least is free, a note says so: libraries and kernels need some too.
 REMEDY = "lower batch_size or image_size, share the batch out over more GPUs, or take a smaller backbone or width"
 
 
@@ -24,14 +26,27 @@ def require_room(experiment: Experiment, world: World) -> None:
     """Raises InputError if a step surely does not fit into the memory, and notes if it may not."""
     settings, device = experiment.settings, world.device
     images, left = settings.batch_size // world.size, memory.free(device)
-    if images * settings.image_size**2 * PLENTY + WEIGHTS < left:
+    if surely_fits(experiment, images, left):
         return
     least = least_bytes(experiment, images, device)
     what = f"training with batch_size={settings.batch_size} and image_size={settings.image_size}"
     if not settings.compile:  # which may find ways to keep less
         memory.require(least, what, REMEDY, device)
-    if world.is_main and least * OFTEN > left:
+    if world.is_main and least * TIGHT > left:
         say_note(f"{what} needs at least {memory.said(least)} of memory on {device}, {memory.said(left)} are free")
+
+
+def surely_fits(experiment: Experiment, images: int, room: float) -> bool:
+    """Whether the sizes of images and weights alone show that a step fits well, so that it need not be measured.
+
+    Args:
+        images: in the batch of one process.
+        room: in bytes.
+    """
+    numbers = range(1, len(experiment.settings.students) + 1)
+    sizes = [_bytes(_tensors(without_values(partial(experiment.network, number)))) for number in numbers]
+    weights = sum(sizes * 2 if len(sizes) == 1 else sizes)
+    return images * experiment.settings.image_size**2 * PLENTY + TIGHT * COPIES * weights < room
 
 
 def least_bytes(experiment: Experiment, images: int, device: torch.device) -> float:
@@ -77,12 +92,16 @@ def _student_bytes(experiment: Experiment, number: int, images: int) -> _Student
 
     def step(network: nn.Module) -> None:
         nonlocal weights, trained
-        weights = _bytes([*network.parameters(), *network.buffers()])
+        weights = _bytes(_tensors(network))
         network.train()(torch.empty(images, 3, size, size)).log_softmax(dim=1).mean().backward()
         trained = _bytes(parameter for parameter in network.parameters() if parameter.grad is not None)
 
     kept = memory.peak_of(lambda: without_values(lambda: experiment.network(number)), step) - image_bytes
     return _StudentBytes(weights, trained, max(0, kept))
+
+
+def _tensors(network: nn.Module) -> Iterator[Tensor]:
+    return chain(network.parameters(), network.buffers())
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

@@ -117,7 +117,10 @@ class Learner:
         }
 
     def _skip_if_not_finite(self, norms: dict[str, Tensor], kept: KeptBuffers) -> None:
-        """Makes the step that follows do nothing if a gradient is not finite: neither to weights nor to statistics.
+        """Makes the step that follows do nothing if a gradient is not finite: neither to students nor to statistics.
+
+        In fp16 the scaler of gradients decides on each student by its own gradient, which may be too large for the type
+        while the other's is not; only the statistics of both go back then.
 
         The device decides, so that nothing waits for it. Processes agree because they share the gradients.
         """
@@ -178,7 +181,7 @@ class Learner:
             if not torch.stack(torch._foreach_norm(list(network.parameters()))).isfinite().all():
                 raise CommonInputError(
                     f"weights are not finite after iteration {iteration}; the last snapshot is kept; "
-                    "lower learning_rate"
+                    "lower learning_rate, with resume=force to go on from it, or with another OUTPUT_PATH to begin anew"
                 )
 
     def state(self) -> dict:

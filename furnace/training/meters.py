@@ -49,7 +49,7 @@ class LossMeter:
         """Takes what one iteration tells.
 
         Args:
-            terms: scalars on the device, by name; `loss` is the sum of others.
+            terms: scalars on the device, by name; `loss` is what is learned from, made of others.
             counts: whole numbers on the device. Either all steps have as many of them, or none has any.
         """
         self._pending.append((iteration, terms, counts))
@@ -116,23 +116,29 @@ class LossMeter:
 
 
 class Stopwatch:
-    """Measures the time since it was reset, and how much of it was spent waiting for data."""
+    """Measures the time of steps, and how much of it was spent waiting for data.
+
+    It runs from the first wait for a batch on, but not while it is `stopped`.
+    """
 
     def __init__(self) -> None:
+        self._running_since: float | None = None
         self.reset()
 
     def reset(self, seconds: float = 0.0, data_seconds: float = 0.0, batches: int = 0) -> None:
         """Begins at zero, or goes on from what an earlier process had measured."""
-        self.data_seconds = data_seconds
-        self.batches = batches
-        self._start = time.perf_counter() - seconds
+        self._seconds, self.data_seconds, self.batches = seconds, data_seconds, batches
+        if self._running_since is not None:
+            self._running_since = time.perf_counter()
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
         """A context whose duration is not counted."""
-        begun = time.perf_counter()
-        yield
-        self._start += time.perf_counter() - begun
+        was_running, self._seconds, self._running_since = self._running_since is not None, self.seconds, None
+        try:
+            yield
+        finally:
+            self._running_since = time.perf_counter() if was_running else None
 
     def state(self) -> dict[str, float]:
         """Returns what `reset` needs to go on from here."""
@@ -141,6 +147,7 @@ class Stopwatch:
     def waiting(self, batches: Iterable[T]) -> Iterator[T]:
         """Yields the same batches, and counts the time until each is there as spent waiting for data."""
         iterator = iter(batches)
+        self._running_since = time.perf_counter()
         while True:
             asked = time.perf_counter()
             batch = next(iterator, None)
@@ -153,7 +160,8 @@ class Stopwatch:
     @property
     def seconds(self) -> float:
         """The time since the reset, waiting for data included."""
-        return time.perf_counter() - self._start
+        running = 0.0 if self._running_since is None else time.perf_counter() - self._running_since
+        return self._seconds + running
 
     @property
     def step_seconds(self) -> float:

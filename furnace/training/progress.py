@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from furnace.config.experiment import Experiment
-from furnace.config.record import changes
+from furnace.config.record import changes, plain
 from furnace.engine.bars import tell
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.distributed import World
@@ -16,16 +16,21 @@ from furnace.errors import CommonInputError
 from furnace.training.learner import Learner
 from furnace.training.meters import LossMeter, NotFinite, Stopwatch
 
+# What a data set's declaration decides of what is learned.
+DECLARED = ("classes", "ignore_value", "train_folder", "name_image", "name_label", "name_ending")
+
 
 class Progress:
-    """The counters of a run and its files to go on from; `start` is the first iteration that is not done yet.
+    """The counters of a run and its files to go on from. While it lives, no other process trains into the folder.
 
-    While it lives, no other process trains into the folder.
+    Attributes:
+        start: the first iteration that this process does, once the run is begun or gone on with.
 
     Raises:
-        InputError: another process trains into the folder, what is saved there cannot be gone on from, or it was saved
-            with other settings.
+        InputError: another process trains into the folder.
     """
+
+    start: int
 
     def __init__(self, experiment: Experiment, world: World, learner: Learner, iterations_per_epoch: int) -> None:
         self.settings, self.world, self.learner = experiment.settings, world, learner
@@ -33,12 +38,14 @@ class Progress:
         self.meter, self.stopwatch = LossMeter(world.mean), Stopwatch()
         self.skipped = 0  # steps that were not finite, since the run began
         self.snapshots = Snapshots(self.settings.snapshot_dir)
+        self._declared = {name: plain(getattr(experiment.dataset, name)) for name in DECLARED}
         self._identity = {
             **experiment.result_settings(),
             # Without their folders, because a checkout may move.
             "pretrained_model": Path(self.settings.pretrained_model).name,
             "pretrained_model_2": Path(self.settings.pretrained_model_2).name,
             "precision": str(learner.dtype),
+            **self._declared,
             "labelled list": experiment.split("labeled").files.sha256(),
             "unlabelled list": experiment.split("unlabeled").files.sha256(),
         }
@@ -47,9 +54,18 @@ class Progress:
         decisive = json.dumps([self._identity, self._digests]).encode()
         world.require_same(hashlib.sha256(decisive).hexdigest()[:8], "settings, lists, or the files beside network.py")
         world.share_error(self._claim_folders)
+
+    def begin_or_go_on(self) -> int:
+        """Fills the learner with what was saved last, if anything was, and returns the first iteration to do.
+
+        Raises:
+            InputError: what is saved cannot be gone on from, or it was saved with other settings.
+        """
         self.start = self._saved = self._resume()  # `_saved`: the iteration that the newest resume file goes on from
         self._saved_at = time.monotonic()
-        world.require_same(self.start, "the iteration to start from: snapshot_dir must be one folder for all machines")
+        unequal = "the iteration to start from: snapshot_dir must be one folder for all machines"
+        self.world.require_same(self.start, unequal)
+        return self.start
 
     def leave_out(self, step: NotFinite, files: Sequence[str]) -> None:
         """Counts a step that is not finite, and says which `files` its batch was made of.
@@ -132,7 +148,8 @@ class Progress:
 
     def _restore(self, state: dict) -> None:
         """Puts back what `_state` returned when it was saved, and the networks; refuses other settings."""
-        changed = [*changes(state["settings"], self._identity), *self._code.changes(state["settings"].get("code", {}))]
+        before = {**self._declared, **state["settings"]}  # older files do not say how the data set was declared
+        changed = [*changes(before, self._identity), *self._code.changes(state["settings"].get("code", {}))]
         if changed and self.settings.resume != "force":
             raise CommonInputError(
                 f"cannot resume with other settings: {'; '.join(changed)}; "

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from furnace.config.experiment import Experiment
 from furnace.data.loaders import batch_bytes, image_bytes, training_batches
 from furnace.data.reading import crashes_named
-from furnace.data.samples import RawBatch, iterations_per_epoch
+from furnace.data.samples import RawBatch
 from furnace.engine.backend import loader_workers, prepare_backends
 from furnace.engine.bars import bar, tell
 from furnace.engine.distributed import World
@@ -47,15 +47,14 @@ class Trainer:
     def __init__(self, experiment: Experiment, world: World) -> None:
         self.experiment, self.world = experiment, world
         self.settings = settings = experiment.settings
-        labeled, unlabeled = experiment.split("labeled").files, experiment.split("unlabeled").files
-        self.iterations_per_epoch = iterations_per_epoch(len(labeled), len(unlabeled), settings.batch_size)
+        self.iterations_per_epoch = experiment.iterations_per_epoch
         self.iterations = experiment.epochs * self.iterations_per_epoch
 
         prepare_backends(settings.deterministic)
         require_room(experiment, world)
         self.learner = Learner(experiment, world, self.iterations)
         self.progress = Progress(experiment, world, self.learner, self.iterations_per_epoch)
-        self.done = self.progress.start  # iterations; those of earlier processes count too
+        self.done = self.progress.begin_or_go_on()  # iterations; those of earlier processes count too
         self.samples = training_samples(experiment, self.learner, self.iterations_per_epoch)
         self.workers = loader_workers(settings.num_workers, world.device)
         self._require_shared_memory()
@@ -183,12 +182,13 @@ class Trainer:
             "data_seconds": stopwatch.data_seconds,
         }
         stopwatch.reset()
-        if self.logs:
-            self.logs.record(row, self.learner.ensemble.predictors() if self.experiment.scores_meanwhile else ())
-        if is_due(epoch, self.settings.snapshot_iter) or epoch == self.experiment.epochs:
-            self.progress.save_epoch(epoch)
-        if self.logs:
-            self.logs.tell(row)
+        with stopwatch.stopped():
+            if self.logs:
+                self.logs.record(row, self.learner.ensemble.predictors() if self.experiment.scores_meanwhile else ())
+            if is_due(epoch, self.settings.snapshot_iter) or epoch == self.experiment.epochs:
+                self.progress.save_epoch(epoch)
+            if self.logs:
+                self.logs.tell(row)
 
     def _agree(self, stop: StopRequest) -> int:
         """Returns what all processes do now: GO_ON, SAVE or STOP.

@@ -1,5 +1,6 @@
 """The program proves itself on a CPU, and a program that breaks a promise is found out."""
 
+import math
 import re
 import tempfile
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from furnace.proof import many_processes, one_step, predictors, whole_runs
 from furnace.proof.ground import Ground
 from furnace.proof.outcome import BrokenPromiseError, within
 from furnace.proof.prove import PROMISES
+from furnace.proof.trial import difference
 from furnace.training.learner import Learner
 
 pytestmark = pytest.mark.xdist_group("several processes")
@@ -127,6 +129,14 @@ def test_a_group_with_other_statistics_is_found_out(ground: Ground, monkeypatch:
     monkeypatch.setattr(sync_batch_norm, "_joined", lambda every: (joined(every)[0], 1.1 * joined(every)[1]))
     with pytest.raises(BrokenPromiseError, match="losses off by"):
         many_processes.group_takes_the_step_of_one(ground)
+
+
+def test_a_loss_that_is_no_number_is_a_difference_wherever_it_stands() -> None:
+    steps = [{"loss": 1.0, "gradient_norm_1": 5.0}, {"loss": 2.0, "gradient_norm_1": 5.0}]
+    assert difference([{"loss": 1.0}, {"loss": 2.5}], steps) == 0.25
+    for broken in range(2):
+        found = [{"loss": float("nan") if number == broken else step["loss"]} for number, step in enumerate(steps)]
+        assert math.isnan(difference(found, steps))
 
 
 def test_what_is_no_number_is_not_within_any_limit() -> None:

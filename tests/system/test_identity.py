@@ -65,9 +65,19 @@ def test_a_run_belongs_to_its_experiment(
     assert main(["eval", str(moved), *settings]) == 0
     assert "note: " not in capfd.readouterr().out
 
+    # Other classes are another task, wherever they are declared.
+    declared = configuration.read_text()
+    configuration.write_text(
+        "from dataclasses import replace\n"
+        f"{declared}\nconfig.dataset = replace(config.dataset, classes=config.dataset.classes[::-1])\n"
+    )
+    assert main(["train", str(moved), *settings]) == 2
+    assert "error: cannot resume with other settings: classes was ['background', " in capfd.readouterr().err
+    configuration.write_text(declared)
+
     # A run from before all this was recorded goes on as it did.
     state = torch.load(tmp_path / "run/resume.pth", weights_only=True)
-    del state["settings"]["code"]
+    del state["settings"]["code"], state["settings"]["classes"]
     torch.save(state, tmp_path / "run/resume.pth")
     (moved / "my_layers.py").write_text(OTHER_HELPER)
     assert main(["train", str(moved), *settings]) == 0

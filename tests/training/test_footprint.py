@@ -6,13 +6,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from repository import REPOSITORY
 from runs import make_experiment, tiny_settings
 from torch import nn
 
 from furnace.__main__ import main
+from furnace.config.experiment import read_experiment
 from furnace.engine import memory
 from furnace.evaluation import validation
-from furnace.training.footprint import least_bytes
+from furnace.training.footprint import TIGHT, least_bytes, surely_fits
 
 
 @pytest.fixture
@@ -66,6 +68,17 @@ def test_two_different_students_hold_what_each_of_them_does() -> None:
     assert kept <= found <= kept + 300
 
 
+@pytest.mark.parametrize(("images", "size"), [(1, 224), (2, 384)])
+def test_what_surely_fits_needs_no_more_than_is_said_of_it(images: int, size: int) -> None:
+    """Of a transformer, whose weights are the most of it, as of others; a hundredth of the room never is enough."""
+    settings = {"decoder": "DPT", "backbone": "tu-vit_small_patch16_224", "image_size": str(size), "optimizer": "adamw"}
+    experiment = read_experiment(
+        REPOSITORY / "exp.voc/ensemble_teacher+dinov3", {**settings, "pretrained_model": "none"}, with_data=False
+    )
+    least = least_bytes(experiment, images, torch.device("cpu"))
+    assert least > 1e9 and not surely_fits(experiment, images, TIGHT * least) and surely_fits(experiment, images, 1e11)
+
+
 def test_training_that_cannot_fit_is_refused(run, free, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     free(1e6)
     assert run("train") == 2
@@ -76,15 +89,13 @@ def test_training_that_cannot_fit_is_refused(run, free, tmp_path: Path, capsys: 
 
 
 def test_training_that_may_not_fit_is_noted(run, free, monkeypatch, capsys: pytest.CaptureFixture) -> None:
-    monkeypatch.setattr("furnace.training.footprint.least_bytes", lambda *_: 9e8)
+    monkeypatch.setattr("furnace.training.footprint.least_bytes", lambda *_: 4e7)
     monkeypatch.setattr("furnace.training.trainer.Learner", lambda *_: pytest.fail("begun"))
-    free(1e9)
+    free(5e7)
     with pytest.raises(pytest.fail.Exception, match="begun"):
         run("train")
     said = capsys.readouterr().err
-    assert (
-        "note: training with batch_size=4 and image_size=32 needs at least 900 MB of memory on cpu, 1.0 GB are" in said
-    )
+    assert "note: training with batch_size=4 and image_size=32 needs at least 40 MB of memory on cpu, 50 MB are" in said
 
 
 @pytest.mark.parametrize("headers", [100, 0])

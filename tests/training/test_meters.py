@@ -41,9 +41,29 @@ def test_a_term_that_is_not_finite_elsewhere_is_not_finite_here() -> None:
 
 
 def test_stopwatch_parts_waiting_from_stepping(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 0.0, 3.0, 3.0, 7.0, 7.0, 7.0, 7.0, 7.0])  # two batches, waited for 3 s and 4 s; then the end
-    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    clock = iter([0.0, 0.0, 3.0, 3.0, 7.0, 7.0, 7.0])  # two batches, waited for 3 s and 4 s; then the end
     stopwatch = Stopwatch()
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
     assert list(stopwatch.waiting("ab")) == ["a", "b"]
     monkeypatch.setattr("time.perf_counter", lambda: 12.0)
     assert (stopwatch.seconds, stopwatch.data_seconds, stopwatch.step_seconds) == (12.0, 7.0, 2.5)
+
+
+def test_stopwatch_counts_neither_what_comes_before_the_first_step_nor_saving(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    stopwatch = Stopwatch()
+    with stopwatch.stopped():  # a validation that was due
+        now = 5.0
+    stopwatch.reset(seconds=2.0, data_seconds=1.0, batches=1)
+    now = 20.0  # data are looked at, and so on
+    assert stopwatch.seconds == 2.0
+    for _ in stopwatch.waiting("ab"):
+        now += 3.0
+    assert (stopwatch.seconds, stopwatch.step_seconds) == (8.0, 7.0 / 3)
+    stopwatch.reset()
+    with pytest.raises(OSError), stopwatch.stopped():
+        now += 30.0
+        raise OSError("the disk is full")
+    now += 1.0
+    assert stopwatch.seconds == 1.0
