@@ -17,7 +17,7 @@ from furnace.network.fit import explained, fault_at, require_size, without_value
 from furnace.network.library import LibraryNetwork, PairError
 from furnace.network.pretrained import check_published_weights, check_weights
 from furnace.network.protocol import takes
-from furnace.semi.ensemble import STUDENTS, predictors_of
+from furnace.semi.ensemble import NETWORKS, STUDENTS, predictors_of
 
 
 def check_training(experiment: Experiment) -> None:
@@ -202,12 +202,14 @@ def check_evaluation_afterwards(experiment: Experiment) -> None:
     settings = experiment.settings
     if settings.eval_epochs == "none":
         return
+    possible = predictors_of(NETWORKS if experiment.method.labellers == "teachers" else STUDENTS)
     if experiment.method.labellers != "teachers":
         for code in settings.ensemble:
-            if code not in ("all", *predictors_of(STUDENTS)):
+            if code not in ("all", *possible):
                 raise InputError(
                     f"ensemble: {code} needs teachers, method {settings.method} has none; choose v0, v0_2, v2 or all"
                 )
+    saved_predictor(settings.save_predictions, possible if "all" in settings.ensemble else settings.ensemble)
     if isinstance(settings.eval_epochs, tuple):
         kept = kept_epochs(settings, experiment.epochs)
         lost = [epoch for epoch in settings.eval_epochs if epoch not in kept]
@@ -216,6 +218,23 @@ def check_evaluation_afterwards(experiment: Experiment) -> None:
                 f"eval_epochs: epoch {lost[0]} will have no snapshot when training ends, there will be "
                 f"{', '.join(map(str, kept))}; change eval_epochs, snapshot_iter or keep_snapshots"
             )
+
+
+def saved_predictor(wanted: str, predictors: tuple[str, ...]) -> str | None:
+    """Returns the predictor whose labels are written, None if none are; `auto` takes v3, else v2, else the first.
+
+    Raises:
+        InputError: the one asked for is not among the predictors that are evaluated.
+    """
+    if wanted == "none":
+        return None
+    if wanted == "auto":
+        return next((code for code in ("v3", "v2") if code in predictors), predictors[0])
+    if wanted not in predictors:
+        raise InputError(
+            f"save_predictions: {wanted} is not evaluated; expected one of {', '.join(predictors)}; add it to ensemble"
+        )
+    return wanted
 
 
 def kept_epochs(settings: Settings, last: int) -> list[int]:

@@ -17,7 +17,7 @@ from torch import nn
 from furnace.config.completion import CompleteSettings, absolute, complete
 from furnace.config.modules import MEND, Code
 from furnace.config.recipe import read_recipe
-from furnace.config.record import filled, last_start, plain, read_record
+from furnace.config.record import filled, last_start, plain, read_record, trained_settings
 from furnace.config.settings import RESULT_FIELDS, Settings, read_settings
 from furnace.data.datasets import Dataset
 from furnace.data.declaration import FILE_NAME as DECLARATION
@@ -172,7 +172,7 @@ def read_experiment(folder: str | Path, texts: Mapping[str, str], with_data: boo
 def for_evaluation(experiment: Experiment) -> Experiment:
     """Returns the experiment with the network that its run was trained with, unless the environment names another."""
     settings = experiment.settings
-    record = read_record(settings.OUTPUT_PATH).get("settings")
+    record = trained_settings(read_record(settings.OUTPUT_PATH))
     trained = filled(record) if record else {}
     known: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value

@@ -46,6 +46,8 @@ def read_recipe(code: Code) -> Recipe:
         config = code.load_from(place, FILE_NAME, "config")
         if not isinstance(config, Mapping):
             raise InputError(f"{path}: expected config to be an EasyDict, found a {type(config).__name__}; mend it")
+        if unnamed := [name for name in config if not isinstance(name, str)]:
+            raise InputError(f"{path}: expected config to hold settings by their names, found {unnamed[0]!r}; mend it")
         own = dict(config)
         base = _base(path, own.pop("base", None), code.folders)
         if place != code.folder:

@@ -90,6 +90,12 @@ def last_start(record: Mapping[str, Any]) -> Mapping[str, Any]:
     return _starts(record)[-1]
 
 
+def trained_settings(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a run's last start, which only `resume=force` lets differ from those of its first one."""
+    settings: dict[str, Any] = last_start(record).get("settings", {})
+    return settings
+
+
 def _starts(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [record, *(start for start in record.get("resumed", []) if isinstance(start, dict))]
 

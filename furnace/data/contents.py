@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from furnace.data.reading import note, note_mapped
+from furnace.data.reading import note_file, note_mapped
 from furnace.errors import InputError
 
 MAPPED = re.compile(rb"P[56][ \t\n\v\f\r#]")  # PGM and PPM of bytes
@@ -29,7 +29,7 @@ def file_content(path: Path, what: str) -> np.ndarray:
     Raises:
         InputError: the file is missing or cannot be read.
     """
-    note(path)
+    note_file(path)
     try:
         descriptor = os.open(path, os.O_RDONLY)
         try:

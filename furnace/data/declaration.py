@@ -78,6 +78,10 @@ def _dataset(fields: Any, folder: str, path: Path) -> Dataset:
         isinstance(classes, list) and bool(classes) and all(isinstance(entry, str) and entry for entry in classes),
         "classes to be a list of names",
     )
+    expect(
+        all(entry == " ".join(entry.split()) for entry in classes),
+        "names of classes without spaces around them or line ends in them",
+    )
     expect(len(set(classes)) == len(classes), "every class once")
     palette = fields.get("palette") or voc_palette(len(classes))
     expect(_is_palette(palette), "palette to be a list of [red, green, blue], each 0 to 255")

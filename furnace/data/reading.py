@@ -34,7 +34,7 @@ REMEDIES = {  # the first that fits counts
 }
 
 
-def note(path: Path) -> None:
+def note_file(path: Path) -> None:
     """Writes down the file that this process is about to read."""
     _write(FILES, str(path))
 

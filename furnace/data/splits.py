@@ -8,22 +8,10 @@ import numpy as np
 from furnace.data.entries import Split, columns
 
 
-def draw_split(entries: Sequence[str], ratio: int, seed: int) -> tuple[list[str], list[str]]:
-    """Draws len(entries) // ratio labelled entries (one at least) uniformly; the rest is unlabelled.
-
-    With the same seed, the labelled entries of a larger ratio are among those of a smaller ratio.
-
-    Returns:
-        The labelled and the unlabelled entries, both in the order of `entries`.
-    """
-    chosen = draw_labeled(len(entries), ratio, seed)
-    labeled = [entry for entry, is_labeled in zip(entries, chosen, strict=True) if is_labeled]
-    unlabeled = [entry for entry, is_labeled in zip(entries, chosen, strict=True) if not is_labeled]
-    return labeled, unlabeled
-
-
 def draw_labeled(count: int, ratio: int, seed: int, first: Sequence[int] = ()) -> np.ndarray:
-    """Draws which of `count` images are labelled: count // ratio of them, one at least.
+    """Draws uniformly which of `count` images are labelled: count // ratio of them, one at least.
+
+    With the same seed, the images of a larger ratio are among those of a smaller one.
 
     Args:
         first: numbers of images that are labelled before any other is drawn.

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from furnace.config.checks import saved_predictor
 from furnace.config.experiment import Experiment
 from furnace.config.readers import Epochs
-from furnace.config.record import read_record
+from furnace.config.record import read_record, trained_settings
 from furnace.data.entries import Split
 from furnace.data.learnable import look_at_masks
 from furnace.engine.backend import prepare_backends
@@ -39,7 +40,7 @@ def evaluate(experiment: Experiment, world: World) -> None:
     note = experiment.note_of_changes() if world.is_main else ""
     if note:
         print(note, flush=True)
-    trained = read_record(settings.OUTPUT_PATH).get("settings", {})
+    trained = trained_settings(read_record(settings.OUTPUT_PATH))
     unread: list[InputError | None] = []  # of each snapshot that could not be read: why, None where others know it
     unseen: list[InputError] = []  # pictures that could not be written
     for epoch in epochs:
@@ -62,6 +63,7 @@ def evaluate(experiment: Experiment, world: World) -> None:
             confusions = count_confusions(experiment, world, split, networks, predictors, looks, title=f"epoch {epoch}")
             if world.is_main:
                 pictures.write_panel()
+                gallery.remove_others()
         if world.is_main:
             report(experiment, trained, snapshots.students_file(epoch), epoch, confusions, log_file)
         unseen += [*pictures.faults, *gallery.faults]
@@ -143,20 +145,3 @@ def chosen_predictors(wanted: tuple[str, ...], has_teachers: bool, folder: Path)
                 f"(CPS and supervised runs have none); choose one of {', '.join(possible)} or all"
             )
     return tuple(dict.fromkeys(wanted))
-
-
-def saved_predictor(wanted: str, predictors: tuple[str, ...]) -> str | None:
-    """Returns the predictor whose labels are written, None if none are; `auto` takes v3, else v2, else the first.
-
-    Raises:
-        InputError: the one asked for is not among the predictors that are evaluated.
-    """
-    if wanted == "none":
-        return None
-    if wanted == "auto":
-        return next((code for code in ("v3", "v2") if code in predictors), predictors[0])
-    if wanted not in predictors:
-        raise InputError(
-            f"save_predictions: {wanted} is not evaluated; expected one of {', '.join(predictors)}; add it to ensemble"
-        )
-    return wanted

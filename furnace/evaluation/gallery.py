@@ -89,6 +89,14 @@ class Gallery:
         self.singles = [code for code in self.captions if len(PREDICTORS[code]) == 1]
         self.numbers = frozenset(spread(len(split.files), IMAGES))
 
+    def remove_others(self) -> None:
+        """Removes pictures of images that are not shown any more, which an evaluation of another list has left."""
+        for path in self.folder.glob("*.json"):
+            if path.stem.isdecimal() and int(path.stem) not in self.numbers:
+                path.unlink(missing_ok=True)
+                for picture in self.folder.glob(f"{path.stem}_*"):
+                    picture.unlink(missing_ok=True)
+
     def add(self, number: int, image: Tensor, label: Tensor, predicted: Tensor) -> None:
         """Takes image `number` (H, W, 3), its label (H, W) and what the predictors say (P, H, W), all uint8."""
         if number in self.numbers and len(self.singles) >= 2:

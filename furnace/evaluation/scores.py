@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from furnace.config.settings import Settings
 from furnace.engine.files import write_text, writing
 from furnace.evaluation.log_table import append_rows, scales_text, score_columns
 from furnace.evaluation.metrics import Scores
+from furnace.semi.ensemble import PREDICTORS
 
 
 def log_path(settings: Settings) -> Path:
@@ -55,6 +57,8 @@ def report(
         "evaluated_at": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
     rows = [{**common, "Ensemble": code, **score_columns(found, classes)} for code, found in scores.items()]
+    if note := note_of_another_list(experiment, epoch, scores):
+        print(note, flush=True)
     try:
         for row in rows:
             _write_score_file(experiment, row, confusions[row["Ensemble"]])
@@ -75,20 +79,59 @@ def _add_to_log(log_file: Path, model_file: Path, texts: Mapping[str, str]) -> N
     write_text(log_file, "\n".join([*before, *sections]))
 
 
-def _write_score_file(experiment: Experiment, row: dict[str, str], confusion: np.ndarray) -> None:
-    """Writes OUTPUT_PATH/scores/epoch32_v3.json: a row of log_df.csv, its confusion matrix (N, N), and the classes.
+def score_file(settings: Settings, epoch: int, code: str) -> Path:
+    """Returns where one predictor's scores of one epoch lie, such as OUTPUT_PATH/scores/epoch32_v3.json.
 
     There is a file for each snapshot, predictor, scales and flip, so that evaluations may run at the same time, and one
     that is repeated replaces only its own files.
     """
-    way = f"_scales{row['scales'].replace(' ', '-')}" if row["scales"] != "1" else ""
-    name = f"epoch{row['epoch']}_{row['Ensemble']}{way}{'_flip' if row['flip'] == '1' else ''}.json"
+    scales = scales_text(settings.eval_scales)
+    way = f"_scales{scales.replace(' ', '-')}" if scales != "1" else ""
+    return settings.OUTPUT_PATH / "scores" / f"epoch{epoch}_{code}{way}{'_flip' * settings.eval_flip}.json"
+
+
+def read_scores(settings: Settings, epoch: int) -> dict[str, float]:
+    """Reads the mean IoU of a run's epoch, in percent by predictor, as far as it was scored with these scales and flip.
+
+    A file that is damaged counts as none: evaluating again replaces it.
+    """
+    found = {}
+    for code in PREDICTORS:
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            record = json.loads(score_file(settings, epoch, code).read_text(encoding="utf-8"))
+            found[code] = float(record["row"]["mean_IU"])
+    return found
+
+
+def _write_score_file(experiment: Experiment, row: dict[str, str], confusion: np.ndarray) -> None:
+    """Writes a row of log_df.csv, its confusion matrix (N, N), the classes, and which list was scored."""
+    path = score_file(experiment.settings, int(row["epoch"]), row["Ensemble"])
     record = {
         "row": row,
         "log_table": str(experiment.log_table),
         "dataset": experiment.dataset.name,
         "classes": list(experiment.dataset.classes),
         "palette": [list(colour) for colour in experiment.dataset.palette],
+        "list": _scored_list(experiment),
         "confusion": confusion.tolist(),
     }
-    write_text(experiment.settings.OUTPUT_PATH / "scores" / name, json.dumps(record) + "\n")
+    write_text(path, json.dumps(record) + "\n")
+
+
+def _scored_list(experiment: Experiment) -> dict[str, Any]:
+    files = experiment.split("val").files
+    return {"path": str(files.path), "entries": len(files), "sha256": files.sha256()}
+
+
+def note_of_another_list(experiment: Experiment, epoch: int, codes: Iterable[str]) -> str:
+    """Returns a line if scores of another list are about to be replaced; log_df.csv does not say of which they are."""
+    ours = _scored_list(experiment)
+    for code in codes:
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            before = json.loads(score_file(experiment.settings, epoch, code).read_text(encoding="utf-8"))["list"]
+            if before["sha256"] != ours["sha256"]:
+                return (
+                    f"note: {before['entries']} images of {before['path']} were scored before; these scores, of "
+                    f"{ours['entries']} images of {ours['path']}, replace theirs"
+                )
+    return ""

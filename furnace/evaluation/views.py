@@ -30,7 +30,9 @@ def view_of(image: Tensor, scale: float, crop_size: int, mean: Tensor, std: Tens
         std: of each channel, (3, 1, 1), which divides the difference.
     """
     if scale != 1:
-        image = torch.from_numpy(cv2.resize(image.numpy(), None, fx=scale, fy=scale))
+        height, width = (round(length * scale) for length in image.shape[:2])
+        size = None if height and width else (max(1, width), max(1, height))  # the factor rules unless nothing is left
+        image = torch.from_numpy(cv2.resize(image.numpy(), size, fx=scale, fy=scale))
     height, width = image.shape[:2]
     top, bottom = _centred_padding(height, crop_size)
     left, right = _centred_padding(width, crop_size)

@@ -8,7 +8,7 @@ from pathlib import Path
 from furnace.config.arguments import require_readable, texts_of
 from furnace.config.checks import check_image_size
 from furnace.config.experiment import Experiment, for_evaluation, read_experiment
-from furnace.config.record import read_record
+from furnace.config.record import read_record, trained_settings
 from furnace.engine.checkpoint import Snapshots
 from furnace.errors import InputError
 from furnace.evaluation.evaluate import chosen_epochs, chosen_predictors
@@ -29,7 +29,8 @@ def find_trained(
 ) -> Trained:
     """Finds the run in the folder `weights`, or without it the run that the settings name.
 
-    The run's config.json gives backbone, width, image size and the data set's folder, unless they are set.
+    The run's config.json gives backbone, width and image size, unless they are set; so does it the data set's folder
+    where `weights` or a setting OUTPUT_PATH without placeholders names the run.
 
     Args:
         experiment_folder: the folder with config.py and network.py.
@@ -49,7 +50,8 @@ def find_trained(
             raise InputError(f"no run: {run}: expected a run's folder, which holds snapshot; check --weights{above}")
         texts["OUTPUT_PATH"] = texts["snapshot_dir"] = str(run)
     if texts.get("OUTPUT_PATH") and not texts.get("dataset_path"):
-        texts["dataset_path"] = _data_of(Path(experiment_folder, os.path.expandvars(texts["OUTPUT_PATH"])).expanduser())
+        named = Path(os.path.expandvars(texts["OUTPUT_PATH"])).expanduser()
+        texts["dataset_path"] = _data_of(Path(experiment_folder, named))
     for option, setting, text in (("ensemble", "ensemble", ensemble), ("epoch", "eval_epochs", epoch)):
         if text is not None:
             require_readable(option, setting, text)
@@ -73,5 +75,5 @@ def find_trained(
 
 def _data_of(run: Path) -> str:
     """Returns the data set's folder that a run was trained with; empty if it is not known or not on this machine."""
-    folder = read_record(run).get("settings", {}).get("dataset_path")
+    folder = trained_settings(read_record(run)).get("dataset_path")
     return folder if folder and Path(folder).is_dir() else ""

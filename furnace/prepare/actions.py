@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from furnace.engine.bars import bar
 from furnace.engine.files import json_text, require_writable, sha256, write_text
 from furnace.engine.machine import cores
-from furnace.errors import say_note
+from furnace.errors import InputError, say_note
 from furnace.prepare.build import Building
 from furnace.prepare.check import check, dataset_of
 from furnace.prepare.lists import images_that_show_every_class, write_splits
@@ -78,13 +78,15 @@ def check_files(options: argparse.Namespace) -> int:
     folder, lists = options.folder.absolute(), (options.lists or options.folder).absolute()
     if options.json not in (None, Path("-")):
         require_writable(options.json.absolute().parent)
+        if options.json.is_dir():
+            raise InputError(f"--json: {options.json} is a folder; name a file, or - for the terminal")
     report = check(dataset_of(folder), folder, lists, _processes(options), _images_bar)
     if options.json == Path("-"):
         print(json.dumps(as_json(report), indent=2))  # in ASCII, because a terminal may have any encoding
     else:
+        print(as_text(report))
         if options.json:
             write_text(options.json, json_text(as_json(report)))
-        print(as_text(report))
     return EXIT_PROBLEMS if report.problems else 0
 
 

@@ -88,12 +88,12 @@ def open_archive(location: Path) -> Archive | None:
         InputError: the archive is damaged or encrypted, or holds a path outside of itself.
     """
     with _damage_said(location):
-        if zipfile.is_zipfile(location):
-            return _zip(location)
         with open(location, "rb") as file:
             head = file.read(512)
-        if head[257:262] == b"ustar":
+        if head[257:262] == b"ustar":  # asked first, because a tar file whose last members hold a zip looks like one
             return _tar(location)
+        if zipfile.is_zipfile(location):
+            return _zip(location)
     if not head.startswith(tuple(DECOMPRESSORS)) and not _is_old_tar(head):
         raise InputError(
             f"no archive that can be read: {location}: expected {', '.join(ARCHIVE_ENDINGS)}, whole; "

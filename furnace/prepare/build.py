@@ -21,6 +21,7 @@ from furnace.prepare.seen import Placed, Seen
 from furnace.prepare.sources import require_source
 
 UNPACKED = ".unpacked"  # holds the files of compressed tar files until the folder is complete
+MEANING = ".meaning"  # what the masks mean that are written so far
 Unpacking = AbstractContextManager[Callable[[int], None]]  # shows how far a file is read
 
 
@@ -73,7 +74,7 @@ class Building:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.unfinished.is_dir() and [path.name for path in self.unfinished.iterdir()] == [RECORD]:
+        if self.unfinished.is_dir() and {path.name for path in self.unfinished.iterdir()} <= {RECORD, MEANING}:
             shutil.rmtree(self.unfinished)
 
     def unpack(self, location: Path, progress: Callable[[Path], Unpacking]) -> Path:
@@ -120,14 +121,15 @@ class Building:
             For each list, by its path below FOLDER, the number of its `entries` and its `sha256`. Further warnings.
 
         Raises:
-            InputError: the plan is not possible, decoded images have no room, an image or mask cannot be read, masks do
-                not lie on their images, or FOLDER.partial cannot be written. In all cases but the first two
-                FOLDER.partial stays, and the same request goes on from there.
+            InputError: the plan is not possible, decoded images have no room, an earlier try was made with other
+                classes, an image or mask cannot be read, masks do not lie on their images, or FOLDER.partial cannot be
+                written. In all cases but the first three FOLDER.partial stays, and the same request goes on from there.
         """
         require_possible(plan)
         if files == DECODED:
             plan = with_decoded_names(plan)
             require_room(plan.pairs, self.unfinished, processes, progress)
+        self._require_same_meaning(plan.meaning)
         pairs = plan.pairs
         for name in {str(Path(name).parent) for pair in pairs for name in (pair.image_to, pair.mask_to) if name}:
             with writing(self.unfinished / name):
@@ -150,10 +152,20 @@ class Building:
         write_text(self.unfinished / RECORD, json_text(record))
         shutil.rmtree(self.unfinished / UNPACKED, ignore_errors=True)
         with writing(self.folder):
+            (self.unfinished / MEANING).unlink()
             if self.folder.is_dir():
                 self.folder.rmdir()  # it is empty, as __init__ made sure
             os.replace(self.unfinished, self.folder)
         return lists, warnings
+
+    def _require_same_meaning(self, meaning: str) -> None:
+        """Notes what masks mean while they are written, because an archive may hold another classes file next time."""
+        path = self.unfinished / MEANING
+        if path.is_file() and path.read_text(encoding="utf-8") != meaning:
+            raise InputError(
+                f"{self.unfinished} was begun with other classes: expected those of its masks; remove it to start anew"
+            )
+        write_text(path, meaning)
 
     def _is_occupied(self) -> bool:
         return os.path.lexists(self.folder) and (not self.folder.is_dir() or any(self.folder.iterdir()))

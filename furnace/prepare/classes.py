@@ -29,7 +29,7 @@ OTHER_FORM = re.compile(r"[{}<>\[\]]|:$|^- |^//|^(['\"]).*\1$")  # as in YAML, X
 BEHIND = re.compile(r"(.*?[^\s\d:=])\s*([\s:=])\s*\d+")  # a value behind its name
 CVAT = re.compile(r"([^:]+):(\d+),(\d+),(\d+):[^:]*:[^:]*")  # label:color_rgb:parts:actions
 MOST_VALUE = 65535  # the largest that a mask with 16 bits holds
-# Where a classes file is looked for, if none is named: at the top of the source, or one folder below it.
+# Where a classes file is looked for, if none is named: at the top of the source, or up to two folders below it.
 FILE_NAMES = (
     *("classes.csv", "classes.txt", "class_dict.csv", "labelmap.txt", "class_names.txt", "labels.txt", "_classes.csv"),
     *("obj_class_to_machine_color.json", "meta.json"),

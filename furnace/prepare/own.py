@@ -107,6 +107,7 @@ def plan_folder(place: Path, name: str, own: OwnData, unpack: Unpack) -> Plan:
             *notes,
             *_left_out(files, layout, classes_file, parts),
         ],
+        meaning=repr((classes.names, sorted(code.values.items()), sorted(code.colours.items()), code.by_palette)),
         declares_itself=True,
     )
 
@@ -207,7 +208,7 @@ def _classes_file(files: Sequence[File], place: Path) -> File:
 
 def classes_in(place: Path) -> Path | None:
     """Returns the classes file of a folder, None if it holds none or is an archive; see FILE_NAMES."""
-    paths = [path for name in FILE_NAMES for where in (name, f"*/{name}") for path in place.glob(where)]
+    paths = [path for name in FILE_NAMES for where in (name, f"*/{name}", f"*/*/{name}") for path in place.glob(where)]
     found = find_classes(path.relative_to(place).as_posix() for path in paths)
     return place / found if found else None
 

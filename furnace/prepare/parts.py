@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import compress
 from pathlib import PurePosixPath
 
 from furnace.data.entries import ENDINGS, columns
-from furnace.data.splits import draw_split
+from furnace.data.splits import draw_labeled
 from furnace.errors import InputError
 from furnace.prepare.plan import is_shown
 from furnace.prepare.sources import File
@@ -131,7 +132,8 @@ def parted(
             f"no images with masks in val, but there is {says.get('val', says.get('test'))}: expected folders that say "
             f"which images validate; name one val, or draw one of {VAL} that train with --val {VAL}"
         )
-    drawn = set(draw_split(sorted(train), val_ratio or VAL, seed)[0])
+    train_sorted = sorted(train)
+    drawn = set(compress(train_sorted, draw_labeled(len(train), val_ratio or VAL, seed)))
     notes.append(f"{len(drawn):,} of {len(train):,} images with masks are drawn to validate")
     named = {part for key in images if (part := _nearly(re.split(r"[^A-Za-z]", key.rpartition("/")[2])[0]))}
     if not says and len(named) > 1:

@@ -34,6 +34,7 @@ class Plan:
         extra: the images without masks.
         warnings: what is missing or differs from the official download, one line for each.
         notes: what the source was taken for, what decides which images train, and what is left out, one line for each.
+        meaning: what decides how `indices` reads masks, as text; masks that were written by another are not taken.
         declares_itself: whether the data set needs a `dataset.json`, because the program does not know it.
     """
 
@@ -44,6 +45,7 @@ class Plan:
     extra: Sequence[Pair] = ()
     warnings: Sequence[str] = ()
     notes: Sequence[str] = ()
+    meaning: str = ""
     declares_itself: bool = False
 
     @property

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from furnace.config.record import filled
 from furnace.config.settings import RESULT_FIELDS
 from furnace.report.rows import Row
-from furnace.report.runs import METHODS, Run
+from furnace.report.runs import METHOD_WORDS, Run
 from furnace.report.summary import HEADLINES, Evaluated, Statistic, ways
 from furnace.semi.ensemble import PREDICTORS
 
@@ -36,7 +36,7 @@ class Group:
     @property
     def title(self) -> str:
         """The method's name for people."""
-        return METHODS.get(self.key.method, self.key.method)
+        return METHOD_WORDS.get(self.key.method, self.key.method)
 
     @property
     def seeds(self) -> list[str]:
@@ -109,7 +109,7 @@ def _key_of_loose(one: Evaluated, with_folder: Mapping[Key, Sequence[Evaluated]]
 
 def _place(group: Group) -> tuple[str, int, int, str, tuple[str, str]]:
     """The key to sort groups by: the data set, then the fewest labels first, then methods in their usual order."""
-    key, order = group.key, list(METHODS)
+    key, order = group.key, list(METHOD_WORDS)
     labels = -int(key.ratio) if key.ratio.isdecimal() else 0
     return key.data, labels, order.index(key.method) if key.method in order else len(order), key.method, key.way
 

@@ -42,7 +42,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, spread=spread)
+    environment.filters.update(percent=percent, mean_and_deviation=mean_and_deviation)
     chart = figures.seeds_chart(groups) if 1 < len(groups) <= MOST_IN_CHART else None
     page = environment.get_template("page.html").render(
         style=_raw("page.css"),
@@ -75,7 +75,7 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
-def spread(statistic: Statistic) -> str:
+def mean_and_deviation(statistic: Statistic) -> str:
     """Writes mean ± deviation."""
     return f"{statistic.mean:.1f}" + ("" if statistic.deviation is None else f" ± {statistic.deviation:.1f}")
 

@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 
 from furnace.config.completion import network_name
-from furnace.config.record import read_record
+from furnace.config.record import read_record, trained_settings
 from furnace.errors import InputError, in_short, say_note
 from furnace.report.rows import Row, ScoreFile, newest, read_score_file
 
 # The setting `method` and its name for people, in the order in which tables list them.
-METHODS = {"supervised": "supervised", "org": "CPS", "ema": "Ensemble Teacher"}
+METHOD_WORDS = {"supervised": "supervised", "org": "CPS", "ema": "Ensemble Teacher"}
 SIGNS = ("config.json", "metrics.csv")  # A folder that holds one of them is a run; so is one that holds scores.
 # Folders within a run, which are not searched for runs.
 OWN_FOLDERS = frozenset(("snapshot", "ema_snapshot", "results", "results_color", "tb", "scores", "gallery"))
@@ -41,8 +41,8 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings in config.json, empty if it holds none."""
-        return self.part("settings")
+        """The settings of the last start in config.json, empty if it holds none."""
+        return trained_settings(self.record)
 
     def part(self, name: str) -> dict[str, Any]:
         """Returns an object within config.json, empty if there is none of this name."""
@@ -73,7 +73,7 @@ class Run:
     @property
     def method(self) -> str:
         """The method's name for people."""
-        return METHODS.get(self.setting("method"), self.setting("method"))
+        return METHOD_WORDS.get(self.setting("method"), self.setting("method"))
 
     @property
     def last_written(self) -> time.struct_time:

@@ -8,15 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from furnace.config.experiment import Experiment
-from furnace.config.record import changes, read_record
+from furnace.config.record import changes, read_record, trained_settings
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.signals import ASKING, EXIT_INTERRUPTED, STARTER, heeded
 from furnace.errors import EXIT_RESUBMIT, InputError
 from furnace.evaluation.evaluate import chosen_predictors
-from furnace.evaluation.log_table import read_table, scales_text
+from furnace.evaluation.log_table import read_table
+from furnace.evaluation.scores import read_scores
 from furnace.sweep.varied import Value
 
 # Statuses of a run that somebody asked to stop, by a signal or by Ctrl-C; the sweep then does not begin the next one.
@@ -38,35 +37,28 @@ class Job:
         return self.experiment.settings.OUTPUT_PATH / "sweep.log"
 
     def scores(self) -> dict[str, float]:
-        """Reads the mean IoU of the last epoch, in percent by predictor, from log_df.csv.
+        """Reads the mean IoU of the last epoch, in percent by predictor, with the run's scales and mirroring.
 
-        Only rows of this run count that were evaluated with its scales and mirroring; without any the result is empty.
+        They come from the run's own folder, because log_df.csv has those of all runs by their folders' names alone.
+        Where that table has none of a predictor, neither has this: evaluating again brings them back.
         """
         settings, table = self.experiment.settings, self.experiment.log_table
-        if not table.is_file():
+        scores = read_scores(settings, self.experiment.epochs)
+        if not scores or not table.is_file():
             return {}
-        known = {
-            "folder": settings.OUTPUT_PATH.name,
-            "epoch": str(settings.nepochs),
-            "method": settings.method,
-            "labeled_ratio": str(settings.labeled_ratio),
-            "seed": str(settings.seed),
-            "scales": scales_text(settings.eval_scales),
-            "flip": str(int(settings.eval_flip)),
-        }
         rows = read_table(table)
-        rows = rows[(rows[list(known)] == pd.Series(known)).all(axis=1) & rows["mean_IU"].ne("")]
-        return dict(zip(rows["Ensemble"], rows["mean_IU"].astype(float), strict=True))
+        of_name = rows[(rows["folder"] == settings.OUTPUT_PATH.name) & (rows["epoch"] == str(settings.nepochs))]
+        return {code: score for code, score in scores.items() if code in set(of_name["Ensemble"])}
 
     def is_done(self) -> bool:
-        """Whether the last epoch has a snapshot, and log_df.csv its scores for every predictor that is asked for.
+        """Whether the last epoch has a snapshot, and the run scores for every predictor that is asked for.
 
         Raises:
             InputError: the folder holds a run with other settings.
         """
         settings = self.experiment.settings
         record = read_record(settings.OUTPUT_PATH)
-        trained = record.get("settings", {})
+        trained = trained_settings(record)
         asked = self.experiment.result_settings()
         # The paths of weights are left out, because the files may have moved.
         paths = ("pretrained_model", "pretrained_model_2")
@@ -124,7 +116,9 @@ def _status_of(command: Sequence[str]) -> int:
     early: list[int] = []  # signals that come before the command is there
     before = {number: signal.signal(number, lambda got, _: early.append(got)) for number in heeded()}
     try:
-        with subprocess.Popen(command, process_group=0, env={**os.environ, STARTER: str(os.getpid())}) as child:
+        environment = {**os.environ, STARTER: str(os.getpid())}
+        environment.pop("FURNACE_FIRST_PROCESS", None)  # so that its notes are said
+        with subprocess.Popen(command, process_group=0, env=environment) as child:
             for number in before:
                 signal.signal(number, lambda got, _: child.send_signal(got))
             for got in early:

@@ -1,5 +1,6 @@
 """What is refused before training: lists, batches and norms that cannot be learned with."""
 
+from itertools import compress
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from runs import make_experiment
 
 from furnace.config.checks import check_start, check_training
 from furnace.config.experiment import Experiment, read_experiment
-from furnace.data.splits import draw_split
+from furnace.data.splits import draw_labeled
 from furnace.errors import InputError
 
 SUBSETS = "subset_train_aug/train_aug_{}_1-{}.txt"
@@ -21,8 +22,8 @@ def lists(demo_data: Path, tmp_path: Path) -> Path:
     (tmp_path / "subset_train_aug").mkdir()
     (tmp_path / "val.txt").write_bytes((demo_data / "val.txt").read_bytes())
     for ratio in (1, 4):
-        labeled, unlabeled = draw_split(train, ratio, seed=0)
-        for name, entries in (("labeled", labeled), ("unlabeled", unlabeled)):
+        chosen = draw_labeled(len(train), ratio, seed=0)
+        for name, entries in (("labeled", compress(train, chosen)), ("unlabeled", compress(train, ~chosen))):
             (tmp_path / SUBSETS.format(name, ratio)).write_text("".join(f"{entry}\n" for entry in entries))
     return tmp_path
 

@@ -146,6 +146,7 @@ def test_a_network_that_cannot_be_built_is_one_line(make: Callable, read: Callab
     ("config", "line"),
     [
         ("config = 3", "expected config to be an EasyDict, found a int"),
+        ("config = {1: 2}", "expected config to hold settings by their names, found 1; mend it"),
         (
             "config = dict(dataset='x', epochs=34)",
             "expected epochs to be pairs of labeled_ratio and a number of epochs",

@@ -11,32 +11,26 @@ from hypothesis import strategies as st
 from furnace.data.datasets import CAMVID, VOC
 from furnace.data.entries import Split
 from furnace.data.file_list import FileList
-from furnace.data.splits import cover_classes, draw_labeled, draw_split, first_in_both, may_be_empty
+from furnace.data.splits import cover_classes, draw_labeled, first_in_both, may_be_empty
 
 
 @pytest.mark.parametrize("count", [1, 7, 367, 1000])
-def test_splits_partition_the_list_in_its_order(count: int) -> None:
-    lines = [f"image_{number}" for number in range(count)]
-    for ratio in (16, 8, 4, 2):
-        labeled, unlabeled = draw_split(lines, ratio, seed=0)
-        assert len(labeled) == max(1, count // ratio)
-        assert sorted(labeled + unlabeled) == sorted(lines)
-        assert [line for line in lines if line in set(labeled)] == labeled
-        assert [line for line in lines if line in set(unlabeled)] == unlabeled
+def test_so_many_are_labelled(count: int) -> None:
+    assert [draw_labeled(count, ratio, 0).sum() for ratio in (16, 8, 4, 2)] == [
+        max(1, count // ratio) for ratio in (16, 8, 4, 2)
+    ]
 
 
-def test_splits_are_nested_repeatable_and_drawn() -> None:
-    lines = [f"image_{number}" for number in range(367)]
-    drawn = {ratio: draw_split(lines, ratio, seed=0)[0] for ratio in (16, 8, 4, 2)}
+def test_draws_are_nested_repeatable_and_drawn() -> None:
+    drawn = {ratio: draw_labeled(367, ratio, 0) for ratio in (16, 8, 4, 2)}
     for small, large in ((16, 8), (8, 4), (4, 2)):
-        assert set(drawn[small]) < set(drawn[large])
-    assert draw_split(lines, 8, seed=0)[0] == drawn[8] != draw_split(lines, 8, seed=1)[0]
-    assert drawn[2] != lines[: len(drawn[2])]
+        assert drawn[large][drawn[small]].all()
+    assert (draw_labeled(367, 8, 0) == drawn[8]).all() and (draw_labeled(367, 8, 1) != drawn[8]).any()
+    assert not drawn[2][: drawn[2].sum()].all()
 
 
-def test_ratio_1_labels_all_in_their_order() -> None:
-    lines = [f"image_{number}" for number in range(367)]
-    assert draw_split(lines, 1, seed=0) == draw_split(lines, 1, seed=5) == (lines, [])
+def test_ratio_1_labels_all() -> None:
+    assert draw_labeled(367, 1, 0).all() and draw_labeled(367, 1, 5).all()
 
 
 def test_the_unlabelled_list_alone_may_be_empty_and_only_where_all_are_labelled() -> None:

@@ -38,6 +38,12 @@ def test_gallery_pictures_are_small_and_of_the_same_images_in_every_process(tmp_
     pictures = list((tmp_path / "gallery/epoch5").glob("0_*.*"))
     assert len(pictures) == 8 and all(cv2.imread(str(path)).shape == (192, LONGEST_SIDE, 3) for path in pictures)
     assert shrink(np.zeros((10, 20, 3), np.uint8), LONGEST_SIDE).shape == (10, 20, 3)
+
+    class Fewer(Files):
+        files = range(2)
+
+    Gallery(tmp_path, 5, Fewer(), list(PREDICTORS)).remove_others()
+    assert {path.name.partition("_")[0] for path in (tmp_path / "gallery/epoch5").iterdir()} == {"0", "0.json"}
     alone = Gallery(tmp_path, 6, Files(), ["v0", "v3"])
     alone.add(0, image, label, torch.zeros(2, 600, 1000, dtype=torch.uint8))
     assert not (tmp_path / "gallery/epoch6").exists()

@@ -2,12 +2,14 @@
 
 import gzip
 import io
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
-from layouts import ONE, error_of, make_city, make_sbd, make_voc, pack, prepare
+from layouts import ONE, SIZE, error_of, make_city, make_sbd, make_voc, mask, pack, prepare, write_image, write_mask
 
 from furnace.prepare import archives
 
@@ -22,6 +24,16 @@ def add(path: Path, *members: tuple[str, bytes]) -> None:
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
+
+
+@pytest.fixture
+def source_of_two(tmp_path: Path) -> Path:
+    """Six photographs, their masks of two classes, and the file that names these."""
+    for number in range(6):
+        write_image(tmp_path / f"source/images/{number}.png", number)
+        write_mask(tmp_path / f"source/masks/{number}.png", mask(number, 2))
+    (tmp_path / "source/classes.csv").write_text("name,value\nground,0\nplant,1\n")
+    return tmp_path / "source"
 
 
 def compressed(path: Path) -> Path:
@@ -120,3 +132,35 @@ def test_what_is_no_known_archive_is_not_called_damaged(
     path = tmp_path / "all.tar"
     path.write_bytes(start + b"1" * 600)
     assert "no archive that can be read" in error_of(capfd, "city", path, tmp_path / "out", *ONE)
+
+
+def test_a_tar_file_that_ends_with_a_zip_is_a_tar_file(source_of_two: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(source_of_two / "zz_docs.zip", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with tarfile.open(tmp_path / "data.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
+        for path in sorted(source_of_two.rglob("*.*")):
+            archive.add(path, path.relative_to(source_of_two).as_posix())
+    assert prepare("folder", tmp_path / "data.tar", tmp_path / "out", *ONE) == 0
+
+
+@pytest.mark.parametrize("ending", ["zip", "folder"])
+def test_masks_of_another_classes_file_are_not_gone_on_with(
+    source_of_two: Path, tmp_path: Path, capfd: pytest.CaptureFixture, ending: str
+) -> None:
+    """The program itself says to give a value a line, which changes what the values of all other masks mean."""
+    inside = tmp_path / "whole/a/b"
+    inside.parent.mkdir(parents=True)
+    source_of_two.rename(inside)
+    write_mask(inside / "masks/5.png", np.full(SIZE, 7, dtype=np.uint8))
+
+    def source() -> Path:
+        return pack(tmp_path / "whole", tmp_path / "all.zip") if ending == "zip" else tmp_path / "whole"
+
+    assert "7" in error_of(capfd, "folder", source(), tmp_path / "out", *ONE)
+    (inside / "classes.csv").write_text("name,value\nroad,7\nground,0\nplant,1\n")
+    (tmp_path / "all.zip").unlink(missing_ok=True)
+    error = error_of(capfd, "folder", source(), tmp_path / "out", *ONE)
+    assert "out.partial was begun " in error and "remove it to start anew" in error
+    shutil.rmtree(tmp_path / "out.partial")
+    assert prepare("folder", source(), tmp_path / "out", *ONE) == 0
+    assert not list((tmp_path / "out").glob(".meaning"))

@@ -475,6 +475,8 @@ CASES = [
     Case("lists overlap", "train", {}, ("lists overlap: <root>/data/train_aug/image/", "train_aug_labeled_1-8.txt and ",
          "furnace prepare split"), overlap),
     # A data set that declares itself.
+    Case("class with a space behind it", "train", {}, ("declaration not understood: <root>/data/dataset.json",
+         "without spaces around them"), own_dataset('{"classes": ["ground ", "plant"]}')),
     Case("no declaration", "train", {}, ("no declaration: <data>/dataset.json",), own_dataset(None)),
     Case("declaration is no JSON", "train", {}, ("declaration not readable: <root>/data/dataset.json", "mend it"),
          own_dataset("{")),
@@ -543,6 +545,8 @@ CASES = [
          "v0, v0_2, v2 or all"), finished("org")),
     Case("maps not evaluated", "eval", {"ensemble": "v0", "save_predictions": "v3"},
          ("save_predictions: v3 is not evaluated", "v0"), finished("ema")),
+    Case("maps that will not be evaluated", "train", {"method": "org", "save_predictions": "v3"},
+         ("save_predictions: v3 is not evaluated", "expected one of v0, v0_2, v2")),
     Case("snapshot of another backbone", "eval", {"backbone": "resnet34_v1c"},
          (f"weights do not fit: <root>/output/{SNAPSHOT}", "missing", "check backbone"), finished("ema")),
     Case("snapshot of another width", "eval", {"width": "0.125"}, (f"<root>/output/{SNAPSHOT}", "(4, 3, 3, 3)",

@@ -1,6 +1,8 @@
 """What a run was trained by belongs to it: a resume, a sweep, an evaluation and predict notice another network."""
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,8 @@ import torch
 from runs import KilledError, before_step
 
 from furnace.__main__ import main
+from furnace.config.experiment import for_evaluation, read_experiment
+from furnace.config.record import read_record, trained_settings
 from furnace.prediction.trained import find_trained
 
 HELPER = "from furnace.network.deeplabv3plus import DeepLabV3Plus\n"
@@ -82,3 +86,31 @@ def test_a_run_belongs_to_its_experiment(
     (moved / "my_layers.py").write_text(OTHER_HELPER)
     assert main(["train", str(moved), *settings]) == 0
     assert "nothing to do" in capfd.readouterr().out
+
+
+def test_scores_of_another_list_are_replaced_with_a_note(
+    run: Callable[..., int], demo_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert run("train", "nepochs=1", "method=org") == 0 and run("eval", "nepochs=1") == 0
+    assert "were scored before" not in capsys.readouterr().out
+    lists = tmp_path / "lists"
+    shutil.copytree(demo_data, lists, ignore=shutil.ignore_patterns("image", "label"))
+    entries = (demo_data / "val.txt").read_text().splitlines()[:2]
+    (lists / "val.txt").write_text("".join(f"{entry}\n" for entry in entries))
+    assert run("eval", "nepochs=1", f"lists_path={lists}") == 0
+    out = capsys.readouterr().out
+    assert f"note: 8 images of {demo_data}/val.txt were scored before; these scores, of 2 images of {lists}" in out
+    shown = [path.stem for path in (tmp_path / "run/gallery/epoch1").glob("*.json")]
+    assert sorted(shown) == ["0", "1"] and run("eval", "nepochs=1", f"lists_path={lists}") == 0
+    assert "were scored before" not in capsys.readouterr().out
+
+
+def test_after_a_forced_resume_a_run_is_what_its_last_start_made_it(
+    run: Callable[..., int], experiment: Path, tmp_path: Path, tiny: list[str]
+) -> None:
+    assert run("train", "nepochs=1", "method=org") == 0
+    assert run("train", "nepochs=2", "method=org", "image_size=48", "learning_rate=0.1", "resume=force") == 0
+    record = read_record(tmp_path / "run")
+    assert record["settings"]["image_size"] == 32 and trained_settings(record)["image_size"] == 48
+    texts = {name: text for name, text in (pair.split("=", 1) for pair in tiny) if name != "image_size"}
+    assert for_evaluation(read_experiment(experiment, texts)).settings.image_size == 48

@@ -56,6 +56,23 @@ def test_what_is_missing_is_run_and_the_rest_skipped(
     assert len(pd.read_csv(experiment / "log_df.csv")) == 2 * 3 + 2 * 7
 
 
+@pytest.mark.usefixtures("here")
+def test_scores_are_those_of_the_run_not_of_another_of_its_name(
+    experiment: Path, tiny: list[str], tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    """log_df.csv calls runs by their folders' names, which two folders may share."""
+    settings = [pair for pair in tiny if not pair.startswith(("OUTPUT_PATH", "snapshot_dir"))]
+    lists = ["--methods", "org", "--ratios", "8", "--seeds", "0"]
+    (first, other) = (f"OUTPUT_PATH={tmp_path}/{folder}/run" for folder in "ab")
+    assert main(["sweep", str(experiment), *lists, *settings, first]) == 0
+    assert main(["train", str(experiment), *settings, other, "method=org", "learning_rate=0.1"]) == 0
+    capfd.readouterr()
+    assert main(["sweep", str(experiment), *lists, *settings, other, "learning_rate=0.1", "--dry-run"]) == 0
+    assert "1 runs, 0 of them done" in capfd.readouterr().out
+    assert main(["sweep", str(experiment), *lists, *settings, first, "--dry-run"]) == 0
+    assert "1 runs, 1 of them done" in capfd.readouterr().out
+
+
 def test_two_at_a_time_with_another_setting_that_varies(
     sweep: Callable, experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
