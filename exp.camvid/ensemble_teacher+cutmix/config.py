@@ -12,7 +12,7 @@ from furnace.data.datasets import CAMVID
 config = EasyDict(
     dataset=CAMVID,
     lists_path="lists",
-    epochs=((16, 120), (8, 120), (4, 120), (2, 160)),  # by labeled_ratio, unless nepochs is set
+    epochs=((32, 120), (16, 120), (8, 120), (4, 120), (2, 160)),  # by labeled_ratio, unless nepochs is set
     OUTPUT_PATH="../../output_camvid/camvid{labeled_ratio}_{backbone}_cutmix_B{batch_size}_{method}",
     pretrained_model="none",
     image_size=360,

@@ -67,37 +67,16 @@ def check_data(experiment: Experiment) -> None:
 
 def without_effect(experiment: Experiment) -> list[str]:
     """Says which settings were set by hand, but change nothing in this training, and why."""
-    settings, labellers = experiment.settings, experiment.method.labellers
-    reasons = (
-        (labellers == "none", "without a cross term", ("view", "cps_weight", "cps_ramp", "teacher_norm")),
-        (
-            labellers == "none" or settings.cps_weight == 0,
-            "without a cross term",
-            ("confidence", "label_temperature", "distribution_alignment", "cutmix_boxes"),
-        ),
-        (labellers != "teachers", "without teachers", ("ema_decay",)),
-        (settings.ohem_threshold is None, "without ohem_threshold", ("ohem_min_kept",)),
-        (not experiment.scores_meanwhile, "without validations", ("validate_images",)),
-    )
-    builder = [
-        (
-            not takes(experiment.build_network, name.removesuffix("_2")),
-            "with a network.py that does not ask for it",
-            (name,),
-        )
+    settings = experiment.settings
+    unasked = [
+        name
         for name in NETWORK_FIELDS
-        if name != "image_size"
+        if name != "image_size" and not takes(experiment.build_network, name.removesuffix("_2"))
     ]
-    idle = [
-        (name, why)
-        for holds, why, names in (*reasons, *builder)
-        if holds
-        for name in names
-        if name in experiment.explicit
-    ]
+    idle = experiment.idle_settings() | dict.fromkeys(unasked, "with a network.py that does not ask for it")
     unknown = re.findall(r"\{\w+\}", str(settings.OUTPUT_PATH))  # what stands for another setting is replaced
     known = ", ".join(PLACEHOLDERS)
-    return [f"{name} has no effect {why}" for name, why in idle] + [
+    return [f"{name} has no effect {why}" for name, why in idle.items() if name in experiment.explicit] + [
         f"{name} in OUTPUT_PATH stands for nothing, as {known} would" for name in unknown
     ]
 

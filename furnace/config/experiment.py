@@ -33,6 +33,8 @@ from furnace.semi.cross_supervision import METHODS, Method
 
 # An evaluation takes these from its run.
 NETWORK_FIELDS = ("decoder", "backbone", "width", "atrous_rates", "decoder_2", "backbone_2", "image_size")
+# What a labeller's labels, and the images that they are for, are made by.
+OF_LABELS = ("confidence", "label_temperature", "distribution_alignment", "cutmix_boxes")
 
 
 @dataclass(frozen=True)
@@ -132,9 +134,22 @@ class Experiment:
             changed.append("the classes' names have changed")
         return f"note: since this run was trained, {' and '.join(changed)}" if changed else ""
 
+    def idle_settings(self) -> dict[str, str]:
+        """Returns the settings that change nothing in this training, and why."""
+        settings, labellers = self.settings, self.method.labellers
+        reasons = (
+            (labellers == "none" or settings.cps_weight == 0, "without a cross term", OF_LABELS),
+            (labellers == "none", "without a cross term", ("view", "cps_weight", "cps_ramp", "teacher_norm")),
+            (labellers != "teachers", "without teachers", ("ema_decay",)),
+            (settings.ohem_threshold is None, "without ohem_threshold", ("ohem_min_kept",)),
+            (not self.scores_meanwhile, "without validations", ("validate_images",)),
+        )
+        return {name: why for holds, why, names in reasons if holds for name in names}
+
     def result_settings(self) -> dict[str, Any]:
         """Returns the settings that decide the result, as JSON can hold them; a run can only go on with the same."""
-        return {name: plain(getattr(self.settings, name)) for name in RESULT_FIELDS}
+        idle = self.idle_settings()
+        return {name: plain(getattr(self.settings, name)) for name in RESULT_FIELDS if name not in idle}
 
 
 def read_experiment(folder: str | Path, texts: Mapping[str, str], with_data: bool = True) -> Experiment:

@@ -18,6 +18,7 @@ from furnace.errors import InputError
 from furnace.network.weight_files import HUB, NONE, TORCHVISION
 
 FILE_NAME = "config.py"
+OF_A_DATASET = ("epochs", "dataset_path", "lists_path", "OUTPUT_PATH")  # what no base says of another data set
 FOLDERS_READ = ("volna", "dataset_path", "lists_path")  # settings that name what a run reads
 WEIGHTS_READ = ("pretrained_model", "pretrained_model_2")
 
@@ -51,7 +52,8 @@ def read_recipe(code: Code) -> Recipe:
         own = dict(config)
         base = _base(path, own.pop("base", None), code.folders)
         if place != code.folder:
-            own = {name: _seen_from(place, name, value) for name, value in own.items()}
+            left_out = OF_A_DATASET if "dataset" in values else ()  # because theirs is another one
+            own = {name: _seen_from(place, name, value) for name, value in own.items() if name not in left_out}
         files = dict.fromkeys(own, path) | files
         values = own | values  # what was read before wins
         if base:
@@ -61,7 +63,7 @@ def read_recipe(code: Code) -> Recipe:
     if not isinstance(dataset, Dataset | str) or epochs is None:
         raise InputError(
             f"{files.get('dataset', path)}: expected dataset (a furnace.data.datasets.Dataset, or the name of a folder "
-            "below DATA with a dataset.json) and epochs; add them"
+            "below DATA with a dataset.json) and epochs, which a base gives for its own data set alone; add them"
         )
     return Recipe(dataset, _by_ratio(files["epochs"], epochs), values, files)
 

@@ -204,7 +204,7 @@ def read_settings(
         other = f" (perhaps {found})" if (found := meant(unknown[0])) else ""
         file = files.get(unknown[0], "config.py")
         raise InputError(f"{file}: unknown setting {unknown[0]}{other}; expected one of {', '.join(FIELDS)}")
-    by_file = {name: _text_of(value) for name, value in defaults.items()}
+    by_file = {name: text_of(value) for name, value in defaults.items()}
     by_hand = {name: text for name, text in texts.items() if name in FIELDS and text != ""}
     values = {
         name: _read(name, text, files.get(name)) for name, text in by_file.items() if text and name not in by_hand
@@ -212,8 +212,8 @@ def read_settings(
     return Settings(**values, **{name: _read(name, text) for name, text in by_hand.items()})
 
 
-def _text_of(value: Any) -> str:
-    """Returns a value of config.py as text, so that it is read as if it came from the environment; None is not set."""
+def text_of(value: Any) -> str:
+    """Returns a setting's value as the environment would give it; nothing for None, which is not set."""
     if value is None:
         return ""
     if isinstance(value, list | tuple):
@@ -234,5 +234,5 @@ def help_table() -> str:
     lines = []
     for name, entry in FIELDS.items():
         default = ",".join(map(str, entry.default)) if isinstance(entry.default, tuple) else entry.default
-        lines.append(f"  {name:<22}{'' if default is None else default!s:<12} {entry.metadata['meaning']}")
+        lines.append(f"  {name:<24}{'' if default is None else default!s:<12} {entry.metadata['meaning']}")
     return "\n".join(lines)

@@ -44,7 +44,7 @@ class FileList:
             there = [path.name for path in self.path.parent.glob("*.txt")]
             raise InputError(
                 f"list not found: {self.path}{perhaps(self.path.name, there)}: expected a text file with one image a "
-                "line; make it, or set dataset_path or labeled_ratio to what is there"
+                "line; draw it (python -m furnace prepare split), or set dataset_path or labeled_ratio to what is there"
             )
         # The file is read, not mapped into memory: a run of days must not change because somebody edits the list.
         try:

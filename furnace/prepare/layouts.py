@@ -20,7 +20,7 @@ from furnace.prepare.plan import NAMED, is_shown
 from furnace.prepare.sources import DEEPEST, File
 
 ANY_PART = rf"(?P<part>{'|'.join(PART_NAMES.values())})"
-ANY_IMAGES = "images?|imgs?|img_dir"
+ANY_IMAGES = "images?|imgs?|img_dir|photos?|photographs?|pictures?"
 ANY_MASKS = "masks?|labels?|ann_dir|annotations?|gt|ground_?truth"
 MASK_ENDINGS = (
     "",

@@ -6,8 +6,9 @@ from typing import Any
 from torch import nn
 
 from furnace.config.completion import network_name
-from furnace.config.experiment import Experiment
+from furnace.config.experiment import OF_LABELS, Experiment
 from furnace.config.record import last_start, read_record, settings_record, software_record, write_record
+from furnace.config.settings import FIELDS, text_of
 from furnace.data.learnable import look_at_masks, shared_images
 from furnace.errors import say_note
 from furnace.training.learner import Learner
@@ -53,6 +54,8 @@ def announce(experiment: Experiment, learner: Learner, iterations_per_epoch: int
         f"{_ratio_note(settings.labeled_ratio, labeled, unlabeled)}\n"
         f"batch {settings.batch_size} = {world.size} x {effective['batch_size_per_process']}, "
         f"{said_of_optimization(learner)}\n"
+        f"crops of {settings.image_size} pixels of images at {text_of(settings.train_scales)} of their size"
+        f"{said_of_pairs(experiment)}\n"
         f"{effective['precision']} on {world.device}\n"
         f"{experiment.epochs} epochs of {iterations_per_epoch} iterations, from iteration {start}\n"
         f"writing to {settings.OUTPUT_PATH}",
@@ -75,6 +78,19 @@ def lines_about_data(experiment: Experiment) -> list[str]:
     labeled, unlabeled = experiment.split("labeled"), experiment.split("unlabeled")
     val = experiment.split("val") if experiment.needs_validation_images else None
     return look_at_masks(labeled, val) + (shared_images((labeled, unlabeled), val) if val else [])
+
+
+def said_of_pairs(experiment: Experiment) -> str:
+    """Returns the weight of the cross term, and what else decides it and is not at its published value."""
+    settings, idle = experiment.settings, experiment.idle_settings()
+    values = {
+        name: getattr(settings, name)
+        for name in ("cps_weight", "cps_ramp", *OF_LABELS, "teacher_norm", "ema_decay")
+        if name not in idle
+    }
+    told = {name: value for name, value in values.items() if name == "cps_weight" or value != FIELDS[name].default}
+    words = (f"{name}={text_of(value)}" for name, value in told.items())
+    return f"; cross term: {' '.join(words)}" if told else ""
 
 
 def said_of_optimization(learner: Learner) -> str:

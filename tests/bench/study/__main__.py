@@ -17,7 +17,6 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -35,19 +34,17 @@ from tests.bench.study.weights import REPOSITORY, make_weights
 
 PAGE = REPOSITORY / "docs/study.md"
 
-# Where files lie differs between machines, and decides nothing.
-PATHS = ("pretrained_model", "pretrained_model_2")
+PATHS = ("pretrained_model", "pretrained_model_2")  # where files lie differs between machines, and decides nothing
 
 
 def missing(parts: Sequence[Part], settings: Sequence[str]) -> Iterator[tuple[Cell, int, Job]]:
-    """Yields what the parts need and nobody has trained: the first seed of all parts first, then the second.
+    """Yields what the parts need and nobody has trained: part after part, the first seed of a part first.
 
     Raises:
         InputError: the kept scores of a run are from other settings than the experiment has now.
     """
-    cells = dict.fromkeys(cell for part in parts for cell in part.cells)  # each once, in order
-    jobs = {cell: jobs_of(cell, settings) for cell in cells}
-    for seed, cell in product(SEEDS, cells):
+    jobs = {cell: jobs_of(cell, settings) for cell in dict.fromkeys(cell for part in parts for cell in part.cells)}
+    for cell, seed in dict.fromkeys((cell, seed) for part in parts for seed in SEEDS for cell in part.cells):
         job = jobs[cell][seed]
         run = Kept(cell.data).run(cell, seed)
         if run is None:
@@ -86,6 +83,9 @@ def keep(cell: Cell, seed: int, job: Job) -> None:
             "iterations": int(metrics["iteration"].iloc[-1]),
             "minutes": round(float(metrics["seconds"].sum()) / 60, 1),
             "git_commit": record["git_commit"],
+            "torch": record["versions"]["torch"],
+            "device": record["effective"]["device"],
+            "precision": record["effective"]["precision"],
             "settings": deciding(job),
         }
     )

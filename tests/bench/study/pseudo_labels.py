@@ -73,6 +73,7 @@ TRAINED = (
     "teacher_norm",
     "backbone_norm",
     "cutmix_boxes",
+    "distribution_alignment",
     "precision",
     "channels_last",
 )
@@ -206,6 +207,8 @@ def look(options: argparse.Namespace) -> None:
     if note := experiment.note_of_changes():
         print(note, flush=True)
     settings, classes = experiment.settings, experiment.dataset.classes
+    if settings.distribution_alignment:
+        print("note: labels are shown as they are before distribution_alignment; no snapshot has the classes' shares")
     snapshots = Snapshots(settings.snapshot_dir)
     epochs = chosen_epochs(snapshots, settings.eval_epochs)
     out = options.out or settings.OUTPUT_PATH / "pseudo_labels.csv"

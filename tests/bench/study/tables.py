@@ -1,7 +1,7 @@
 """The study's tables as Markdown, computed from nothing but what is kept.
 
-Scores are mean IoU in percent of the last snapshot; mean ± sample deviation over seeds. A number in brackets says how
-many seeds there are where that is not all.
+Scores are mean IoU in percent of the last snapshot; mean ± sample deviation over all seeds. Where some are missing, a
+number in brackets says how many there are, and no deviation is told.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,9 +43,10 @@ def differences(kept: AllKept, better: Cell, base: Cell, networks: str) -> dict[
 
 
 def tables(part: Part, kept: AllKept) -> str:
-    """Returns the scores of all predictors, what is better than what, and how many rows nobody has trained yet."""
-    count = sum(not over_seeds(kept, cell) for cell in part.cells)
-    missing = f"Not trained yet: {count} of {len(part.cells)} rows." if count else ""
+    """Returns the scores of all predictors, what is better than what, and how many runs nobody has trained yet."""
+    planned = len(part.cells) * len(SEEDS)
+    count = planned - sum(len(over_seeds(kept, cell)) for cell in part.cells)
+    missing = f"Not trained yet: {count} of {planned} runs." if count else ""
     return "\n\n".join(filter(None, (score_table(part, kept), difference_table(part, kept), missing)))
 
 
@@ -69,11 +70,11 @@ def difference_table(part: Part, kept: AllKept) -> str:
             found = differences(kept, better, base, networks)
             if not found:
                 continue
-            each = ", ".join(f"{value:+.1f}" for value in found.values())
+            each = ", ".join(f"{seed}: {value:+.1f}" for seed, value in found.items())
             summed = with_deviation(list(found.values()), signed=True)
             base_title = base.title if base.place == better.place else f"{base.title}, 1/{base.ratio}"
             rows.append([better.place, better.title, base_title, networks, each, summed])
-    return _table(["data, labelled", "this", "minus this", "of each run", "seed by seed", "mean"], rows)
+    return _table(["data, labelled", "this", "minus this", "of each run", "by seed", "mean"], rows)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -81,10 +82,10 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def with_deviation(values: Sequence[float], signed: bool = False) -> str:
-    """Returns `61.3 ± 1.7`, and behind it how many values there are if not one for each seed."""
+    """Returns `61.3 ± 1.7` if there is a value for each seed, and `61.3 (2)` if there are two."""
     if not values:
         return "-"
     statistic = Statistic.of(values)
-    deviation = "" if statistic.deviation is None else f" ± {statistic.deviation:.1f}"
-    count = "" if statistic.count == len(SEEDS) else f" ({statistic.count})"
-    return f"{statistic.mean:{'+' if signed else ''}.1f}{deviation}{count}"
+    is_whole = statistic.deviation is not None and statistic.count == len(SEEDS)
+    spread = f"± {statistic.deviation:.1f}" if is_whole else f"({statistic.count})"
+    return f"{statistic.mean:{'+' if signed else ''}.1f} {spread}"
