@@ -45,9 +45,9 @@ class World:
         """Whether this is the process that writes and speaks for all."""
         return self.rank == 0
 
-    def mean(self, scalar: Tensor) -> Tensor:
+    def mean(self, tensor: Tensor) -> Tensor:
         """Returns the mean over all processes, or the tensor itself if there is only one."""
-        return self.sum(scalar) / self.size if self.size > 1 else scalar
+        return self.sum(tensor) / self.size if self.size > 1 else tensor
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Returns the sum over all processes in a new tensor, or the tensor itself if there is only one."""

@@ -112,8 +112,8 @@ class Ground:
         return trainer.run()
 
     @cached_property
-    def run(self) -> Path:
-        """The folder of a run that nobody disturbed, with the scores of its last epoch."""
+    def undisturbed_run(self) -> Path:
+        """The folder of a run that nobody disturbed, with the scores of its last epoch; it is trained here."""
         self.train("run", REPEATED)
         return self.folder / "run"
 

@@ -19,7 +19,7 @@ from furnace.semi.batch import Batch
 from furnace.training.learner import Learner
 from furnace.training.meters import LossMeter
 
-CPU = World()
+ON_THE_CPU = World()
 # Shares by which losses, weights, and momentum or what steps change may differ.
 EXACT, WEIGHTS, CHANGE = 1e-4, 1e-3, 5e-2
 # The same of a loss in half precision, and of its terms, for which labellers at their start call a few pixels otherwise
@@ -39,7 +39,7 @@ SLOW = {**FP32, "learning_rate": "0.000001"}
 
 def equal_to_float64(ground: Ground, changed: Texts) -> str:
     """Three fp32 steps on the device are those that the CPU takes in float64, from the same weights."""
-    ours, exact = ground.trial({**SLOW, **changed}), _in_float64(ground.trial({**SLOW, **changed}, CPU))
+    ours, exact = ground.trial({**SLOW, **changed}), _in_float64(ground.trial({**SLOW, **changed}, ON_THE_CPU))
     losses = difference(ours.steps(ours.batches(3)), exact.steps(map(_doubled, exact.batches(3))))
     return within(
         {

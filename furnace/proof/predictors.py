@@ -10,7 +10,7 @@ from furnace.config.experiment import Experiment
 from furnace.evaluation.sliding_window import SlidingWindow
 from furnace.evaluation.validation import for_windows, ready_networks, sliding_window
 from furnace.proof.ground import Ground
-from furnace.proof.one_step import CPU, FP32
+from furnace.proof.one_step import FP32, ON_THE_CPU
 from furnace.proof.outcome import largest, require, within
 from furnace.semi.ensemble import PREDICTORS, predict, predicted_labels
 
@@ -52,7 +52,7 @@ def _in_float64(experiment: Experiment, networks: Mapping[str, nn.Module]) -> Sl
     channels_last = experiment.settings.channels_last
     doubled = {
         # The type given here is autocast's, which leaves networks of fp32 and of float64 alone.
-        name: for_windows(copy.deepcopy(network).cpu().double(), CPU.device, torch.float32, channels_last)
+        name: for_windows(copy.deepcopy(network).cpu().double(), ON_THE_CPU.device, torch.float32, channels_last)
         for name, network in networks.items()
     }
-    return sliding_window(experiment, doubled, CPU.device, torch.float64)
+    return sliding_window(experiment, doubled, ON_THE_CPU.device, torch.float64)

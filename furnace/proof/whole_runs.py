@@ -34,7 +34,7 @@ BEST = "v3"  # the predictor whose labels an evaluation of teachers writes
 def repeats(ground: Ground) -> str:
     """The same run twice, with deterministic=1, ends with the same bits."""
     ground.train("again", REPEATED)
-    return _same_bits(ground.run, ground.folder / "again")
+    return _same_bits(ground.undisturbed_run, ground.folder / "again")
 
 
 def goes_on(ground: Ground) -> str:
@@ -58,7 +58,7 @@ def goes_on(ground: Ground) -> str:
         raise SystemExit(EXIT_RESUBMIT)
     gc.collect()  # with the run its lock on the folder
     ground.train("stopped", REPEATED)
-    return _same_bits(ground.run, ground.folder / "stopped") + f"; stopped in iteration {STOPPED_AT}"
+    return _same_bits(ground.undisturbed_run, ground.folder / "stopped") + f"; stopped in iteration {STOPPED_AT}"
 
 
 def scores_of_validation(ground: Ground) -> str:
@@ -66,7 +66,7 @@ def scores_of_validation(ground: Ground) -> str:
     _evaluate_once(ground)
     table = read_table(ground.copy / "log_df.csv")
     found = dict(zip(table["Ensemble"], table["mean_IU"].astype(float), strict=True))
-    with open(ground.run / "metrics.csv", newline="", encoding="utf-8") as file:
+    with open(ground.undisturbed_run / "metrics.csv", newline="", encoding="utf-8") as file:
         *_, last = csv.DictReader(file)
     for code in PREDICTORS:
         expected = float(last[MEAN_IOU + code])
@@ -85,7 +85,9 @@ def predicts_as_evaluated(ground: Ground) -> str:
     predict_sources(trained, sources, output, probabilities=True, disagreement=True, left_out="")
     different = pixels = 0
     for path in images:
-        ours, theirs = (_picture(folder / f"{path.stem}.png") for folder in (output / "index", ground.run / "results"))
+        ours, theirs = (
+            _picture(folder / f"{path.stem}.png") for folder in (output / "index", ground.undisturbed_run / "results")
+        )
         different, pixels = different + int(np.count_nonzero(ours != theirs)), pixels + theirs.size
     # On a GPU an evaluation scores windows of several images at once, for which other kernels may round otherwise.
     allowed = 0 if ground.device.type == "cpu" else pixels // 1000
@@ -100,7 +102,7 @@ def exports_the_snapshot(ground: Ground) -> str:
     trained, output = _trained(ground), ground.folder / "exported"
     export(trained, output, {"state_dict": ".pth", "safetensors": ".safetensors"})
     for number, member in enumerate(PREDICTORS[BEST], 1):
-        saved = read_tensors(ground.run / f"ema_snapshot/ema_branch{number}_epoch{EPOCHS}.pth")["model"]
+        saved = read_tensors(ground.undisturbed_run / f"ema_snapshot/ema_branch{number}_epoch{EPOCHS}.pth")["model"]
         for found in (read_tensors(output / f"{member}.pth"), load_file(output / f"{member}.safetensors")):
             require(_equal(found, saved), f"other weights for {member}", "the snapshot's")
             trained.experiment.network().load_state_dict(found)
@@ -109,12 +111,12 @@ def exports_the_snapshot(ground: Ground) -> str:
 
 def _evaluate_once(ground: Ground) -> None:
     """Evaluates the run that nobody disturbed, unless that has been done."""
-    if not (ground.run / "results").is_dir():
-        evaluate(ground.experiment(REPEATED, ground.run.name), ground.world)
+    if not (ground.undisturbed_run / "results").is_dir():
+        evaluate(ground.experiment(REPEATED, ground.undisturbed_run.name), ground.world)
 
 
 def _trained(ground: Ground) -> Trained:
-    settings = ground.settings(REPEATED, ground.run.name)
+    settings = ground.settings(REPEATED, ground.undisturbed_run.name)
     return find_trained(ground.copy, [f"{name}={text}" for name, text in settings.items()], None, None, BEST)
 
 

@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from furnace.config.arguments import at_least
+
 IMAGES = 6  # the default of --images
 
 
@@ -27,19 +29,12 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     )
     report.add_argument(
         "--images",
-        type=_count,
+        type=at_least(0),
         default=IMAGES,
         metavar="N",
         help=f"validation images shown of each run at most (default {IMAGES})",
     )
     report.set_defaults(run=_report)
-
-
-def _count(text: str) -> int:
-    """Reads a whole number of at least 0."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, found {text!r}")
-    return int(text)
 
 
 def _report(options: argparse.Namespace, _: Sequence[str]) -> int:

@@ -105,7 +105,7 @@ class CrossSupervision:
     student sees the mixed images, then the labelled ones.
 
     Labellers label without dropout and stochastic depth. Teachers are in such a mode all the time. Students, where they
-    are the labellers, drop while they learn and not while they label; `off` says what of them that concerns.
+    are the labellers, drop while they learn and not while they label.
     """
 
     students: Sequence[nn.Module]  # two networks
@@ -118,20 +118,20 @@ class CrossSupervision:
     average: Callable[[Tensor], Tensor] = lambda values: values  # takes the mean of a tensor over all processes
     backward: Callable[[Tensor], None] = torch.Tensor.backward  # a gradient scaler puts its own here
     autocast: Autocast = nullcontext  # gives the context of every forward pass
-    off: Sequence[nn.Module] = ()  # modules of labellers in training mode that are in eval mode while these label
-    ready: Callable[[nn.Module], nn.Module] = as_it_is  # torch.compile comes in here
+    off_while_labelling: Sequence[nn.Module] = ()  # modules of students, which are in training mode otherwise
+    compiled: Callable[[nn.Module], nn.Module] = as_it_is  # makes a graph of what a network does and what follows it
     parallel: Callable[[nn.Module], nn.Module] = as_it_is  # and here what shares gradients among processes
 
     @cached_property
     def losses_of(self) -> list[nn.Module]:
         """Both students as functions of an image, its label and a loss of the logits; see LossOf."""
-        return [self.parallel(self.ready(LossOf(student, self.autocast))) for student in self.students]
+        return [self.parallel(self.compiled(LossOf(student, self.autocast))) for student in self.students]
 
     @cached_property
     def labels_of(self) -> list[nn.Module]:
         """Both labellers as functions from images to labels; see LabelsOf."""
         return [
-            self.ready(LabelsOf(labeller, self.autocast, self.confidence, self.temperature))
+            self.compiled(LabelsOf(labeller, self.autocast, self.confidence, self.temperature))
             for labeller in self.labellers
         ]
 
@@ -181,7 +181,7 @@ class CrossSupervision:
         """
         u0, u1, mask = batch.pair("weak")
         shifts = self.alignment.shifts() if self.alignment else [None, None]
-        with in_eval_mode(self.off):
+        with in_eval_mode(self.off_while_labelling):
             return [
                 _mix_labels(labels_of(u0, shift), labels_of(u1, shift), mask)
                 for labels_of, shift in zip(self.labels_of, shifts, strict=True)

@@ -28,7 +28,7 @@ class LossOf(nn.Module):
         self.network, self.autocast = network, autocast
 
     def forward(self, image: Tensor, label: Tensor, loss: PixelLoss) -> LossSum:
-        """Returns the loss of the logits for images (B, 3, H, W) with labels (B, H, W)."""
+        """Returns the loss of the logits for images (B, 3, H, W) with labels (B, H, W), or soft ones (B, N, H, W)."""
         with self.autocast():
             logits = self.network(image)  # (B, N, H, W)
         return loss(logits, label)

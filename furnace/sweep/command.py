@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from furnace.config.arguments import EXPERIMENT_HELP, take_any_order
+from furnace.config.arguments import EXPERIMENT_HELP, at_least, take_any_order
 from furnace.errors import EXIT_FAILED, EXIT_RESUBMIT, InputError
 
 if TYPE_CHECKING:  # showing help must not import torch
@@ -38,7 +38,11 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
         help="values of another setting, once for each; values that hold commas are parted by ;",
     )
     command.add_argument(
-        "--jobs", type=_jobs, default=1, metavar="N", help="runs at a time, which share the GPUs or cores (default 1)"
+        "--jobs",
+        type=at_least(1),
+        default=1,
+        metavar="N",
+        help="runs at a time, which share the GPUs or cores (default 1)",
     )
     command.add_argument(
         "--gpus-per-run",
@@ -53,12 +57,6 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--dry-run", action="store_true", help="say what is done and what is missing")
     command.set_defaults(run=_sweep)
     take_any_order(command)
-
-
-def _jobs(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
-    return int(text)
 
 
 def _gpus(text: str) -> Fraction:

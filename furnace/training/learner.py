@@ -27,7 +27,7 @@ from furnace.semi.losses import PixelLoss, cross_entropy, ohem_cross_entropy
 from furnace.semi.modes import to_be_off
 from furnace.training.draws import seed_draws
 from furnace.training.kept import KeptBuffers
-from furnace.training.networks import build_ensemble
+from furnace.training.networks import build_networks
 from furnace.training.optimizer import build_optimizer, polynomial_rate, ramp, restore_optimizer, set_learning_rate
 from furnace.training.shares import count_confident
 
@@ -61,7 +61,7 @@ class Learner:
         self.num_classes = experiment.dataset.num_classes
         self.base_rate = self.settings.learning_rate * self.settings.learning_rate_factor
         self.dtype = training_dtype(self.settings.precision, world.device)
-        self.ensemble, self.weights, self.draws = build_ensemble(experiment, world)
+        self.ensemble, self.weights, self.draws = build_networks(experiment, world)
         self.optimizers = [
             build_optimizer(
                 student,
@@ -241,11 +241,11 @@ class Learner:
             confidence=settings.confidence,
             temperature=settings.label_temperature,
             alignment=self.alignment,
-            off=self._off_while_labelling(),
+            off_while_labelling=self._off_while_labelling(),
             average=self.world.mean,
             backward=backward,
             autocast=partial(autocast, self.world.device, self.dtype),
-            ready=compiled if settings.compile else as_it_is,
+            compiled=compiled if settings.compile else as_it_is,
             parallel=self.world.data_parallel,
         )
 

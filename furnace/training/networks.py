@@ -1,6 +1,7 @@
 """The networks of a run: built, filled with the weights that they start from, and put on the device."""
 
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -15,10 +16,21 @@ from furnace.semi.ensemble import Ensemble
 from furnace.semi.modes import freeze_backbone_norms, set_to_label
 
 
-def build_ensemble(experiment: Experiment, world: World) -> tuple[Ensemble, str, bool]:
-    """Returns the networks, each in its mode on this process's device, and two things about them.
+class Networks(NamedTuple):
+    """The networks of a run.
 
-    These are in words what weights they start from, and whether a network draws random numbers while it trains.
+    Attributes:
+        weights: in words, what weights they start from.
+        draws: whether a network draws random numbers while it trains.
+    """
+
+    ensemble: Ensemble
+    weights: str
+    draws: bool
+
+
+def build_networks(experiment: Experiment, world: World) -> Networks:
+    """Builds the networks, each in its mode on this process's device.
 
     The seed alone decides the random weights, so that they are the same in every process. Parameters that no gradient
     reaches do not want any: processes would wait for their gradients.
@@ -67,4 +79,4 @@ def build_ensemble(experiment: Experiment, world: World) -> tuple[Ensemble, str,
             say_note("backbone_norm has no effect on a network without a backbone whose norms keep statistics")
     first, second = weights
     draws = any(rehearsal.draws for rehearsal in rehearsals.values())
-    return ensemble, first if first == second else f"{first}; student 2: {second}", draws
+    return Networks(ensemble, first if first == second else f"{first}; student 2: {second}", draws)

@@ -105,7 +105,7 @@ def test_a_run_that_goes_on_otherwise_is_found_out(ground: Ground, monkeypatch: 
 
 
 def test_other_scores_than_those_of_training_are_found_out(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ground.run.is_dir()  # the run is trained, and scored, before anything is broken
+    assert ground.undisturbed_run.is_dir()  # the run is trained, and scored, before anything is broken
     stride = sliding_window.SlidingWindow._starts
     monkeypatch.setattr(sliding_window.SlidingWindow, "_starts", lambda self, length: [*stride(self, length), 0])
     with pytest.raises(BrokenPromiseError, match=r"found v0 .*, expected "):

@@ -47,7 +47,9 @@ def algorithm_of(method: str, **arguments: object) -> CrossSupervision:
     for teacher in ensemble.teachers:
         set_to_label(teacher, batch_statistics=True)
     off = to_be_off(ensemble.students, batch_statistics=True) if choice.labellers == "students" else ()
-    return CrossSupervision(ensemble.students, getattr(ensemble, choice.labellers), choice.view, off=off, **arguments)
+    return CrossSupervision(
+        ensemble.students, getattr(ensemble, choice.labellers), choice.view, off_while_labelling=off, **arguments
+    )
 
 
 def batch() -> Batch:
@@ -80,7 +82,7 @@ def test_compiled_labels_are_one_graph() -> None:
         module.compile(backend="aot_eager", dynamic=False, fullgraph=True)
         return module
 
-    algorithm = algorithm_of("org", ready=whole)
+    algorithm = algorithm_of("org", compiled=whole)
     torch.compiler.reset()
     counters.clear()
     for _ in range(3):

@@ -51,7 +51,7 @@ class Run:
             self.ensemble.teachers,
             "weak",
             average=world.mean,
-            ready=ready,
+            compiled=ready,
             parallel=world.data_parallel,
         )
         self.optimizers = [build_optimizer(student, 0.1, 1e-4) for student in self.ensemble.students]

@@ -106,4 +106,4 @@ def test_where_nothing_is_drawn_nothing_is_seeded(tmp_path: Path) -> None:
     before = torch.get_rng_state()
     learner.step(whole, 0)
     assert torch.equal(torch.get_rng_state(), before)
-    assert not learner.algorithm.off  # nor is any mode changed
+    assert not learner.algorithm.off_while_labelling  # nor is any mode changed

@@ -9,7 +9,7 @@ from repository import REPOSITORY
 from furnace.config.experiment import read_experiment
 from furnace.engine.distributed import World
 from furnace.errors import InputError
-from furnace.training.networks import build_ensemble
+from furnace.training.networks import build_networks
 
 VOC = REPOSITORY / "exp.voc/ensemble_teacher+cutmix"
 NETWORK = """import torch
@@ -35,7 +35,7 @@ def build(tmp_path: Path) -> Callable[..., object]:
         (tmp_path / "config.py").write_text(f"config = dict(base={str(VOC)!r}, pretrained_model='none')\n")
         (tmp_path / "network.py").write_text(NETWORK.format(odd=odd))
         experiment = read_experiment(tmp_path, {"dataset_path": str(tmp_path), "image_size": "32", **settings})
-        return build_ensemble(experiment, World())
+        return build_networks(experiment, World())
 
     return build
 
