@@ -84,6 +84,25 @@ def test_what_runs_get_of_the_machine_is_said_of_those_that_are_missing(
     assert "  1/8   ema         v3   51.00 ± 0.00  (seeds: 2)" in capsys.readouterr().out
 
 
+def test_methods_are_compared_with_the_baseline_seed_by_seed(
+    sweep: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    scores = {("supervised", 0): 40.0, ("supervised", 1): 44.0, ("org", 0): 43.0, ("ema", 0): 45.0, ("ema", 1): 46.0}
+
+    def scores_of(job: Job) -> dict[str, float]:
+        settings = job.experiment.settings
+        score = scores.get((settings.method, settings.seed))
+        return {} if score is None else {"v2": score, **({"v3": score + 1} if settings.method == "ema" else {})}
+
+    monkeypatch.setattr(Job, "is_done", lambda _: True)
+    monkeypatch.setattr(Job, "scores", scores_of)
+    assert sweep("--methods", "supervised,org,ema") == 0
+    assert capsys.readouterr().out.partition("minus supervised, of the same seed\n")[2].splitlines() == [
+        "  1/8   org         v2   +3.00         (seed 0: +3.00)",
+        "  1/8   ema         v3   +4.50 ± 2.12  (seed 0: +6.00, 1: +3.00)",
+    ]
+
+
 def test_failures_are_named_also_where_the_sweep_was_stopped(
     sweep: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
