@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Ensemble Teacher on CamVid with EfficientNet-Lite0: EMA teachers label, students see the strong view.
 # What differs from ../ensemble_teacher+cutmix/train_ema.sh stands here; that script shows the other settings, and runs
-# in this folder. Every setting is an environment variable: change its default here, or set it outside
-# (labeled_ratio=16 seed=1 bash train_ema.sh).
+# in this folder. The settings of pseudo-labels (cps_weight, label_temperature, distribution_alignment, teacher_norm,
+# cutmix_boxes) stand in config.py, because a supervised run has no use for them. Every setting is an environment
+# variable: change its default here, or set it outside (labeled_ratio=16 seed=1 bash train_ema.sh).
 set -euo pipefail
 set -a
 
