@@ -8,6 +8,7 @@ into memory.
 import mmap
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from furnace.errors import InputError
 SLOTS, SLOT = 1024, 4096  # how many processes may read at once, and the bytes that each has
 FILES, FAILURES, MAPPED = range(3)  # the boards
 _boards = mmap.mmap(-1, 3 * SLOTS * SLOT)  # forked processes share it; pages that nobody writes to take no memory
+
+DYING = 1.0  # seconds within which the end of a worker that has lost its connections is reported
 
 # What helps where workers cannot hand over what they have read, by what the error says.
 SHARED_MEMORY = "enlarge /dev/shm (docker run --shm-size=8g), or lower num_workers"
@@ -109,7 +112,8 @@ def _crash(error: BaseException | None) -> re.Match | None:
 def handed_over() -> Iterator[None]:
     """Turns a failure to receive what workers have read into an InputError that says what helps.
 
-    It is for waits for workers alone, because errors of the system may come from anywhere.
+    It is for waits for workers alone, because errors of the system may come from anywhere. A worker that crashes
+    closes its connections before its end is reported; the report then takes the place of the lost connection.
     """
     try:
         yield
@@ -117,6 +121,7 @@ def handed_over() -> Iterator[None]:
         raised_in_worker = str(error).startswith("Caught ")  # by the code that makes a batch, and handed over well
         if raised_in_worker or (isinstance(error, RuntimeError) and not any(sign in str(error) for sign in REMEDIES)):
             raise
+        time.sleep(DYING)
         raise _not_handed_over(str(error) or type(error).__name__) from error
 
 

@@ -5,12 +5,16 @@ import os
 import re
 import resource
 import signal
+import socket
+import sys
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
-from multiprocessing import process
+from multiprocessing import process, resource_sharer
 from pathlib import Path
 
 import cv2
@@ -29,6 +33,7 @@ from furnace.data.reading import crashes_named, handed_over, noted
 from furnace.data.samples import Plan, RawBatch, TrainingSamples, iterations_per_epoch
 from furnace.data.strong_augment import strong_view
 from furnace.data.transforms import WeakView, draw_weak_view
+from furnace.engine.signals import end_helpers
 from furnace.errors import InputError
 from furnace.semi.cutmix import cutmix_masks
 from furnace.training.transfer import to_device
@@ -414,6 +419,16 @@ def test_to_device_normalizes_every_view(splits, channels_last: bool) -> None:
     assert torch.equal(batch.label, last.label) and torch.equal(batch.mask, last.mask[0])
 
 
+@contextmanager
+def told_as(message: str) -> Iterator[None]:
+    """Expects an InputError; a worker that crashes later than expected does not end pytest instead."""
+    try:
+        with pytest.raises(InputError, match=message):
+            yield
+    finally:
+        end_helpers()
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV])
 @pytest.mark.parametrize("broken", ["labeled/2.png", "unlabeled/5.png", "labeled/3_label.png"])
 def test_a_worker_that_crashes_names_the_file_it_was_at(
@@ -432,11 +447,34 @@ def test_a_worker_that_crashes_names_the_file_it_was_at(
 
     for name in ("decode_image", "decode_mask"):
         monkeypatch.setattr(images, name, crash_at(getattr(images, name)))
-    with (
-        pytest.raises(InputError, match=f"worker that loads data .*, while at {re.escape(str(path))};"),
-        crashes_named(),
-    ):
+    with told_as(f"worker that loads data .*, while at {re.escape(str(path))};"), crashes_named():
         batches(splits, workers=2)
+
+
+def test_a_worker_that_takes_long_to_crash_is_not_one_that_cannot_hand_over(
+    splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system closes what a process has open before it tells the parent of its end: the main process meets that."""
+    of_a_batch = 3 * BATCH
+    decoded = 0  # images, by each worker
+
+    def decode_or_crash(content: np.ndarray, name: Path, *rest: object) -> np.ndarray:
+        nonlocal decoded
+        decoded += 1
+        if decoded > of_a_batch:
+            time.sleep(0.2)  # the batch before is on its way
+            sharer = resource_sharer._resource_sharer  # hands its memory over
+            sys.excepthook = lambda *_: time.sleep(1)  # the sharer's thread says that it cannot go on
+            sharer._listener._listener._socket.shutdown(socket.SHUT_RDWR)
+            time.sleep(0.4)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return decode_image(content, name, *rest)
+
+    decode_image = images.decode_image
+    monkeypatch.setattr(images, "decode_image", decode_or_crash)
+    with told_as(r"is killed by signal: Killed, while at .*/labeled/\d\.png;"):
+        for _ in training_batches(samples_of(splits, PLAN), 0, 0, 1, workers=2, pin_memory=False):
+            time.sleep(0.4)  # the workers are ahead
 
 
 def test_an_error_in_a_worker_names_the_file_it_had_read(splits, monkeypatch: pytest.MonkeyPatch) -> None:
