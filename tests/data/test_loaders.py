@@ -1,6 +1,7 @@
 """A sample depends on its place alone, not on workers, processes or where a run began; bad files are named."""
 
 import errno
+import multiprocessing
 import os
 import re
 import resource
@@ -8,6 +9,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -16,13 +18,14 @@ from dataclasses import replace
 from itertools import chain
 from multiprocessing import process, resource_sharer
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from furnace.data import entries, images, loaders, netpbm, samples
+from furnace.data import entries, images, loaders, netpbm, reading, samples
 from furnace.data.datasets import VOC
 from furnace.data.entries import Split
 from furnace.data.file_list import FileList
@@ -457,24 +460,31 @@ def test_a_worker_that_takes_long_to_crash_is_not_one_that_cannot_hand_over(
     """The system closes what a process has open before it tells the parent of its end: the main process meets that."""
     of_a_batch = 3 * BATCH
     decoded = 0  # images, by each worker
+    closed, met = multiprocessing.Semaphore(0), multiprocessing.Event()
 
     def decode_or_crash(content: np.ndarray, name: Path, *rest: object) -> np.ndarray:
         nonlocal decoded
         decoded += 1
         if decoded > of_a_batch:
-            time.sleep(0.2)  # the batch before is on its way
-            sharer = resource_sharer._resource_sharer  # hands its memory over
-            sys.excepthook = lambda *_: time.sleep(1)  # the sharer's thread says that it cannot go on
-            sharer._listener._listener._socket.shutdown(socket.SHUT_RDWR)
-            time.sleep(0.4)
+            sys.excepthook = lambda *_: time.sleep(1)  # a thread says that it cannot hand over the batch before
+            while not (listener := resource_sharer._resource_sharer._listener):
+                time.sleep(0.01)
+            listener._listener._socket.shutdown(socket.SHUT_RDWR)
+            closed.release()
+            met.wait(2)
             os.kill(os.getpid(), signal.SIGKILL)
         return decode_image(content, name, *rest)
 
+    def tell_and_wait(_: float) -> None:
+        met.set()
+        threading.Event().wait(10)
+
     decode_image = images.decode_image
     monkeypatch.setattr(images, "decode_image", decode_or_crash)
+    monkeypatch.setattr(reading, "time", SimpleNamespace(sleep=tell_and_wait))
     with told_as(r"is killed by signal: Killed, while at .*/labeled/\d\.png;"):
         for _ in training_batches(samples_of(splits, PLAN), 0, 0, 1, workers=2, pin_memory=False):
-            time.sleep(0.4)  # the workers are ahead
+            assert closed.acquire(timeout=30) and closed.acquire(timeout=30)  # by both workers
 
 
 def test_an_error_in_a_worker_names_the_file_it_had_read(splits, monkeypatch: pytest.MonkeyPatch) -> None:
