@@ -139,17 +139,6 @@ def split_settings(texts: Sequence[str]) -> tuple[list[str], list[str]]:
     return [text for text in texts if is_setting(text)], [text for text in texts if not is_setting(text)]
 
 
-def at_least(low: int) -> Callable[[str], int]:
-    """Returns what reads a whole number of at least `low` for argparse."""
-
-    def read(text: str) -> int:
-        if not text.isdecimal() or int(text) < low:
-            raise argparse.ArgumentTypeError(f"expected a whole number of at least {low}, found {text!r}")
-        return int(text)
-
-    return read
-
-
 def note(text: str) -> None:
     """Prints a note, in one process alone of those that a command starts: all of them read the settings."""
     first = os.environ.setdefault("FURNACE_FIRST_PROCESS", str(os.getpid()))

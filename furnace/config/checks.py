@@ -182,12 +182,11 @@ def check_evaluation_afterwards(experiment: Experiment) -> None:
     if settings.eval_epochs == "none":
         return
     possible = predictors_of(NETWORKS if experiment.method.labellers == "teachers" else STUDENTS)
-    if experiment.method.labellers != "teachers":
-        for code in settings.ensemble:
-            if code not in ("all", *possible):
-                raise InputError(
-                    f"ensemble: {code} needs teachers, method {settings.method} has none; choose v0, v0_2, v2 or all"
-                )
+    for code in settings.ensemble:
+        if code not in ("all", *possible):
+            raise InputError(
+                f"ensemble: {code} needs teachers, method {settings.method} has none; choose v0, v0_2, v2 or all"
+            )
     saved_predictor(settings.save_predictions, possible if "all" in settings.ensemble else settings.ensemble)
     if isinstance(settings.eval_epochs, tuple):
         kept = kept_epochs(settings, experiment.epochs)

@@ -2,8 +2,10 @@
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+
+from furnace.whole_numbers import at_least, several_from
 
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:
@@ -34,11 +36,11 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     own.add_argument("--image-ending", help="what images' names have behind what masks share with them, such as _sat")
     own.add_argument("--mask-ending", help="what masks' names have behind it, such as _mask")
     own.add_argument(
-        "--ignore", type=_several(0), help="values of masks that are no class (default 255, unless it is one)"
+        "--ignore", type=several_from(0), help="values of masks that are no class (default 255, unless it is one)"
     )
     own.add_argument(
         "--val",
-        type=_at_least(2),
+        type=at_least(2),
         help="one of N images with masks validates (default 5, unless folders train and val say which)",
     )
     _add_split(kinds)
@@ -59,10 +61,10 @@ def _add_kind(kinds: argparse._SubParsersAction, name: str, meaning: str, exampl
     )
     kind.add_argument(
         "--ratios",
-        type=_several(1),
+        type=several_from(1),
         help="labelled lists to draw (default 16,8,4,2, and 1, all masks, where images without masks are unlabelled)",
     )
-    kind.add_argument("--seed", type=_at_least(0), default=0, help="of what is drawn (default 0)")
+    kind.add_argument("--seed", type=at_least(0), default=0, help="of what is drawn (default 0)")
     _add_workers(kind)
     kind.set_defaults(run=_make_folder, kind=name)
     return kind
@@ -76,9 +78,9 @@ def _add_split(kinds: argparse._SubParsersAction) -> None:
     )
     split.add_argument("folder", type=Path, metavar="FOLDER", help="a data set's folder, with its training list")
     split.add_argument(
-        "--ratio", type=_several(1), required=True, help="1/N of the images is labelled; several: 16,8,1"
+        "--ratio", type=several_from(1), required=True, help="1/N of the images is labelled; several: 16,8,1"
     )
-    split.add_argument("--seed", type=_at_least(0), default=0, help="default 0")
+    split.add_argument("--seed", type=at_least(0), default=0, help="default 0")
     split.add_argument("--every-class", action="store_true", help="first label images that together show every class")
     split.add_argument("--lists", type=Path, help="folder that the lists are written below (default FOLDER)")
     split.add_argument("--replace", action="store_true", help="write over lists that are there")
@@ -102,26 +104,13 @@ def _add_check(kinds: argparse._SubParsersAction) -> None:
 
 
 def _add_workers(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--workers", type=_at_least(1), help="processes (default: one a core)")
-
-
-def _at_least(low: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not text.isdecimal() or int(text) < low:
-            raise argparse.ArgumentTypeError(f"expected a whole number of at least {low}, found {text!r}")
-        return int(text)
-
-    return read
+    command.add_argument("--workers", type=at_least(1), help="processes (default: one a core)")
 
 
 def _classes(text: str) -> Path | tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
     is_path = len(names) == 1 or "/" in text or Path(text).suffix or os.path.exists(text)  # noqa: PTH110  any text
     return Path(text) if is_path else names
-
-
-def _several(low: int) -> Callable[[str], tuple[int, ...]]:
-    return lambda text: tuple(dict.fromkeys(_at_least(low)(part) for part in text.split(",")))
 
 
 def _make_folder(options: argparse.Namespace, _: Sequence[str]) -> int:

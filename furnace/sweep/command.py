@@ -7,8 +7,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from furnace.config.arguments import EXPERIMENT_HELP, at_least, take_any_order
+from furnace.config.arguments import EXPERIMENT_HELP, take_any_order
 from furnace.errors import EXIT_FAILED, EXIT_RESUBMIT, InputError
+from furnace.whole_numbers import at_least
 
 if TYPE_CHECKING:  # showing help must not import torch
     from furnace.sweep.jobs import Job
