@@ -35,6 +35,8 @@ from furnace.semi.cross_supervision import METHODS, Method
 NETWORK_FIELDS = ("decoder", "backbone", "width", "atrous_rates", "decoder_2", "backbone_2", "image_size")
 # What a labeller's labels, and the images that they are for, are made by.
 OF_LABELS = ("confidence", "label_temperature", "distribution_alignment", "cutmix_boxes")
+OF_CROSS_TERM = (*OF_LABELS, "view", "cps_weight", "cps_ramp", "teacher_norm")
+OF_TEACHERS = ("ema_decay",)
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,8 @@ class Experiment:
         settings, labellers = self.settings, self.method.labellers
         reasons = (
             (labellers == "none" or settings.cps_weight == 0, "without a cross term", OF_LABELS),
-            (labellers == "none", "without a cross term", ("view", "cps_weight", "cps_ramp", "teacher_norm")),
-            (labellers != "teachers", "without teachers", ("ema_decay",)),
+            (labellers == "none", "without a cross term", OF_CROSS_TERM),
+            (labellers != "teachers", "without teachers", OF_TEACHERS),
             (settings.ohem_threshold is None, "without ohem_threshold", ("ohem_min_kept",)),
             (not self.scores_meanwhile, "without validations", ("validate_images",)),
         )

@@ -11,6 +11,7 @@ from furnace.evaluation.gallery import DIFFERENT
 from furnace.report import figures
 from furnace.report.embedded import svg_picture
 from furnace.report.groups import Group, differing_settings
+from furnace.report.paired import more_than_the_baseline
 from furnace.report.published import published_beside
 from furnace.report.runs import Run
 from furnace.report.summary import Statistic
@@ -42,7 +43,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, mean_and_deviation=mean_and_deviation)
+    environment.filters.update(percent=percent, mean_and_deviation=mean_and_deviation, difference=difference)
     chart = figures.seeds_chart(groups) if 1 < len(groups) <= MOST_IN_CHART else None
     page = environment.get_template("page.html").render(
         style=_raw("page.css"),
@@ -52,6 +53,7 @@ def render(
         problems=problems,
         groups=groups,
         differing=[differing_settings(group, groups) for group in groups],
+        more=[sorted(more.items(), key=lambda pair: (len(pair[0]), pair)) for more in more_than_the_baseline(groups)],
         published=published_beside(groups),
         seeds_chart=svg_picture(chart, "mean IoU of every run, by method and labelled ratio"),
         views=[view(run, f"run-{number}", images) for number, run in enumerate(runs, 1)],
@@ -78,6 +80,12 @@ def percent(value: float | None) -> str:
 def mean_and_deviation(statistic: Statistic) -> str:
     """Writes mean ± deviation."""
     return f"{statistic.mean:.1f}" + ("" if statistic.deviation is None else f" ± {statistic.deviation:.1f}")
+
+
+def difference(values: Sequence[float]) -> str:
+    """Writes the mean of differences with its sign, and their sample deviation."""
+    statistic = Statistic.of(values)
+    return ("+" if statistic.mean >= 0 else "") + mean_and_deviation(statistic)
 
 
 def _raw(name: str) -> Markup:

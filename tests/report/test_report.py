@@ -69,6 +69,46 @@ def test_mean_and_deviation_over_seeds_at_the_last_and_at_the_best_epoch(three_s
     assert "published" not in made.tables["across"][0]  # there are no published scores to set beside these
 
 
+def supervised(root: Path, scores: dict[int, dict[int, float]], name: str = "sup", **settings: object) -> None:
+    """Adds supervised runs to those of three_seeds: their mean IoU by seed and epoch."""
+    table = root.parent / "exp.voc/ensemble/log_df.csv"
+    rows = pd.read_csv(table, dtype=str).to_dict("records")
+    for seed, by_epoch in scores.items():
+        write_run(root / f"{name}_{seed}", method="supervised", seed=seed, **settings)
+        of_run = {"method": "supervised", "seed": seed}
+        rows += [row(f"{name}_{seed}", epoch, "v2", value, **of_run) for epoch, value in by_epoch.items()]
+    write_log(table, rows)
+
+
+def minus_supervised(made: Page) -> dict[str, str]:
+    heads, *lines = made.tables["across"]
+    named = [dict(zip(heads, line, strict=True)) for line in lines]
+    return {line["last"]: " ".join(line["minus supervised"].split()) for line in named if "minus supervised" in line}
+
+
+def test_runs_stand_beside_the_supervised_run_of_the_same_seed(three_seeds: Path, report) -> None:
+    supervised(three_seeds, {0: {1: 10.0, 3: 50.0}, 1: {3: 60.0}, 2: {3: 70.0}}, cps_weight=0.1, ema_decay=0.5)
+    # 60 - 50, 63 - 60, 69 - 70: mean 4; squares of 6, -1, -5: 62 / 2 = 31, its root 5.568.
+    expected = {
+        "60.0 ± 10.0": "-",
+        "64.0 ± 4.6": "+4.0 ± 5.6 0: +10.0, 1: +3.0, 2: -1.0",
+        "55.0": "+5.0 0: +5.0",
+    }
+    assert minus_supervised(report()) == expected
+
+
+def test_a_run_does_not_stand_beside_one_that_is_not_alike(three_seeds: Path, report) -> None:
+    assert minus_supervised(report()) == {}
+    supervised(three_seeds, {0: {3: 50.0}}, nepochs=4)
+    assert minus_supervised(report()) == {}
+    supervised(three_seeds, {0: {1: 50.0}, 1: {3: 60.0}, 2: {3: 70.0}}, name="short")  # seed 0 is at its first epoch
+    assert minus_supervised(report())["64.0 ± 4.6"] == "+1.0 ± 2.8 1: +3.0, 2: -1.0"
+    supervised(three_seeds, {2: {3: 71.0}}, name="again")  # nobody knows which of the two
+    assert minus_supervised(report())["64.0 ± 4.6"] == "+3.0 1: +3.0"
+    shutil.rmtree(three_seeds / "short_1")  # its settings are not known any more
+    assert minus_supervised(report()) == {}
+
+
 def test_a_run_whose_folder_is_gone_stands_alone(three_seeds: Path, report) -> None:
     """log_df.csv does not hold all settings that decide a score."""
     shutil.rmtree(three_seeds / "ema_2")
