@@ -89,11 +89,7 @@ def minus_supervised(made: Page) -> dict[str, str]:
 def test_runs_stand_beside_the_supervised_run_of_the_same_seed(three_seeds: Path, report) -> None:
     supervised(three_seeds, {0: {1: 10.0, 3: 50.0}, 1: {3: 60.0}, 2: {3: 70.0}}, cps_weight=0.1, ema_decay=0.5)
     # 60 - 50, 63 - 60, 69 - 70: mean 4; squares of 6, -1, -5: 62 / 2 = 31, its root 5.568.
-    expected = {
-        "60.0 ± 10.0": "-",
-        "64.0 ± 4.6": "+4.0 ± 5.6 0: +10.0, 1: +3.0, 2: -1.0",
-        "55.0": "+5.0 0: +5.0",
-    }
+    expected = {"60.0 ± 10.0": "-", "64.0 ± 4.6": "+4.0 ± 5.6 0: +10.0, 1: +3.0, 2: -1.0", "55.0": "+5.0 0: +5.0"}
     assert minus_supervised(report()) == expected
 
 

@@ -65,9 +65,15 @@ def test_what_nobody_trained_is_counted_and_has_no_rows(kept: dict[str, Kept], m
     assert "Not trained" not in tables.tables(Part("X", "?", (FEW,), ()), kept)
 
 
-def test_two_seeds_of_three_have_no_deviation() -> None:
+def test_two_seeds_have_no_deviation_and_more_than_three_are_counted() -> None:
     assert tables.with_deviation([1, 2, 3]) == "2.0 ± 1.0" and tables.with_deviation([1, 2, 3], signed=True)[0] == "+"
     assert tables.with_deviation([1, 2]) == "1.5 (2)" and tables.with_deviation([]) == "-"
+    assert tables.with_deviation([1, 1, 3, 3, 2]) == "2.0 ± 1.0 (5)"
+
+
+def test_the_methods_have_five_seeds_where_it_is_close() -> None:
+    assert {cell.seeds for cell in PARTS[0].cells if cell.place == "MSRC-21 1/16"} == {(0, 1, 2, 3, 4)}
+    assert Cell("msrc21", 16, "ema", ("view=weak",)).seeds == Cell("camvid", 16, "ema").seeds == (0, 1, 2)
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)

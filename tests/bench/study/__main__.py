@@ -28,7 +28,7 @@ from furnace.sweep.planned import planned_jobs
 from furnace.sweep.pool import run_all
 from tests.bench.study.figures import draw
 from tests.bench.study.kept import Kept
-from tests.bench.study.plan import FOLDER, PARTS, SEEDS, TITLES, Cell, Part
+from tests.bench.study.plan import FOLDER, MORE_SEEDS, PARTS, TITLES, Cell, Part
 from tests.bench.study.tables import tables
 from tests.bench.study.weights import REPOSITORY, make_weights
 
@@ -44,7 +44,8 @@ def missing(parts: Sequence[Part], settings: Sequence[str]) -> Iterator[tuple[Ce
         InputError: the kept scores of a run are from other settings than the experiment has now.
     """
     jobs = {cell: jobs_of(cell, settings) for cell in dict.fromkeys(cell for part in parts for cell in part.cells)}
-    for cell, seed in dict.fromkeys((cell, seed) for part in parts for seed in SEEDS for cell in part.cells):
+    wanted = ((cell, seed) for part in parts for seed in MORE_SEEDS for cell in part.cells if seed in cell.seeds)
+    for cell, seed in dict.fromkeys(wanted):
         job = jobs[cell][seed]
         run = Kept(cell.data).run(cell, seed)
         if run is None:
@@ -58,7 +59,7 @@ def missing(parts: Sequence[Part], settings: Sequence[str]) -> Iterator[tuple[Ce
 
 def jobs_of(cell: Cell, settings: Sequence[str]) -> dict[int, Job]:
     """Returns the runs of a cell by their seeds."""
-    lists = {"methods": cell.method, "ratios": str(cell.ratio), "seeds": ",".join(map(str, SEEDS))}
+    lists = {"methods": cell.method, "ratios": str(cell.ratio), "seeds": ",".join(map(str, cell.seeds))}
     vary = [f"{pair};" for pair in cell.varied]  # one value each, which may hold commas
     jobs = planned_jobs(FOLDER / cell.data, settings, lists, vary)
     return {job.experiment.settings.seed: dataclasses.replace(job, title=f"{cell.data} {job.title}") for job in jobs}

@@ -1,7 +1,7 @@
 """The study's tables as Markdown, computed from nothing but what is kept.
 
-Scores are mean IoU in percent of the last snapshot; mean ± sample deviation over all seeds. Where some are missing, a
-number in brackets says how many there are, and no deviation is told.
+Scores are mean IoU in percent of the last snapshot; mean ± sample deviation over three seeds. Where there are others, a
+number in brackets says how many; of two, no deviation is told.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ def reading(scores: Scores, cell: Cell, networks: str) -> float:
 
 def over_seeds(kept: AllKept, cell: Cell) -> dict[int, Scores]:
     """The scores of a cell by seed, as far as they are kept."""
-    found = {seed: kept[cell.data].scores(cell, seed) for seed in SEEDS}
+    found = {seed: kept[cell.data].scores(cell, seed) for seed in cell.seeds}
     return {seed: scores for seed, scores in found.items() if scores}
 
 
@@ -37,14 +37,14 @@ def differences(kept: AllKept, better: Cell, base: Cell, networks: str) -> dict[
     first, second = over_seeds(kept, better), over_seeds(kept, base)
     return {
         seed: reading(first[seed], better, networks) - reading(second[seed], base, networks)
-        for seed in SEEDS
-        if seed in first and seed in second
+        for seed in first
+        if seed in second
     }
 
 
 def tables(part: Part, kept: AllKept) -> str:
     """Returns the scores of all predictors, what is better than what, and how many runs nobody has trained yet."""
-    planned = len(part.cells) * len(SEEDS)
+    planned = sum(len(cell.seeds) for cell in part.cells)
     count = planned - sum(len(over_seeds(kept, cell)) for cell in part.cells)
     missing = f"Not trained yet: {count} of {planned} runs." if count else ""
     return "\n\n".join(filter(None, (score_table(part, kept), difference_table(part, kept), missing)))
@@ -82,10 +82,10 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def with_deviation(values: Sequence[float], signed: bool = False) -> str:
-    """Returns `61.3 ± 1.7` if there is a value for each seed, and `61.3 (2)` if there are two."""
+    """Returns `61.3 ± 1.7` for the usual number of seeds, `61.3 ± 1.5 (5)` for more, and `61.3 (2)` for fewer."""
     if not values:
         return "-"
-    statistic = Statistic.of(values)
-    is_whole = statistic.deviation is not None and statistic.count == len(SEEDS)
-    spread = f"± {statistic.deviation:.1f}" if is_whole else f"({statistic.count})"
-    return f"{statistic.mean:{'+' if signed else ''}.1f} {spread}"
+    statistic, usual = Statistic.of(values), len(SEEDS)
+    spread = f" ± {statistic.deviation:.1f}" if statistic.deviation is not None and statistic.count >= usual else ""
+    count = f" ({statistic.count})" if statistic.count != usual else ""
+    return f"{statistic.mean:{'+' if signed else ''}.1f}{spread}{count}"
