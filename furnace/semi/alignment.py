@@ -6,10 +6,10 @@ still more often. So labels, hard or soft, are made of its logits h plus a shift
     h + strength * (log(labelled + s) - log(said + s))
 
 where `labelled` and `said` are moving averages of a class's share among the labelled pixels, and of the probability
-softmax h that the labeller gives it on unlabelled images. With a strength of 1, probabilities are multiplied by
-labelled / said and then made to sum to 1; soft labels are sharpened after that: Berthelot et al., "ReMixMatch:
-Semi-Supervised Learning with Distribution Matching and Augmentation Anchoring" (2020), section 3.1, where it is done
-with the classes of images.
+softmax h that the labeller gives it on unlabelled images. Pixels beside an image that does not fill its crop count in
+neither. With a strength of 1, probabilities are multiplied by labelled / said and then made to sum to 1; soft labels
+are sharpened after that: Berthelot et al., "ReMixMatch: Semi-Supervised Learning with Distribution Matching and
+Augmentation Anchoring" (2020), section 3.1, where it is done with the classes of images.
 
 In the shapes below, B is the number of images, H and W are their height and width, and N is the number of classes.
 """
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 DECAY = 0.99  # of the averages, a step: they remember a hundred batches
-SMOOTH = 1e-3  # s above: classes that are rarer than this are hardly shifted
+SMOOTH = 1e-3  # s above: bounds the shifts; a class that is rarer than this in both shares is hardly shifted
 
 
 class Alignment(nn.Module):
@@ -49,7 +49,7 @@ class Alignment(nn.Module):
         """Takes the averages on by one batch; one without a labelled pixel, or that is not finite, does not count.
 
         Args:
-            said: (2, N), the mean probabilities that both labellers give to the classes.
+            said: (2, N), the probabilities that both labellers give to the classes, summed over pixels.
             label: (B, H, W) of any integer type, the labels of labelled images.
             average: takes the mean of a tensor over all processes.
         """

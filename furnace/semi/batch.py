@@ -10,7 +10,8 @@ class Batch:
     """B labelled images and B pairs of unlabelled images (u0, u1), normalised, on the device of the networks.
 
     Where there are no unlabelled images, `weak` is None, and only the supervised loss can be computed. `strong` is None
-    where the students see the weak view.
+    where the students see the weak view. Where a crop is larger than its image, pixels beside the image are 0 in every
+    channel. No other pixel is, because no colour of an image is exactly the mean that normalising takes off.
     """
 
     image: Tensor  # (B, 3, H, W) float: the labelled images in the weak view

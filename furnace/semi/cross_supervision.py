@@ -199,7 +199,7 @@ def _mix_labels(first: Labels, second: Labels, mask: Tensor) -> Labels:
         return None if one is None or other is None else mix(one, other, mask)
 
     label = mix(first.label, second.label, mask)
-    said = None if first.said is None or second.said is None else (first.said + second.said) / 2
+    said = None if first.said is None or second.said is None else first.said + second.said
     return Labels(label, mixed(first.likeliest, second.likeliest), mixed(first.soft, second.soft), said)
 
 

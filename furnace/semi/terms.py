@@ -40,7 +40,7 @@ class Labels(NamedTuple):
     label: Tensor  # the likeliest class, or IGNORE where its probability is below the confidence that is asked for
     likeliest: Tensor | None  # the likeliest class of every pixel; None where no confidence is asked for: as `label`
     soft: Tensor | None = None  # the classes' probabilities, all 0 where `label` is IGNORE; None for hard labels
-    said: Tensor | None = None  # (N,): the mean probabilities before a shift; None where nothing is shifted
+    said: Tensor | None = None  # (N,): probabilities before a shift, summed over pixels; None where nothing is shifted
 
 
 class LabelsOf(nn.Module):
@@ -59,10 +59,10 @@ class LabelsOf(nn.Module):
         self.confidence, self.temperature = confidence, temperature
 
     def forward(self, image: Tensor, shift: Tensor | None = None) -> Labels:
-        """Returns the labels of images (B, 3, H, W).
+        """Returns the labels of images.
 
         Args:
-            image: the images.
+            image: (B, 3, H, W); pixels beside an image are 0 in every channel.
             shift: (N,), added to the logits of every pixel before labels are made of them; see alignment.py.
         """
         with self.autocast():
@@ -70,7 +70,8 @@ class LabelsOf(nn.Module):
         said = None
         if shift is not None:
             logits = in_full_precision(logits)
-            said = logits.softmax(dim=1).mean(dim=(0, 2, 3))
+            inside = image.any(dim=1, keepdim=True)  # (B, 1, H, W)
+            said = logits.softmax(dim=1).mul_(inside).sum(dim=(0, 2, 3))
             logits = logits + shift.to(logits.dtype).view(-1, 1, 1)
         labels = self._hard(logits)._replace(said=said)
         if self.temperature == 0:

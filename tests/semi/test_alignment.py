@@ -8,6 +8,7 @@ import torch
 from batches import CLASSES, random_batch, small_network
 from steps import require_longhand_step
 
+from furnace.data.normalization import IMAGENET_MEAN, IMAGENET_STD, normalize
 from furnace.labels import IGNORE
 from furnace.semi.alignment import Alignment
 from furnace.semi.cross_supervision import CrossSupervision
@@ -51,7 +52,7 @@ def test_with_strength_1_probabilities_are_multiplied_by_the_ratio_of_shares() -
 def test_what_is_said_is_counted_before_the_shift() -> None:
     logits = torch.randn(2, CLASSES, 7, 6, dtype=torch.float64)
     labels = LabelsOf(torch.nn.Identity(), nullcontext, confidence=0.8)(logits, torch.tensor([3.0, 0, 0, 0, 0]))
-    torch.testing.assert_close(labels.said, logits.softmax(dim=1).mean(dim=(0, 2, 3)))
+    torch.testing.assert_close(labels.said, logits.softmax(dim=1).sum(dim=(0, 2, 3)))
     shifted = logits + torch.tensor([3.0, 0, 0, 0, 0]).view(-1, 1, 1)
     assert torch.equal(labels.likeliest, shifted.argmax(dim=1).to(torch.uint8))
     sure = shifted.softmax(dim=1).amax(dim=1) >= 0.8
@@ -88,10 +89,31 @@ def test_averages_are_those_of_a_loop_and_leave_ignored_pixels_out() -> None:
     torch.testing.assert_close(alignment.shares.sum(dim=1), torch.ones(3).double())
 
 
+def test_what_is_said_beside_an_image_does_not_count() -> None:
+    """A crop that is larger than its image says the same of the classes as the image alone."""
+    network, shift = torch.nn.Conv2d(3, CLASSES, 1).double().requires_grad_(False), torch.zeros(CLASSES)
+    canvas = torch.zeros(2, 3, 9, 9, dtype=torch.float64)
+    image = torch.randn(2, 3, 4, 6, dtype=torch.float64)
+    canvas[:, :, 2:6, 3:9] = image
+    labels_of = LabelsOf(network, nullcontext)
+    torch.testing.assert_close(labels_of(canvas, shift).said, labels_of(image, shift).said)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_pixel_of_an_image_looks_like_those_beside_it(dtype: torch.dtype) -> None:
+    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+    every = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).expand(-1, -1, -1, 3)
+    assert normalize(every, mean, std).to(dtype).all()
+    beside = normalize(every, mean, std, torch.tensor([[3, 16, 0, 9]])).to(dtype).any(dim=1)
+    assert torch.equal(
+        beside[0], torch.tensor([[row >= 3 and column < 9 for column in range(16)] for row in range(16)])
+    )
+
+
 @pytest.mark.parametrize("fault", ["no labelled pixel", "not finite"])
 def test_a_batch_that_tells_nothing_does_not_count(fault: str) -> None:
     alignment = alignment_of(SHARES)
-    said, label = torch.full((2, CLASSES), 1 / CLASSES), torch.zeros(1, 2, 2, dtype=torch.uint8)
+    said, label = torch.ones(2, CLASSES), torch.zeros(1, 2, 2, dtype=torch.uint8)
     if fault == "not finite":
         said[1, 2] = torch.nan
     else:
@@ -110,6 +132,6 @@ def test_it_holds_labels_to_the_labelled_shares() -> None:
         labels = labels_of(logits, alignment.shifts()[0])
         alignment.follow(torch.stack([labels.said] * 2), label, lambda values: values)
     share = (label == 0).double().mean().item()
-    assert labels.said[0].item() == pytest.approx(0.5, abs=0.01)
+    assert (labels.said[0] / labels.said.sum()).item() == pytest.approx(0.5, abs=0.01)
     assert share < labels.soft[:, 0].mean().item() < 2 * share
     assert (labels.label == 0).double().mean().item() < share
