@@ -101,13 +101,14 @@ def _starts(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _git_commit() -> str | None:
-    """Returns the checkout's commit, with `-dirty` behind it if files differ from it; None outside a checkout.
+    """Returns the checkout's commit, with `-dirty` behind it if Python files or scripts differ from it.
 
-    A copy of this library within another repository is no checkout, because that one does not track it.
+    It is None outside a checkout. A copy of this library within another repository is no checkout, because that one does not track it.
     """
     try:
         _git("ls-files", "--error-unmatch", Path(__file__).name)
-        return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") or None
+        changed = _git("diff", "--name-only", "HEAD", "--", ":/*.py", ":/*.sh")  # tables of scores change all the time
+        return _git("rev-parse", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return None
 

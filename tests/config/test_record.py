@@ -33,6 +33,9 @@ def test_a_copy_within_another_repository_has_no_commit(tmp_path: Path, monkeypa
     git(tmp_path, "add", "vendor")
     git(tmp_path, "commit", "-q", "-m", "the library, too")
     assert record.software_record()["git_commit"] == git(tmp_path, "rev-parse", "HEAD")
+    (tmp_path / "log_df.csv").write_text("a row")
+    git(tmp_path, "add", "log_df.csv")
+    assert record.software_record()["git_commit"] == git(tmp_path, "rev-parse", "HEAD")  # a table is no code
     copy.write_text("changed")
     assert record.software_record()["git_commit"] == git(tmp_path, "rev-parse", "HEAD") + "-dirty"
 
