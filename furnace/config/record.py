@@ -103,7 +103,8 @@ def _starts(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _git_commit() -> str | None:
     """Returns the checkout's commit, with `-dirty` behind it if Python files or scripts differ from it.
 
-    It is None outside a checkout. A copy of this library within another repository is no checkout, because that one does not track it.
+    It is None outside a checkout. A copy of this library within another repository is no checkout, because that one
+    does not track it.
     """
     try:
         _git("ls-files", "--error-unmatch", Path(__file__).name)

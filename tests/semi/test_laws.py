@@ -66,6 +66,12 @@ def test_masks_are_zero_or_one_and_cover_a_share(seed: int, height: int, width: 
     assert masks.mean(axis=(1, 2, 3)).max() <= (0.5 if boxes else 0) + boxes * 0.5 * (1 / height + 1 / width)
 
 
+def test_one_rectangle_covers_a_quarter_to_a_half() -> None:
+    shares = cutmix_masks(500, (160, 160), np.random.default_rng(0), boxes=1).mean(axis=(1, 2, 3))
+    assert 0.24 < shares.min() < 0.26 and 0.49 < shares.max() < 0.51
+    assert shares.mean() == pytest.approx(0.375, abs=0.01)
+
+
 def test_mix_of_equals_is_the_identity_and_commutes_with_argmax() -> None:
     mask = (torch.rand(2, 1, 9, 9) < 0.5).to(torch.uint8)
     first, second = torch.randn(2, 4, 9, 9), torch.randn(2, 4, 9, 9)

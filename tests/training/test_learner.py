@@ -199,6 +199,21 @@ def test_a_bad_step_does_not_move_what_labels_are_held_to(learner: Learner, wher
     assert learner.alignment.shares.isfinite().all() and not torch.equal(learner.alignment.shares, before)
 
 
+@pytest.mark.parametrize("learner", [{"method": "ema", "cps_ramp": "0.5,0.5"}], indirect=True)
+def test_statistics_of_teachers_follow_the_students_until_teachers_label(learner: Learner) -> None:
+    assert [learner.cps_weight(iteration) > 0 for iteration in range(ITERATIONS)] == [False, False, True, True]
+    for iteration in range(ITERATIONS):
+        before = copy.deepcopy(learner.ensemble.teachers)
+        learner.step(random_batch(size=33), iteration)
+        alpha, follow = min(1 - 1 / (iteration + 2), 0.999), []
+        for teacher, old, student in zip(learner.ensemble.teachers, before, learner.ensemble.students, strict=True):
+            for name, mean in teacher.named_buffers():
+                if name.endswith("running_mean"):
+                    average = alpha * old.get_buffer(name) + (1 - alpha) * student.get_buffer(name)
+                    follow.append(torch.allclose(mean, average, rtol=1e-9, atol=1e-12))
+        assert len(follow) > 40 and (all(follow) if iteration < 2 else not any(follow))
+
+
 @pytest.mark.parametrize("learner", [{"skip_nonfinite": "1"}], indirect=True)
 def test_networks_without_statistics_are_spared_bad_steps_too(learner: Learner) -> None:
     """Layer norms and group norms have no buffers that would have to be put back."""
@@ -216,6 +231,19 @@ def test_networks_without_statistics_are_spared_bad_steps_too(learner: Learner) 
         assert all(map(torch.equal, ours.parameters(), theirs.parameters()))
 
 
+WAITING = (  # operators whose result, or its size, the host must know; besides, there are indices that are masks
+    "_local_scalar_dense",
+    "is_nonzero",
+    "nonzero",
+    "masked_select",
+    "bincount",
+    "_unique2",
+    "unique_dim",
+    "unique_consecutive",
+    "repeat_interleave",
+)
+
+
 class ReadBacks(TorchDispatchMode):
     """Counts what would make a GPU's host wait: values that become Python numbers, sizes that depend on values."""
 
@@ -224,11 +252,9 @@ class ReadBacks(TorchDispatchMode):
         self.found: list[str] = []
 
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
-        if function.overloadpacket in (
-            torch.ops.aten._local_scalar_dense,
-            torch.ops.aten.nonzero,
-            torch.ops.aten.is_nonzero,
-        ):
+        name = function.overloadpacket.__name__
+        indices = arguments[1] if name in ("index", "index_put", "index_put_") else ()
+        if name in WAITING or any(index is not None and index.dtype == torch.bool for index in indices):
             self.found.append(str(function))
         return function(*arguments, **(keywords or {}))
 
