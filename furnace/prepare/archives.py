@@ -76,9 +76,25 @@ class Archive:
         """Returns None: a file in an archive cannot be linked to."""
         return None
 
+    def changed(self, name: str) -> int:
+        """Returns when the archive was last written or replaced, in ns; raises InputError if it is gone."""
+        return changed(self.location)
+
     def describe(self, name: str) -> str:
         """Returns the archive's path, and the name of the file in it."""
         return f"{self.location}: {self.prefix}{name}"
+
+
+def changed(path: Path) -> int:
+    """Returns when a file was last written or replaced, in ns; raises InputError if it is gone.
+
+    This is its inode's time, because an older file that is put into its place, or unpacked there, may bring along a
+    time of writing that lies before.
+    """
+    try:
+        return path.stat().st_ctime_ns
+    except OSError as error:
+        raise InputError(f"file not readable: {path}: {error.strerror}; replace it") from None
 
 
 def open_archive(location: Path) -> Archive | None:

@@ -11,11 +11,11 @@ from furnace.data.declaration import write_declaration
 from furnace.data.prepared import COPY, DECODED, LINK, RECORD, request_of
 from furnace.engine.files import json_text, sha256, write_lines, write_text, writing
 from furnace.errors import InputError, in_short, say_note
-from furnace.prepare.archives import unpack_tar
+from furnace.prepare.archives import changed, unpack_tar
 from furnace.prepare.decoded import require_room, with_decoded_names
 from furnace.prepare.lists import write_splits
 from furnace.prepare.parallel import Progress, map_numbers
-from furnace.prepare.placing import place
+from furnace.prepare.placing import carries, place
 from furnace.prepare.plan import Plan, require_possible, usual_ratios
 from furnace.prepare.seen import Placed, Seen
 from furnace.prepare.sources import require_source
@@ -78,7 +78,7 @@ class Building:
             shutil.rmtree(self.unfinished)
 
     def unpack(self, location: Path, progress: Callable[[Path], Unpacking]) -> Path:
-        """Unpacks a compressed tar file, unless an earlier try did, and returns the folder with its files.
+        """Unpacks a compressed tar file, unless an earlier try did so with it as it is, and returns its files' folder.
 
         Args:
             location: the tar file.
@@ -90,15 +90,18 @@ class Building:
         location = location.resolve()
         # The whole path, because two tar files in different folders may have one name.
         folder = self.unfinished / UNPACKED / location.relative_to(location.anchor)
-        if not folder.is_dir():
+        time = changed(location)
+        if not folder.is_dir() or not carries(folder, time):
             growing = folder.with_name(f"{location.name}.growing")
-            shutil.rmtree(growing, ignore_errors=True)
+            for old in (folder, growing):
+                shutil.rmtree(old, ignore_errors=True)
             try:
                 with writing(growing):
                     growing.mkdir(parents=True)
                 with progress(location) as hear:
                     unpack_tar(location, growing, hear)
                 with writing(folder):
+                    os.utime(growing, ns=(time, time))
                     os.replace(growing, folder)
             except InputError:
                 shutil.rmtree(self.unfinished / UNPACKED, ignore_errors=True)

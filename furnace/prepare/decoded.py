@@ -47,7 +47,7 @@ def require_room(pairs: Sequence[Pair], folder: Path, processes: int, progress: 
     Raises:
         InputError: there is less room than they take.
     """
-    wanted = [pair for pair in pairs if not is_there(folder / pair.image_to)]
+    wanted = [pair for pair in pairs if not is_there(folder / pair.image_to, pair.image)]
 
     def needed(number: int) -> int:
         height, width = _size(wanted[number].image) or (0, 0)  # one that tells none cannot be decoded, which is said

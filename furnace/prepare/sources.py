@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol
 
 from furnace.errors import InputError
-from furnace.prepare.archives import ARCHIVE_ENDINGS, Archive, open_archive
+from furnace.prepare.archives import ARCHIVE_ENDINGS, Archive, changed, open_archive
 
 DEEPEST = 3  # how many folders may lie around what is looked for, as VOCdevkit/VOC2012 around JPEGImages
 Unpack = Callable[[Path], Path]  # takes a compressed tar file, returns the folder that holds its files
@@ -25,6 +25,9 @@ class Source(Protocol):
 
     def path(self, name: str) -> Path | None:
         """Returns the file to link to, None if there is none that stays."""
+
+    def changed(self, name: str) -> int:
+        """Returns when a file, or its archive, was last written or replaced, in ns; raises InputError if it is gone."""
 
     def describe(self, name: str) -> str:
         """Returns what an error calls the file, so that a user finds it."""
@@ -44,6 +47,10 @@ class File(NamedTuple):
         """Returns the file to link to, None if there is none that stays."""
         return self.source.path(self.name)
 
+    def changed(self) -> int:
+        """Returns when the file, or its archive, was last written or replaced, in ns; InputError if it is gone."""
+        return self.source.changed(self.name)
+
     def __str__(self) -> str:
         return self.source.describe(self.name)
 
@@ -53,11 +60,12 @@ class Folder:
     """A folder as a source.
 
     Attributes:
-        stays: whether its files may be linked to. The files of an archive that is unpacked for a while are copied.
+        archive: the archive that is unpacked here for a while, whose files must not be linked to; None for a folder
+            that stays.
     """
 
     root: Path
-    stays: bool = True
+    archive: Path | None = None
 
     def names(self, folder: str) -> list[str]:
         """Returns all files below `folder`, sorted; links to folders are followed."""
@@ -83,7 +91,11 @@ class Folder:
 
     def path(self, name: str) -> Path | None:
         """Returns the file, None if it does not stay."""
-        return self.root / name if self.stays else None
+        return None if self.archive else self.root / name
+
+    def changed(self, name: str) -> int:
+        """Returns when a file, or its archive, was last written or replaced, in ns; raises InputError if it is gone."""
+        return changed(self.archive or self.root / name)
 
     def describe(self, name: str) -> str:
         """Returns the file's path."""
@@ -171,7 +183,7 @@ def _archives(place: Path) -> list[Path]:
 
 
 def _open(location: Path, unpack: Unpack) -> Folder | Archive:
-    return open_archive(location) or Folder(unpack(location), stays=False)
+    return open_archive(location) or Folder(unpack(location), archive=location)
 
 
 def _say_unless_absent(error: OSError) -> None:

@@ -7,7 +7,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from layouts import ONE, SIZE, error_of, lines, mask, picture, prepare, write_image, write_mask, write_palette_mask
+from layouts import (
+    ONE,
+    SIZE,
+    error_of,
+    lines,
+    mask,
+    pack,
+    picture,
+    prepare,
+    write_image,
+    write_mask,
+    write_palette_mask,
+)
 from PIL import Image
 
 from furnace.data.entries import Split
@@ -222,3 +234,41 @@ def test_copied_images_are_no_links(source: Path) -> None:
     assert prepare(*request(source, "--files", "copy")) == 0
     image = source.parent / "out/images/0.png"
     assert not image.is_symlink() and (read_image(image)[..., ::-1] == picture(0)).all()
+
+
+def export(source: Path, first: int, *bad: int) -> None:
+    """Writes all images and masks anew, from those of number `first` on; the masks `bad` hold what is no class."""
+    for number in range(COUNT):
+        write_image(source / f"images/{number}.png", number + first)
+        values = np.full(SIZE, 7, dtype=np.uint8) if number in bad else mask(number + first, 2, None)
+        write_mask(source / f"masks/{number}.png", values)
+
+
+@pytest.mark.parametrize("files", ["link", "copy", "decoded"])
+@pytest.mark.parametrize("packed", ["", ".zip", ".tgz"])
+def test_what_was_exported_again_is_placed_anew(
+    source: Path, capfd: pytest.CaptureFixture, files: str, packed: str
+) -> None:
+    """Masks and images that the first try placed are those of an export that is there no more."""
+    place, folder = source.with_name(f"{source.name}{packed}"), source.parent / "out"
+    asked = ["folder", place, folder, "--files", files, *ONE]
+    export(source, 10, COUNT - 1)
+    if packed:
+        pack(source, place)
+    assert "the value 7" in error_of(capfd, *asked)
+    assert any((source.parent / "out.partial/labels").iterdir())
+    export(source, 0)
+    if packed:
+        pack(source, place)
+    assert prepare(*asked) == 0
+    for name, (image, label) in pairs_of(folder).items():
+        number = int(Path(name).stem)
+        assert (image[..., ::-1] == picture(number)).all() and (label == mask(number, 2, None)).all()
+
+
+def test_a_mask_of_an_earlier_try_is_compared_with_its_new_image(source: Path, capfd: pytest.CaptureFixture) -> None:
+    export(source, 0, COUNT - 1)
+    assert "the value 7" in error_of(capfd, *request(source))
+    write_mask(source / f"masks/{COUNT - 1}.png", mask(0, 2))
+    cv2.imwrite(str(source / "images/0.png"), picture(0)[:5])
+    assert "masks do not fit their images: 1" in error_of(capfd, *request(source))
