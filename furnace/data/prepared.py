@@ -10,8 +10,17 @@ LINK, COPY, DECODED = FILES = ("link", "copy", "decoded")  # what becomes of ima
 
 def request_of(folder: Path) -> Any:
     """Returns the request that a folder was made or begun for, as JSON holds it; None if there is no record of one."""
+    return _recorded(folder, "request")
+
+
+def source_of(folder: Path) -> Any:
+    """Returns what its source was like when a folder was made, as JSON holds it; None if there is no record of that."""
+    return _recorded(folder, "source")
+
+
+def _recorded(folder: Path, what: str) -> Any:
     try:
-        return json.loads((folder / RECORD).read_text(encoding="utf-8"))["request"]
+        return json.loads((folder / RECORD).read_text(encoding="utf-8"))[what]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

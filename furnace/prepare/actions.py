@@ -19,7 +19,7 @@ from furnace.prepare.build import Building
 from furnace.prepare.check import check, dataset_of
 from furnace.prepare.lists import images_that_show_every_class, write_splits
 from furnace.prepare.official import plan_camvid, plan_city, plan_voc
-from furnace.prepare.own import OwnData, classes_in, plan_folder
+from furnace.prepare.own import OwnData, classes_in, plan_folder, state_of
 from furnace.prepare.plan import Plan
 from furnace.prepare.sources import Unpack
 
@@ -33,7 +33,8 @@ def make_folder(options: argparse.Namespace) -> int:
     sources = [path.absolute() for path in (options.source, getattr(options, "sbd", None)) if path]
     if getattr(options, "classes", ()) is None:
         options.classes = classes_in(sources[0])  # named in the request, which is another if the file changes
-    building = Building(options.folder.absolute(), sources, _request(options))
+    state = state_of(sources[0]) if options.kind == "folder" else None
+    building = Building(options.folder.absolute(), sources, _request(options), state)
     if building.is_complete():
         print(f"nothing to do: {options.folder} is complete")
         return 0

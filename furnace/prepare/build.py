@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from furnace.data.declaration import write_declaration
-from furnace.data.prepared import COPY, DECODED, LINK, RECORD, request_of
+from furnace.data.prepared import COPY, DECODED, LINK, RECORD, request_of, source_of
 from furnace.engine.files import json_text, sha256, write_lines, write_text, writing
 from furnace.errors import InputError, in_short, say_note
 from furnace.prepare.archives import changed, unpack_tar
@@ -35,14 +35,17 @@ class Building:
         folder: FOLDER, which must be new or empty. If it is a link, the folder that it leads to is made.
         sources: files and folders that are only read.
         request: what was asked for, as JSON holds it. Only the same request goes on with what is there.
+        state: what the first source is like, as JSON holds it; None if nobody asks whether it has changed.
 
     Raises:
-        InputError: a source is missing, FOLDER lies in one, is a mount point or holds something else, or FOLDER.partial
-            was begun for another request.
+        InputError: a source is missing, FOLDER lies in one, is a mount point or holds something else, FOLDER.partial
+            was begun for another request, or FOLDER is complete, but its source was changed since.
     """
 
-    def __init__(self, folder: Path, sources: Sequence[Path], request: Mapping[str, Any]) -> None:
-        self.folder, self.request = Path(os.path.realpath(folder)), dict(request)
+    def __init__(
+        self, folder: Path, sources: Sequence[Path], request: Mapping[str, Any], state: Mapping[str, Any] | None = None
+    ) -> None:
+        self.folder, self.request, self.state = Path(os.path.realpath(folder)), dict(request), state
         for source in sources:
             require_source(source)
             if source.is_dir() and self.folder.is_relative_to(source.resolve()):
@@ -57,6 +60,12 @@ class Building:
                 raise InputError(
                     f"{folder} is there already: expected a new folder, found something else or another request; "
                     "name another, or move it away"
+                )
+            if self.is_complete() and state is not None and (before := source_of(self.folder) or state) != state:
+                raise InputError(
+                    f"{sources[0]} holds other images or masks than when {folder} was made "
+                    f"({state['files']:,} files now, {before['files']:,} then); "
+                    f"remove {folder} or name a new folder to take them"
                 )
             is_begun = self.unfinished.exists() and any(self.unfinished.iterdir())  # a full disk holds no record
             if is_begun and request_of(self.unfinished) != self.request:
@@ -152,6 +161,8 @@ class Building:
         lists = _write_lists(plan, self.unfinished, [ratio for ratio in wanted if len(plan.train) >= ratio], seed)
         warnings = [*seen.warnings(), *_not_drawn(plan, ratios or ())]
         record = {"request": self.request, "lists": lists, "warnings": [*plan.warnings, *warnings]}
+        if self.state is not None:
+            record["source"] = self.state
         write_text(self.unfinished / RECORD, json_text(record))
         shutil.rmtree(self.unfinished / UNPACKED, ignore_errors=True)
         with writing(self.folder):

@@ -1,20 +1,25 @@
 """Plans for own data: images, masks whose names tell which image they belong to, and what names the classes."""
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
 from furnace.data.datasets import Dataset
 from furnace.data.declaration import LISTS
 from furnace.data.decoding import decode_mask
+from furnace.data.entries import FILE
 from furnace.data.file_list import spread
 from furnace.data.images import values_in, without_channels
 from furnace.errors import InputError
 from furnace.labels import IGNORE
+from furnace.prepare.archives import ARCHIVE_ENDINGS
 from furnace.prepare.classes import FILE_NAMES, Classes, find_classes, read_classes
 from furnace.prepare.layouts import (
     ANY_IMAGES,
@@ -29,9 +34,9 @@ from furnace.prepare.layouts import (
     lies_in,
 )
 from furnace.prepare.masks import MaskCode
-from furnace.prepare.parts import TRAIN, Part, parted, parts_of
+from furnace.prepare.parts import TRAIN, Part, listed_part, parted, parts_of
 from furnace.prepare.plan import NAMED, Pair, Plan, is_shown, missing
-from furnace.prepare.sources import File, Unpack, listing
+from furnace.prepare.sources import File, Folder, Unpack, listing
 
 LOOKED_AT = 32  # masks that are opened before anything is written
 
@@ -110,6 +115,27 @@ def plan_folder(place: Path, name: str, own: OwnData, unpack: Unpack) -> Plan:
         meaning=repr((classes.names, sorted(code.values.items()), sorted(code.colours.items()), code.by_palette)),
         declares_itself=True,
     )
+
+
+def state_of(place: Path) -> dict[str, Any]:
+    """Returns what tells whether own data is as it was: how many files may be read of it, and a digest of them.
+
+    These are images, masks, archives, and lists that part them; an archive is not opened. The digest is one of their
+    names, sizes and times.
+    """
+
+    def may_be_read(name: str) -> bool:
+        is_file = FILE.fullmatch(name) or name.lower().endswith(ARCHIVE_ENDINGS)
+        return bool((is_file and is_shown(name)) or listed_part(name))
+
+    names = filter(may_be_read, Folder(place).names("")) if place.is_dir() else [""]
+    digest, count = hashlib.sha256(), 0
+    for count, name in enumerate(names, 1):  # noqa: B007  read behind the loop
+        found = None
+        with suppress(OSError):  # a link that leads nowhere
+            found = (place / name).stat()
+        digest.update(repr((name, found and (found.st_size, found.st_mtime_ns))).encode())
+    return {"files": count, "sha256": digest.hexdigest()}
 
 
 def _find_layout(place: Path, own: OwnData, unpack: Unpack) -> tuple[Layout, list[File]]:

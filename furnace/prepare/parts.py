@@ -92,9 +92,15 @@ def parts_of(images: Mapping[str, File], files: Sequence[File]) -> dict[str, Par
 def _lists(files: Iterable[File]) -> Iterator[tuple[str, File]]:
     """Yields the text files that are named as a part is, such as `ImageSets/Segmentation/val.txt`."""
     for file in files:
-        path = PurePosixPath(file.name)
-        if path.suffix.lower() in LISTS and is_shown(file.name) and (part := part_of(f"{path.stem}/")):
-            yield part[0], file
+        if part := listed_part(file.name):
+            yield part, file
+
+
+def listed_part(name: str) -> str | None:
+    """Returns the part of which a file lists images, by its name; None if it is no such list."""
+    path = PurePosixPath(name)
+    part = part_of(f"{path.stem}/") if path.suffix.lower() in LISTS and is_shown(name) else None
+    return part[0] if part else None
 
 
 def parted(

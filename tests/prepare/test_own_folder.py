@@ -272,3 +272,36 @@ def test_a_mask_of_an_earlier_try_is_compared_with_its_new_image(source: Path, c
     write_mask(source / f"masks/{COUNT - 1}.png", mask(0, 2))
     cv2.imwrite(str(source / "images/0.png"), picture(0)[:5])
     assert "masks do not fit their images: 1" in error_of(capfd, *request(source))
+
+
+@pytest.mark.parametrize("packed", ["", ".zip", ".tgz"])
+def test_new_and_other_masks_are_not_passed_over(source: Path, capfd: pytest.CaptureFixture, packed: str) -> None:
+    """More masks are drawn, or one is drawn again, once a folder is made."""
+    place = source.with_name(f"{source.name}{packed}")
+    request = ["folder", place, source.parent / "out", *ONE]
+
+    def changed(number: int) -> str:
+        write_image(source / f"images/{number}.png", number)
+        write_mask(source / f"masks/{number}.png", mask(number, 2))
+        if packed:
+            pack(source, place)
+        return error_of(capfd, *request)
+
+    if packed:
+        pack(source, place)
+    assert prepare(*request) == 0
+    (source / "masks/notes.docx").write_text("not read")
+    assert prepare(*request) == 0 and "nothing to do" in capfd.readouterr().out
+    counts = (1, 1) if packed else (2 * COUNT + 2, 2 * COUNT)
+    told = f"{place} holds other images or masks than when {source.parent / 'out'} was made "
+    assert told + "({} files now, {} then); remove".format(*counts) in changed(COUNT)
+    assert told in changed(0)
+    assert len(pairs_of(source.parent / "out")) == COUNT
+
+
+def test_a_folder_that_was_made_without_a_note_of_its_source_is_complete(source: Path, capfd) -> None:
+    assert prepare(*request(source)) == 0
+    record = source.parent / "out/prepared.json"
+    record.write_text(json.dumps({"request": json.loads(record.read_text())["request"]}))
+    write_mask(source / "masks/new.png", mask(9, 2))
+    assert prepare(*request(source)) == 0 and "nothing to do" in capfd.readouterr().out
