@@ -5,15 +5,16 @@
       "classes": ["ground", "plant"],
       "palette": [[0, 0, 0], [0, 160, 0]],
       "ignore_value": 255,
-      "lists": {"train": "train.txt", "labeled": "labeled_1-{ratio}.txt", "val": "val.txt"}
+      "lists": {"train": "train.txt", "labeled": "labeled_1-{ratio}.txt", "val": "val.txt"},
+      "files": {"image": "images/{name}.jpg", "label": "labels/{name}.png"}
     }
 
 Only `classes` must be given. The other fields have defaults: the name of the folder, the colours of PASCAL VOC, the
-ignore value 255, and lists that are named as above.
+ignore value 255, lists that are named as above, and for bare names in lists the files `train/image/{name}.jpg` and
+`train/label/{name}.png`, or those below `val`.
 """
 
 import json
-import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,7 +31,8 @@ LISTS = {
     "extra": "unlabeled.txt",
     "val": "val.txt",
 }
-FIELDS = ("name", "classes", "palette", "ignore_value", "lists")
+FILES = ("image", "label")  # of a bare name
+FIELDS = ("name", "classes", "palette", "ignore_value", "lists", "files")
 
 
 def read_declaration(folder: Path) -> Dataset:
@@ -60,6 +62,7 @@ def write_declaration(dataset: Dataset, folder: Path) -> None:
         "palette": [list(colour) for colour in dataset.palette],
         "ignore_value": dataset.ignore_value,
         "lists": {role: getattr(dataset, f"{role}_list") for role in LISTS},
+        "files": {kind: getattr(dataset, f"name_{kind}") for kind in FILES},
     }
     write_text(folder / FILE_NAME, json_text(fields))
 
@@ -96,7 +99,12 @@ def _dataset(fields: Any, folder: str, path: Path) -> Dataset:
     for role, value in lists.items():
         with_ratio = "{ratio}" in LISTS[role]
         expected = f"the {role} list to be a path below the folder, {'one' if with_ratio else 'no'} {{ratio}} in it"
-        expect(_is_list_path(value, with_ratio), f"{expected}, found {value!r}")
+        expect(_is_path(value, "{ratio}" if with_ratio else ""), f"{expected}, found {value!r}")
+    files = fields.get("files", {})
+    expect(isinstance(files, dict) and set(files) in (set(), set(FILES)), f"files to name {' and '.join(FILES)}")
+    for value in files.values():
+        is_path = isinstance(value, str) and _is_path(value.replace("{split}", "train"), "{name}")
+        expect(is_path, f"files to be paths below the folder, one {{name}} in each, found {value!r}")
     return Dataset(
         name=name,
         folder=folder,
@@ -104,12 +112,15 @@ def _dataset(fields: Any, folder: str, path: Path) -> Dataset:
         palette=tuple(tuple(colour) for colour in palette),
         ignore_value=ignore_value,
         **{f"{role}_list": value for role, value in lists.items()},
+        **{f"name_{kind}": value for kind, value in files.items()},
     )
 
 
-def _is_list_path(path: str, with_ratio: bool) -> bool:
-    pattern = r"[^{}]*\{ratio\}[^{}]*" if with_ratio else r"[^{}]*"
-    return bool(re.fullmatch(pattern, path)) and bool(PurePosixPath(path).name) and not path.startswith("/")
+def _is_path(path: str, field: str) -> bool:
+    """Returns whether a path leads below a folder, and holds the field, such as `{ratio}`, once and no other."""
+    parts = path.split(field) if field else [path]
+    has_field = len(parts) == 1 + bool(field) and not any(sign in part for part in parts for sign in "{}")
+    return has_field and bool(PurePosixPath(path).name) and not path.startswith("/")
 
 
 def _is_palette(palette: Any) -> bool:

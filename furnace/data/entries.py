@@ -26,6 +26,10 @@ NEARLY_ENTRIES = (
     (re.compile(rf"{ENDINGS}\s*[,;]", re.IGNORECASE), "has a comma or semicolon; part image and label by a tab"),
     (re.compile(r"^\w+([,;\t]\s*\w+)+$"), "looks like a table's header, or is parted by commas; take it out, use tabs"),
     (re.compile(r"^[A-Za-z]:|\\"), "is a path of Windows; write paths below the data set's folder, with /"),
+    (
+        re.compile(rf"^(?!.*{ENDINGS}$)[^\t]*$", re.IGNORECASE),
+        "is a name alone; write paths, as images/a.jpg<TAB>labels/a.png, where files are called otherwise",
+    ),
 )
 
 

@@ -87,6 +87,7 @@ def plan_folder(place: Path, name: str, own: OwnData, unpack: Unpack) -> Plan:
     train, val, part_notes = parted(images, masks, parts, own.val, own.seed)
     code, code_notes = _code(classes, own, [masks[key] for key in (*train, *val)])
     extra = [key for key in images if key not in masks and parts.get(key, TRAIN)[0] == "train"]
+    endings = Counter(PurePosixPath(images[key].name).suffix for key in (*train, *val, *extra))
     return Plan(
         dataset=Dataset(
             name=name,
@@ -98,6 +99,8 @@ def plan_folder(place: Path, name: str, own: OwnData, unpack: Unpack) -> Plan:
             unlabeled_list=LISTS["unlabeled"],
             extra_list=LISTS["extra"],
             val_list=LISTS["val"],
+            name_image=f"images/{{name}}{max(endings, key=endings.__getitem__, default='')}",
+            name_label="labels/{name}.png",
         ),
         train=[_pair(key, images, masks) for key in train],
         val=[_pair(key, images, masks) for key in val],

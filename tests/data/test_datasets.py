@@ -354,6 +354,14 @@ def test_a_declared_list_that_cannot_be_one_is_named(tmp_path: Path, role: str, 
         read_declaration(tmp_path)
 
 
+@pytest.mark.parametrize("path", ["/images/{name}.jpg", "images/a.jpg", "{name}/{name}.jpg", "{ratio}/{name}.jpg", 1])
+def test_files_of_names_that_cannot_be_some_are_named(tmp_path: Path, path: object) -> None:
+    files = {"image": path, "label": "labels/{name}.png"}
+    (tmp_path / "dataset.json").write_text(json.dumps({"classes": ["a", "b"], "files": files}))
+    with pytest.raises(InputError, match=rf"expected files to be paths .*, found {re.escape(repr(path))}; mend it"):
+        read_declaration(tmp_path)
+
+
 def test_one_class_is_refused() -> None:
     """Whatever a network says would be right, and its mean IoU 100."""
     with pytest.raises(InputError, match=r"expected two classes or more, found 'dog' alone: .*give what is around it"):

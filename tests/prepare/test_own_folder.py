@@ -25,6 +25,7 @@ from PIL import Image
 from furnace.data.entries import Split
 from furnace.data.file_list import FileList
 from furnace.data.images import read_image, read_label
+from furnace.errors import InputError
 from furnace.prepare.check import dataset_of
 
 COUNT = 6
@@ -305,3 +306,31 @@ def test_a_folder_that_was_made_without_a_note_of_its_source_is_complete(source:
     record.write_text(json.dumps({"request": json.loads(record.read_text())["request"]}))
     write_mask(source / "masks/new.png", mask(9, 2))
     assert prepare(*request(source)) == 0 and "nothing to do" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("files", ["link", "decoded"])
+def test_lists_of_bare_names(source: Path, files: str) -> None:
+    """The commonest ending of images is meant; parts are folders."""
+    write_image(source / "images/odd.jpg", 9)
+    write_mask(source / "masks/odd.png", mask(9, 2))
+    for kind in ("images", "masks"):
+        (source / kind / "site 1").mkdir()
+        (source / kind / "3.png").rename(source / kind / "site 1/3.png")
+    assert prepare(*request(source, "--files", files)) == 0
+    folder = source.parent / "out"
+    (folder / "mine.txt").write_text("0\nsite 1/3\n")
+    split = Split(dataset_of(folder), folder, FileList(folder / "mine.txt"), "train")
+    for index, number in enumerate((0, 3)):
+        image, label = split.labeled(index)
+        assert (image[..., ::-1] == picture(number)).all() and (label == mask(number, 2)).all()
+
+
+def test_a_bare_name_of_another_ending_is_said(source: Path) -> None:
+    write_image(source / "images/odd.jpg", 9)
+    assert prepare(*request(source)) == 0
+    (source.parent / "out/mine.txt").write_text("odd\n")
+    split = Split(
+        dataset_of(source.parent / "out"), source.parent / "out", FileList(source.parent / "out/mine.txt"), ""
+    )
+    with pytest.raises(InputError, match=r"images/odd.png: named by .*: 'odd', which is a name alone; write paths"):
+        split.check_files(with_labels=False)
