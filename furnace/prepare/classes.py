@@ -17,7 +17,7 @@ from furnace.labels import IGNORE
 from furnace.prepare.masks import MaskCode
 from furnace.prepare.sources import File
 
-IGNORED = ("ignored", "__ignore__")  # pixels of these names belong to no class; labelme's is the second
+IGNORED = ("ignored", "__ignore__")  # pixels of these names, in any case, belong to no class; the second is labelme's
 COLOUR = ("red", "green", "blue")
 COLUMNS = ("name", "value", *COLOUR)
 ALIASES = {  # of columns, where there are several
@@ -62,7 +62,7 @@ def read_classes(file: Path | File | tuple[str, ...], ignored: tuple[int, ...] |
     The first line of a table names its columns, in any order. `name` is the name of the class. `value` is the value of
     its pixels in masks; without this column, the lines are numbered from 0. `red`, `green` and `blue` are the colour of
     the class in pictures, and in masks that are RGB images. Lines with the same name describe the same class, and
-    the names `ignored` and `__ignore__` are no class. Lines that begin with `#` are comments.
+    the names `ignored` and `__ignore__`, in any case, are no class. Lines that begin with `#` are comments.
 
     Args:
         file: the file, or the names themselves.
@@ -74,16 +74,16 @@ def read_classes(file: Path | File | tuple[str, ...], ignored: tuple[int, ...] |
     """
     rows, form = _rows(file)
     what = str(file) if isinstance(file, Path | File) else "--classes"
-    names = tuple(dict.fromkeys(row["name"] for row in rows if row["name"] not in IGNORED))
+    names = tuple(dict.fromkeys(row["name"] for row in rows if row["name"].lower() not in IGNORED))
     if not 1 <= len(names) <= MOST_CLASSES:
         raise _not_understood(what, f"1 to {MOST_CLASSES} classes", str(len(names)), "write one a line")
-    index_of = {**{name: index for index, name in enumerate(names)}, **dict.fromkeys(IGNORED, IGNORE)}
+    index_of = {name: index for index, name in enumerate(names)}
     has_values, has_colours = any("value" in row for row in rows), any("red" in row for row in rows)
     values: dict[int, int] = {}
     colours: dict[Colour, int] = {}
     palette = list(voc_palette(len(names)))
     for number, row in enumerate(rows):
-        index = index_of[row["name"]]
+        index = index_of.get(row["name"], IGNORE)
         _enter(values, _whole(row["value"], MOST_VALUE, what) if has_values else number, index, what)
         if has_colours:
             red, green, blue = (_whole(row[part], 255, what) for part in COLOUR)
@@ -137,7 +137,7 @@ def _rows(file: Path | File | tuple[str, ...]) -> tuple[list[Row], str]:
         header = [ALIASES.get(cell, cell) for cell in header]
     if "name" in header:
         return _table(header, cells[1:], separator, str(file)), "a table"
-    names = [line for line in cells if line != ["__ignore__"]]
+    names = [line for line in cells if [cell.lower() for cell in line] != ["__ignore__"]]
     return _listed(names, str(file)), NAMES if len(names) == len(cells) else "labelme's, where 255 is __ignore__"
 
 
@@ -153,8 +153,10 @@ def _text(file: Path | File) -> str:
 
 
 def _table(header: list[str], lines: list[list[str]], separator: str, what: str) -> list[Row]:
-    if unknown := [column for column in header if column not in COLUMNS or header.count(column) > 1]:
-        problem = f"{unknown[0]!r}" if unknown[0] not in COLUMNS else f"{unknown[0]!r} twice"
+    if unknown := [column for column in header if column not in COLUMNS]:
+        raise _no_form(what, f"the column {unknown[0]!r}", "take it out")
+    if twice := [column for column in header if header.count(column) > 1]:
+        problem = f"{twice[0]!r} twice"
     elif sum(part in header for part in COLOUR) not in (0, 3):
         problem = "not all three of red, green, blue"
     elif odd := [line for line in lines if len(line) != len(header) or not _is_name(line[header.index("name")])]:
@@ -235,12 +237,12 @@ def _whole(text: str, most: int, what: str) -> int:
     return int(text)
 
 
-def _no_form(what: str, found: str) -> InputError:
+def _no_form(what: str, found: str, remedy: str = "mend it") -> InputError:
     expected = (
         f"one name a line, a table whose first line is {','.join(COLUMNS)} (or some of these), or the file of "
         "labelme, CVAT, Roboflow, Supervisely"
     )
-    return _not_understood(what, expected, found, "mend it")
+    return _not_understood(what, expected, found, remedy)
 
 
 def _not_understood(what: str, expected: str, found: str, remedy: str) -> InputError:

@@ -61,6 +61,13 @@ def test_classes_of_supervisely(tmp_path: Path) -> None:
     assert found.names == ("background", "road") and found.code.colours == {(0, 0, 0): 0, (250, 50, 83): 1}
 
 
+@pytest.mark.parametrize("name", ["Ignored", "IGNORED", "__Ignore__"])
+def test_what_is_ignored_may_be_called_so_in_any_case(tmp_path: Path, name: str) -> None:
+    found = read_classes(written(tmp_path, f"Name,Value\nground,0\nroad,1\n{name},128\n"), None)
+    assert found.names == ("ground", "road") and found.code.values == {0: 0, 1: 1, 128: 255, 255: 255}
+    assert read_classes(written(tmp_path, f"ground\nroad\n{name}\n"), None).names == ("ground", "road")
+
+
 def test_names_in_place_of_a_file() -> None:
     found = read_classes(("ground", "road"), None)
     assert found.names == ("ground", "road") and found.only_names
@@ -92,6 +99,8 @@ def test_only_plain_names_leave_255_open(tmp_path: Path) -> None:
         ('{"road": "red"}', "other JSON"),
         ("ground:0,0,0::\nroad\n", "the line 'ground:0,0,0::'"),
         ("name,r,g\nground,0,0\n", "not all three"),
+        ("name,value,comment\nground,0,soil\n", "the column 'comment'; take it out"),
+        ("name,value,id\nground,0,0\n", "'value' twice; mend it"),
         ("# nothing\n", "0"),
         ("__ignore__\n", "0"),
     ],
