@@ -13,6 +13,7 @@ from furnace.data.images import histogram, read_label
 from furnace.data.kinds import UPRIGHT
 from furnace.data.prepared import COPY, DECODED
 from furnace.engine.files import temporary_name, writing
+from furnace.errors import InputError
 from furnace.labels import IGNORE
 from furnace.prepare.plan import Pair, Plan
 from furnace.prepare.seen import Placed, Size, misfit, size_of
@@ -30,10 +31,10 @@ def place(pair: Pair, folder: Path, plan: Plan, files: str) -> Placed:
         files: one of `data.prepared.FILES`; decoded images are PPM, and masks beside them PGM.
 
     Returns:
-        What was seen of the two. A mask that does not lie on its image is not written.
+        What was seen of the two. A mask that is none, or does not lie on its image, is not written.
 
     Raises:
-        InputError: the image or the mask cannot be read, or nothing can be written.
+        InputError: the image cannot be decoded, a file cannot be read, or nothing can be written.
     """
     image = folder / pair.image_to
     if files != DECODED:
@@ -82,8 +83,11 @@ def _place_mask(pair: Pair, folder: Path, plan: Plan, size: Size | None) -> Plac
     if was_there := is_there(mask, pair.mask):
         indices = read_label(mask, IGNORE)  # (H, W)
     else:
-        changed = pair.mask.changed()
-        indices = plan.indices(pair.mask.read(), str(pair.mask))  # (H, W)
+        changed, content = pair.mask.changed(), pair.mask.read()
+        try:
+            indices = plan.indices(content, str(pair.mask))  # (H, W)
+        except InputError as error:
+            return Placed(fault=str(error))
     if size and (reason := misfit(Path(str(pair.image)), size, str(pair.mask), indices.shape)):
         image.unlink()  # so that both are looked at when the command is given again
         return Placed(reason)

@@ -13,6 +13,8 @@ from furnace.data.kinds import EXIF_ORIENTATION, UPRIGHT
 from furnace.errors import InputError
 from furnace.prepare.plan import NAMED, Pair, Plan
 
+MANY = 100  # masks that are none: the fault is that of all, and nobody waits until a million are read
+
 
 class Size(NamedTuple):
     """The size of an image as the program takes it, and as it is stored.
@@ -33,6 +35,7 @@ class Placed(NamedTuple):
 
     Attributes:
         misfit: why the mask does not lie on the image, None if it does.
+        fault: why the mask is none, None if it is one.
         turned: the EXIF orientation of a photograph that is turned, 1 if it is not.
         counts: how many pixels of the mask have each value, int64 (256,); None without a mask.
         is_open: whether the image's header could be read.
@@ -42,6 +45,7 @@ class Placed(NamedTuple):
     turned: int = UPRIGHT
     counts: np.ndarray | None = None
     is_open: bool = True
+    fault: str | None = None
 
 
 class Seen:
@@ -49,13 +53,18 @@ class Seen:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self.faults: list[str] = []
         self.misfits: list[str] = []
         self.turned: list[str] = []
         self.closed: list[str] = []
         self.counts = np.zeros(256, dtype=np.int64)
 
     def add(self, pair: Pair, placed: Placed) -> None:
-        """Takes one image and its mask in."""
+        """Takes one image and its mask in; raises InputError where so many masks are none that others will be, too."""
+        if placed.fault:
+            self.faults.append(placed.fault)
+            if len(self.faults) == MANY:
+                self.require_fit()
         if placed.misfit:
             self.misfits.append(placed.misfit)
         if placed.turned != UPRIGHT:
@@ -66,7 +75,12 @@ class Seen:
             self.counts += placed.counts
 
     def require_fit(self) -> None:
-        """Raises InputError if a mask does not lie on its image; it names the first and counts all."""
+        """Raises InputError if a mask is none, or does not lie on its image; it names the first and counts all."""
+        if len(self.faults) == 1:
+            raise InputError(self.faults[0])
+        if self.faults:
+            count = f"{len(self.faults)}{' or more' * (len(self.faults) == MANY)}"
+            raise InputError(f"masks cannot be taken: {count}, the first: {self.faults[0]}")
         if self.misfits:
             raise InputError(f"masks do not fit their images: {len(self.misfits)}, the first: {self.misfits[0]}")
 

@@ -26,6 +26,7 @@ from furnace.data.entries import Split
 from furnace.data.file_list import FileList
 from furnace.data.images import read_image, read_label
 from furnace.errors import InputError
+from furnace.prepare import seen
 from furnace.prepare.check import dataset_of
 
 COUNT = 6
@@ -265,6 +266,17 @@ def test_what_was_exported_again_is_placed_anew(
     for name, (image, label) in pairs_of(folder).items():
         number = int(Path(name).stem)
         assert (image[..., ::-1] == picture(number)).all() and (label == mask(number, 2, None)).all()
+
+
+def test_masks_of_other_values_are_counted(source: Path, capfd: pytest.CaptureFixture, monkeypatch) -> None:
+    export(source, 0, 1, 2, 4)
+    message = error_of(capfd, *request(source))
+    assert (
+        "masks cannot be taken: 3, the first: mask holds what is no class: " in message and "has the value 7" in message
+    )
+    assert len(list((source.parent / "out.partial/labels").iterdir())) == COUNT - 3
+    monkeypatch.setattr(seen, "MANY", 2)
+    assert "masks cannot be taken: 2 or more, the first" in error_of(capfd, *request(source))
 
 
 def test_a_mask_of_an_earlier_try_is_compared_with_its_new_image(source: Path, capfd: pytest.CaptureFixture) -> None:
