@@ -41,10 +41,12 @@ class FileList:
     def __init__(self, path: str | Path, may_be_empty: bool = False) -> None:
         self.path = Path(path)
         if not self.path.is_file():
-            there = [path.name for path in self.path.parent.glob("*.txt")]
+            there = [path.name for path in self.path.parent.glob("*.txt") if path.is_file()]
+            found = ", found a folder" if self.path.is_dir() else ""
             raise InputError(
                 f"list not found: {self.path}{perhaps(self.path.name, there)}: expected a text file with one image a "
-                "line; draw it (python -m furnace prepare split), or set dataset_path or labeled_ratio to what is there"
+                f"line{found}; draw it (python -m furnace prepare split), or set dataset_path or labeled_ratio to what "
+                "is there"
             )
         # The file is read, not mapped into memory: a run of days must not change because somebody edits the list.
         try:

@@ -133,6 +133,14 @@ def test_a_missing_list_is_named(tmp_path: Path) -> None:
             FileList(path)
 
 
+def test_a_folder_in_the_place_of_a_list_is_said(tmp_path: Path) -> None:
+    (tmp_path / "labeled_1-4.txt").mkdir()
+    with pytest.raises(
+        InputError, match=r"labeled_1-4\.txt: expected a text file with one image a line, found a folder;"
+    ):
+        FileList(tmp_path / "labeled_1-4.txt")
+
+
 def test_a_missing_list_of_nearly_the_same_name_is_named(tmp_path: Path) -> None:
     (tmp_path / "labelled_1-8.txt").write_text("a.jpg\n")
     with pytest.raises(InputError, match=r"labeled_1-8\.txt \(perhaps labelled_1-8\.txt\): expected"):
