@@ -37,12 +37,14 @@ class ListReport:
         sha256: the hexadecimal digest of the list's file.
         pixels: how many pixels of each class its masks hold, int64 (N + 1,), where the last number counts ignored
             pixels; None for a list that needs no masks.
+        is_read: whether all of its masks could be read, so that `pixels` are those of all.
     """
 
     path: str
     entries: int
     sha256: str
     pixels: np.ndarray | None
+    is_read: bool = True
 
 
 @dataclass
@@ -131,10 +133,15 @@ def check(dataset: Dataset, folder: Path, lists: Path, processes: int, progress:
         for image, other in same_pictures(files.images, fingerprints, validating, processes)
     ]
     for name, (role, split) in splits.items():
-        counted = pixels[files.entries[name]].sum(axis=0) if role in WITH_LABELS else None  # (N + 1,)
-        report.lists[name] = ListReport(str(split.files.path), len(split.files), split.files.sha256(), counted)
-        if counted is not None and _is_one_mask(split, pixels[files.entries[name]]):
-            report.problems.append(Problem("list", str(split.files.path), "all of its masks are copies of one"))
+        path, count = str(split.files.path), len(split.files)
+        if role not in WITH_LABELS:
+            report.lists[name] = ListReport(path, count, split.files.sha256(), None)
+            continue
+        counts = pixels[files.entries[name]]  # (masks, N + 1)
+        is_read = bool(counts.any(axis=1).all())  # a mask that is read has pixels
+        report.lists[name] = ListReport(path, count, split.files.sha256(), counts.sum(axis=0), is_read)
+        if _is_one_mask(split, counts):
+            report.problems.append(Problem("list", path, "all of its masks are copies of one"))
     report.problems += files.shared_masks() + files.overlaps() + _unlearnable(report)
     return report
 
@@ -150,15 +157,18 @@ def _is_one_mask(split: Split, counts: np.ndarray) -> bool:
 def _unlearnable(report: Report) -> list[Problem]:
     """Returns the lists whose masks teach or score nothing, and the classes that no mask shows, or none that trains.
 
-    That VOC, Cityscapes or CamVid lack a class is no problem: there are toy versions of them.
+    That VOC, Cityscapes or CamVid lack a class is no problem: there are toy versions of them. Nothing is said of what
+    masks that could not be read may show.
     """
     classes = report.dataset.classes
     counts = {name: entry.pixels for name, entry in report.lists.items() if entry.pixels is not None}
     problems = [
         Problem("list", report.lists[name].path, fault)
         for name, pixels in counts.items()
-        if (fault := fault_of(pixels, classes))
+        if report.lists[name].is_read and (fault := fault_of(pixels, classes))
     ]
+    if not all(entry.is_read for entry in report.lists.values()):
+        return problems
     trains = [name for name in counts if name != "val"]
     if trains and "val" in counts:
         together = np.sum([counts[name] for name in trains], axis=0)  # (N + 1,)

@@ -23,6 +23,8 @@ def as_text(report: Report) -> str:
     if len(shares.columns):
         lines += ["share of pixels in percent, by list", shares.to_string(float_format="{:.2f}".format), ""]
     for name in shares.columns:
+        if not report.lists[name].is_read:
+            continue
         absent = [label for label in report.dataset.classes if shares[name][label] == 0]
         asked = [label for label in absent if name != "val" and "val" in shares and shares["val"][label] > 0]
         if absent:

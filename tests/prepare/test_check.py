@@ -182,6 +182,16 @@ def test_masks_that_teach_nothing(folder: Path, capsys: pytest.CaptureFixture) -
     ]
 
 
+@pytest.mark.parametrize("unread", [range(2), range(1)])
+def test_nothing_is_said_of_the_classes_of_masks_that_are_not_there(folder: Path, capsys, unread: range) -> None:
+    fill_masks(folder, range(2), 0, 255)  # so that those of the labelled list show no plant
+    for number in unread:
+        (folder / f"labels/{number}.png").unlink()
+    assert {kind for kind, _, _ in problems_of(folder, capsys)} == {"mask"}
+    main(["prepare", "check", str(folder), "--workers", "1"])
+    assert "labeled 1/4 shows no" not in capsys.readouterr().out
+
+
 def test_a_class_that_no_training_mask_shows(folder: Path, capsys: pytest.CaptureFixture) -> None:
     (folder / "dataset.json").write_text('{"classes": ["ground", "plant", "stone", "wood"]}')
     fill_masks(folder, VAL, 0, 1, 2)
