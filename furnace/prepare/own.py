@@ -32,6 +32,7 @@ from furnace.prepare.layouts import (
     Place,
     lay_out,
     lies_in,
+    without_ending,
 )
 from furnace.prepare.masks import MaskCode
 from furnace.prepare.parts import TRAIN, Part, listed_part, parted, parts_of
@@ -193,13 +194,30 @@ def _no_pairs(
     place: Path, own: OwnData, files: Sequence[File], laid: Sequence[tuple[Form, list[Place], list[Place]]]
 ) -> InputError:
     """Returns the error for a source in which no two images have masks, whatever form it is taken for."""
+    layouts = [layout for found in laid if (layout := lay_out(*found))]
+    single = next(
+        (found for found in layouts if len(found.masks) == 1 and found.masks.keys() <= found.images.keys()), None
+    )
     laid = [found for found in laid if found[0].images != found[0].masks] or laid  # the others find masks in any image
     _, images, masks = max(laid, key=lambda found: bool(found[1]) + bool(found[2]))
     shown = [file.name for file in files if is_shown(file.name)]
+    stems = [PurePosixPath(name).stem for name in shown if FILE.fullmatch(name)]
+    for option, ending in (("--image-ending", own.image_ending), ("--mask-ending", own.mask_ending)):
+        if ending and stems and not any(without_ending(stem, ending) for stem in stems):
+            return InputError(
+                f"{option} {ending}: expected names that end so, as a{ending}.png, found none in {place}, "
+                f"but such as {shown[0]}; mend the ending, or leave it out"
+            )
     for pattern, what, remedy in REFUSED[:1] if images and masks else REFUSED:
         if found := [name for name in shown if re.fullmatch(pattern, name, re.IGNORECASE)]:
             return InputError(f"no masks in {place}: expected images of classes, found {what} ({found[0]}); {remedy}")
     asked = "".join(f" in {name}" for name in (own.images, own.masks) if name is not None)
+    if single:
+        ((key, mask_file),) = single.masks.items()
+        return InputError(
+            f"expected two images with masks or more{asked}, found 1 in {place}: {single.images[key].name} with "
+            f"{mask_file.name}; draw the mask of another image, because one trains and another validates"
+        )
     if not images and not masks and shown:
         kinds = Counter(map(_kind, shown)).most_common(NAMED)
         return InputError(

@@ -271,6 +271,23 @@ def test_names_that_nearly_agree(tmp_path: Path, capfd: pytest.CaptureFixture, r
     assert remedy in message and "images/x0.jpg" in message and f"masks/{NEARLY[remedy].format(0)}" in message
 
 
+@pytest.mark.parametrize("masked", ["masks/1.png", "images/1_mask.png"])
+def test_one_mask_alone_is_said(tmp_path: Path, capfd: pytest.CaptureFixture, masked: str) -> None:
+    source = tmp_path / "source"
+    for number in range(3):
+        add(source, f"images/{number}.jpg", masked if number == 1 else None, number)
+    assert f"found 1 in {source}: images/1.jpg with {masked}; draw the mask of another" in refused(capfd, source)
+
+
+@pytest.mark.parametrize("what", ["image", "mask"])
+def test_an_ending_that_no_name_has_is_said(tmp_path: Path, capfd: pytest.CaptureFixture, what: str) -> None:
+    source = tmp_path / "source"
+    for number in range(3):
+        add(source, f"images/{number}.jpg", f"masks/{number}.png", number)
+    message = refused(capfd, source, f"--{what}-ending", "_x")
+    assert f"--{what}-ending _x: expected names that end so, as a_x.png, found none" in message
+
+
 def touch(*names: str) -> Callable[[Path], None]:
     def make(source: Path) -> None:
         for name in names:
