@@ -63,7 +63,7 @@ def write_splits(
 
 
 def _require_possible(ratio: int, chosen: np.ndarray, first: int, never_labeled: int) -> None:
-    """Raises InputError if more images come first than are labelled, or if none is left unlabelled unasked."""
+    """Raises InputError if the share is less than an image, or less than come first, or leaves none unlabelled."""
     labeled, images = chosen.sum(), len(chosen)
     if first > labeled:
         raise InputError(
@@ -74,6 +74,10 @@ def _require_possible(ratio: int, chosen: np.ndarray, first: int, never_labeled:
         raise InputError(
             f"ratio: 1/{ratio} of {images} images are {labeled}, which leaves none unlabelled; "
             "choose ratio 1, or get more images"
+        )
+    if images < ratio:
+        raise InputError(
+            f"ratio: 1/{ratio} of {images} images is less than one; choose {images} or less, or get more images"
         )
 
 

@@ -78,6 +78,14 @@ def test_a_single_image_cannot_be_a_part_of_all(tmp_path: Path, capfd: pytest.Ca
     assert not (folder / "subset_train_aug").exists()
 
 
+def test_a_share_of_less_than_an_image_is_not_drawn(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    folder = voc_folder(tmp_path, count=13)
+    message = error_of(capfd, folder, "--ratio", "4,14")
+    assert "1/14 of 13 images is less than one; choose 13 or less" in message
+    assert not (folder / "subset_train_aug").exists()
+    assert split(folder, "--ratio", 13) == 0
+
+
 def test_a_ratio_named_twice_is_drawn_once(tmp_path: Path) -> None:
     assert split(voc_folder(tmp_path), "--ratio", "4,4") == 0
 
