@@ -58,8 +58,8 @@ class Building:
             self.unfinished = self.folder.with_name(f"{self.folder.name}.partial")
             if self._is_occupied() and not self.is_complete():
                 raise InputError(
-                    f"{folder} is there already: expected a new folder, found something else or another request; "
-                    "name another, or move it away"
+                    f"{folder} is there already: expected a new folder, found something else or another request"
+                    f"{self._differences(self.folder)}; name another, or move it away"
                 )
             if self.is_complete() and state is not None and (before := source_of(self.folder) or state) != state:
                 raise InputError(
@@ -70,13 +70,22 @@ class Building:
             is_begun = self.unfinished.exists() and any(self.unfinished.iterdir())  # a full disk holds no record
             if is_begun and request_of(self.unfinished) != self.request:
                 raise InputError(
-                    f"{self.unfinished} was begun for another request; remove it to start anew, "
-                    "or ask for the same again"
+                    f"{self.unfinished} was begun for another request{self._differences(self.unfinished)}; "
+                    "remove it to start anew, or ask for the same again"
                 )
 
     def is_complete(self) -> bool:
         """Returns whether the same request was carried out before."""
         return request_of(self.folder) == self.request
+
+    def _differences(self, folder: Path) -> str:
+        """Returns, for an error, by which options the request of a folder differs; nothing if that is unknown."""
+        other = request_of(folder)
+        if not isinstance(other, dict):
+            return ""
+        names = {name for name in {**other, **self.request} if other.get(name) != self.request.get(name)}
+        options = sorted({f"--{name.removesuffix('_sha256').replace('_', '-')}" for name in names})
+        return f" (with another {', '.join(options).replace('--source', 'SOURCE')})" if options else ""
 
     def __enter__(self) -> Self:
         write_text(self.unfinished / RECORD, json_text({"request": self.request}))

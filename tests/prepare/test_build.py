@@ -201,7 +201,10 @@ def test_the_same_request_again_does_nothing(tmp_path: Path, capfd: pytest.Captu
     before = snapshot(folder)
     assert prepare("city", source, folder) == 0  # however many workers
     assert "nothing to do" in capfd.readouterr().out and snapshot(folder) == before
-    assert "there already: expected a new folder" in error_of(capfd, "city", source, folder, "--seed", 1)
+    message = error_of(capfd, "city", source, folder, "--seed", 1)
+    assert (
+        "there already: expected a new folder" in message and "another request (with another --seed); name" in message
+    )
     assert snapshot(folder) == before
 
 

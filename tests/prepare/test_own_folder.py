@@ -229,7 +229,7 @@ def test_masks_made_by_another_classes_file_are_not_gone_on_with(source: Path, c
     write_mask(source / "masks/5.png", np.full(SIZE, 2, dtype=np.uint8))
     assert "has the value 2" in error_of(capfd, *request(source))
     (source / "classes.txt").write_text("ground\nstone\nplant\n")
-    assert "begun for another request" in error_of(capfd, *request(source))
+    assert "begun for another request (with another --classes); remove" in error_of(capfd, *request(source))
 
 
 def test_copied_images_are_no_links(source: Path) -> None:
