@@ -54,7 +54,7 @@ def make_folder(options: argparse.Namespace) -> int:
     if (all_labelled := plan.dataset.labeled_list.format(ratio=1)) in lists:
         settings = "labeled_ratio=1" if plan.extra else "labeled_ratio=1 method=supervised"
         print(f"{all_labelled} labels all {len(plan.train):,} training images with masks: train with {settings}")
-    print(f"look at it: python -m furnace prepare check {options.folder}")
+    print(f"open every file, to see that all is well: python -m furnace prepare check {options.folder}")
     return 0
 
 

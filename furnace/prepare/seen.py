@@ -88,7 +88,10 @@ class Seen:
         """Returns a line for images that cannot be read, for photographs that are turned, for classes not shown."""
         warnings = []
         if self.closed:
-            warnings.append(f"{len(self.closed):,} images with masks cannot be read, such as {self.closed[0]}")
+            warnings.append(
+                f"{len(self.closed):,} images with masks cannot be read, such as {self.closed[0]}: lists name them, "
+                "replace them"
+            )
         if self.turned:
             warnings.append(
                 f"{len(self.turned):,} photographs with masks carry an EXIF orientation, such as {self.turned[0]}: "

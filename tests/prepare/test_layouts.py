@@ -556,4 +556,8 @@ def test_an_image_that_cannot_be_read_is_said(tmp_path: Path, capfd: pytest.Capt
         add(source, f"images/{number}.jpg", f"masks/{number}.png", number)
     (source / "images/2.jpg").write_bytes(b"")
     assert take(source) == 0
-    assert "1 images with masks cannot be read, such as" in capfd.readouterr().err
+    said = capfd.readouterr()
+    assert f"1 images with masks cannot be read, such as {source}/images/2.jpg: lists name them" in said.err
+    assert said.out.endswith(
+        f"open every file, to see that all is well: python -m furnace prepare check {tmp_path}/out\n"
+    )
