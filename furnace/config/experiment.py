@@ -7,7 +7,7 @@ lacks may come from another experiment that its config.py names as its `base` (f
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,16 @@ from torch import nn
 from furnace.config.completion import CompleteSettings, absolute, complete
 from furnace.config.modules import MEND, Code
 from furnace.config.recipe import read_recipe
-from furnace.config.record import filled, last_start, plain, read_record, trained_settings
+from furnace.config.record import (
+    changes,
+    filled,
+    last_start,
+    names_of_weights,
+    plain,
+    read_record,
+    trained_identity,
+    trained_settings,
+)
 from furnace.config.settings import RESULT_FIELDS, Settings, read_settings
 from furnace.data.datasets import Dataset
 from furnace.data.declaration import FILE_NAME as DECLARATION
@@ -37,6 +46,8 @@ NETWORK_FIELDS = ("decoder", "backbone", "width", "atrous_rates", "decoder_2", "
 OF_LABELS = ("confidence", "label_temperature", "distribution_alignment", "cutmix_boxes")
 OF_CROSS_TERM = (*OF_LABELS, "view", "cps_weight", "cps_ramp", "teacher_norm")
 OF_TEACHERS = ("ema_decay",)
+# What a data set's declaration decides of what is learned.
+DECLARED = ("classes", "ignore_value", "train_folder", "name_image", "name_label", "name_ending")
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,7 @@ class Experiment:
     code: Code
     build_network: BuildNetwork
     explicit: frozenset[str]  # the settings that the environment gave
+    open_list: Callable[[Path, bool], FileList] = field(default=FileList, repr=False, compare=False)
     _splits: dict[str, Split] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -119,7 +131,8 @@ class Experiment:
         if which not in self._splits:
             pattern = getattr(self.dataset, f"{which}_list")
             ratio = self.settings.labeled_ratio
-            files = FileList(self.settings.lists_path / pattern.format(ratio=ratio), may_be_empty(which, ratio))
+            path = self.settings.lists_path / pattern.format(ratio=ratio)
+            files = self.open_list(path, may_be_empty(which, ratio))
             folder = "val" if which == "val" else self.dataset.train_folder
             self._splits[which] = Split(self.dataset, self.settings.dataset_path, files, folder)
         return self._splits[which]
@@ -127,6 +140,11 @@ class Experiment:
     def code_changes(self, record: Mapping[str, Any]) -> list[str]:
         """Says which files decide results and are not those that the run with this config.json was trained with."""
         return self.code.changes(last_start(record).get("code", {}))
+
+    def changes_since(self, record: Mapping[str, Any]) -> list[str]:
+        """Says what decides results and is not what the run with this config.json was trained with."""
+        trained = trained_identity(record)
+        return [*(changes(trained, self.identity()) if trained else []), *self.code_changes(record)]
 
     def note_of_changes(self) -> str:
         """Returns a line for users of a trained run whose network or classes are others now, else an empty text."""
@@ -149,9 +167,19 @@ class Experiment:
         return {name: why for holds, why, names in reasons if holds for name in names}
 
     def result_settings(self) -> dict[str, Any]:
-        """Returns the settings that decide the result, as JSON can hold them; a run can only go on with the same."""
+        """Returns the settings that decide the result, as JSON can hold them."""
         idle = self.idle_settings()
         return {name: plain(getattr(self.settings, name)) for name in RESULT_FIELDS if name not in idle}
+
+    def identity(self) -> dict[str, Any]:
+        """Returns what decides the result, as JSON can hold it; a run can only go on with the same."""
+        return {
+            **self.result_settings(),
+            **names_of_weights(vars(self.settings)),
+            **{name: plain(getattr(self.dataset, name)) for name in DECLARED},
+            "labelled list": self.split("labeled").files.sha256(),
+            "unlabelled list": self.split("unlabeled").files.sha256(),
+        }
 
 
 def read_experiment(folder: str | Path, texts: Mapping[str, str], with_data: bool = True) -> Experiment:

@@ -16,6 +16,10 @@ from furnace.config.settings import FIELDS, Settings
 from furnace.engine.files import json_text, write_text
 from furnace.errors import InputError
 
+WEIGHTS = ("pretrained_model", "pretrained_model_2")
+LISTS = ("labelled list", "unlabelled list", "validation list")  # in the order in which config.json names their files
+PARTS = ("settings", "code", "lists")
+
 
 def plain(value: Any) -> Any:
     """Returns a setting's value as JSON can hold it: a path as text, a tuple as a list."""
@@ -42,9 +46,14 @@ def filled(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Returns in words which of the settings `now` were different `before`."""
-    before = filled(before)
-    return [f"{name} was {before.get(name)}, is {value}" for name, value in now.items() if before.get(name) != value]
+    """Returns in words which of the things `now` were different `before`; what was not written down counts as equal."""
+    before = {**now, **filled(before)}
+    return [f"{name} was {before[name]}, is {value}" for name, value in now.items() if before[name] != value]
+
+
+def names_of_weights(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the settings that name weights, without the files' folders, because a checkout may move."""
+    return {name: Path(settings[name]).name for name in WEIGHTS if settings.get(name)}
 
 
 def software_record() -> dict[str, Any]:
@@ -76,8 +85,8 @@ def read_record(output: Path) -> dict[str, Any]:
         record = json.loads((output / "config.json").read_text(encoding="utf-8"))
         if not isinstance(record, dict) or not isinstance(record.get("resumed", []), list):
             raise ValueError("expected an object with settings")
-        if not all(isinstance(start.get(part, {}), dict) for start in _starts(record) for part in ("settings", "code")):
-            raise ValueError("expected settings and code to be objects")
+        if not all(isinstance(start.get(part, {}), dict) for start in _starts(record) for part in PARTS):
+            raise ValueError(f"expected {', '.join(PARTS)} to be objects")
         return record
     except (FileNotFoundError, NotADirectoryError):
         return {}
@@ -94,6 +103,20 @@ def trained_settings(record: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the settings of a run's last start, which only `resume=force` lets differ from those of its first one."""
     settings: dict[str, Any] = last_start(record).get("settings", {})
     return settings
+
+
+def list_digests(record: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the digests of the lists of a run's last start by their names in LISTS, as far as its record tells."""
+    lists = last_start(record).get("lists", {}).values()
+    named = [(name, each) for name, each in zip(LISTS, lists, strict=False) if isinstance(each, dict)]
+    return {name: str(each["sha256"]) for name, each in named if "sha256" in each}
+
+
+def trained_identity(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what `Experiment.identity` was at a run's last start, as far as its record tells; empty without one."""
+    settings, start = trained_settings(record), last_start(record)
+    declared = {"classes": start["classes"]} if "classes" in start else {}
+    return {**settings, **names_of_weights(settings), **declared, **list_digests(record)} if settings else {}
 
 
 def _starts(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -90,16 +90,18 @@ def score_file(settings: Settings, epoch: int, code: str) -> Path:
     return settings.OUTPUT_PATH / "scores" / f"epoch{epoch}_{code}{way}{'_flip' * settings.eval_flip}.json"
 
 
-def read_scores(settings: Settings, epoch: int) -> dict[str, float]:
-    """Reads the mean IoU of a run's epoch, in percent by predictor, as far as it was scored with these scales and flip.
+def read_scores(experiment: Experiment, epoch: int) -> dict[str, float]:
+    """Reads the mean IoU of a run's epoch, in percent by predictor, as far as it was scored in this way.
 
-    A file that is damaged counts as none: evaluating again replaces it.
+    The way is scales, flip and the validation list. A file that is damaged counts as none: evaluating again replaces
+    it.
     """
     found = {}
     for code in PREDICTORS:
         with suppress(OSError, ValueError, TypeError, KeyError):
-            record = json.loads(score_file(settings, epoch, code).read_text(encoding="utf-8"))
-            found[code] = float(record["row"]["mean_IU"])
+            record = json.loads(score_file(experiment.settings, epoch, code).read_text(encoding="utf-8"))
+            if "list" not in record or record["list"]["sha256"] == experiment.split("val").files.sha256():
+                found[code] = float(record["row"]["mean_IU"])
     return found
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from furnace.config.experiment import Experiment
-from furnace.config.record import changes, read_record, trained_settings
+from furnace.config.record import read_record
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.signals import ASKING, EXIT_INTERRUPTED, STARTER, heeded
 from furnace.errors import EXIT_RESUBMIT, InputError
@@ -40,10 +40,11 @@ class Job:
         """Reads the mean IoU of the last epoch, in percent by predictor, with the run's scales and mirroring.
 
         They come from the run's own folder, because log_df.csv has those of all runs by their folders' names alone.
-        Where that table has none of a predictor, neither has this: evaluating again brings them back.
+        Where that table has none of a predictor, or where they are those of another validation list, this has none
+        either: evaluating again brings them back.
         """
         settings, table = self.experiment.settings, self.experiment.log_table
-        scores = read_scores(settings, self.experiment.epochs)
+        scores = read_scores(self.experiment, self.experiment.epochs)
         if not scores or not table.is_file():
             return {}
         rows = read_table(table)
@@ -54,16 +55,10 @@ class Job:
         """Whether the last epoch has a snapshot, and the run scores for every predictor that is asked for.
 
         Raises:
-            InputError: the folder holds a run with other settings.
+            InputError: the folder holds a run with other settings, lists or code.
         """
         settings = self.experiment.settings
-        record = read_record(settings.OUTPUT_PATH)
-        trained = trained_settings(record)
-        asked = self.experiment.result_settings()
-        # The paths of weights are left out, because the files may have moved.
-        paths = ("pretrained_model", "pretrained_model_2")
-        comparable = {name: value for name, value in asked.items() if name not in paths} if trained else {}
-        if changed := [*changes(trained, comparable), *self.experiment.code_changes(record)]:
+        if changed := self.experiment.changes_since(read_record(settings.OUTPUT_PATH)):
             raise InputError(
                 f"{self.title}: {settings.OUTPUT_PATH} holds a run with other settings: {'; '.join(changed)}; "
                 "set them back, or OUTPUT_PATH to other folders, with {method} and {labeled_ratio} in it"

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from furnace.config.completion import PLACEHOLDERS
 from furnace.config.experiment import Experiment, read_experiment
 from furnace.config.modules import Code
 from furnace.config.recipe import read_recipe
+from furnace.data.file_list import FileList
 from furnace.engine.files import LONGEST_NAME
 from furnace.errors import InputError
 from furnace.sweep.jobs import Job
@@ -41,6 +44,7 @@ def planned_jobs(
     folders: set[Path] = set()
     noted: set[tuple[str, str]] = set()
     looked_at: set[tuple] = set()  # networks, which take a second or two each
+    open_list = cache(FileList)  # the runs share their lists, each of which is read, and its digest computed, only once
     choices = list(product(*varied))
     for seed, ratio, method, chosen in product(values["seeds"], values["ratios"], values["methods"], choices):
         own = {**texts, "method": method, "labeled_ratio": ratio, "seed": seed}
@@ -55,7 +59,7 @@ def planned_jobs(
             )
         folders.add(output)
         own |= {"OUTPUT_PATH": str(output), "snapshot_dir": str(output)}
-        experiment = read_experiment(experiment_folder, own)
+        experiment = replace(read_experiment(experiment_folder, own), open_list=open_list)
         networks = (experiment.settings.students, experiment.settings.image_size)
         check_start(experiment, with_networks=networks not in looked_at)
         looked_at.add(networks)

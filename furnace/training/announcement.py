@@ -131,7 +131,10 @@ def _note_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
 
 
 def _lists(experiment: Experiment) -> dict[str, Any]:
-    """The lists that the run uses, by path, with what tells whether another run had the same."""
+    """The lists that the run uses, by path, with what tells whether another run had the same.
+
+    They come in the order of furnace.config.record.LISTS.
+    """
     names = ["labeled", "unlabeled", *(["val"] if experiment.needs_validation_images else [])]
     lists = [experiment.split(name).files for name in names]
     return {str(files.path): {"entries": len(files), "sha256": files.sha256()} for files in lists}

@@ -4,10 +4,9 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from furnace.config.experiment import Experiment
-from furnace.config.record import changes, plain
+from furnace.config.record import changes
 from furnace.engine.bars import tell
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.distributed import World
@@ -15,9 +14,6 @@ from furnace.engine.files import claim, remove_leftovers
 from furnace.errors import CommonInputError
 from furnace.training.learner import Learner
 from furnace.training.meters import LossMeter, NotFinite, Stopwatch
-
-# What a data set's declaration decides of what is learned.
-DECLARED = ("classes", "ignore_value", "train_folder", "name_image", "name_label", "name_ending")
 
 
 class Progress:
@@ -38,17 +34,7 @@ class Progress:
         self.meter, self.stopwatch = LossMeter(world.mean), Stopwatch()
         self.skipped = 0  # steps that were not finite, since the run began
         self.snapshots = Snapshots(self.settings.snapshot_dir)
-        self._declared = {name: plain(getattr(experiment.dataset, name)) for name in DECLARED}
-        self._identity = {
-            **experiment.result_settings(),
-            # Without their folders, because a checkout may move.
-            "pretrained_model": Path(self.settings.pretrained_model).name,
-            "pretrained_model_2": Path(self.settings.pretrained_model_2).name,
-            "precision": str(learner.dtype),
-            **self._declared,
-            "labelled list": experiment.split("labeled").files.sha256(),
-            "unlabelled list": experiment.split("unlabeled").files.sha256(),
-        }
+        self._identity = {**experiment.identity(), "precision": str(learner.dtype)}
         self._code = experiment.code
         self._digests = self._code.digests()  # of what this run has imported; the files may be edited while it goes on
         decisive = json.dumps([self._identity, self._digests]).encode()
@@ -148,8 +134,8 @@ class Progress:
 
     def _restore(self, state: dict) -> None:
         """Puts back what `_state` returned when it was saved, and the networks; refuses other settings."""
-        before = {**self._declared, **state["settings"]}  # older files do not say how the data set was declared
-        changed = [*changes(before, self._identity), *self._code.changes(state["settings"].get("code", {}))]
+        before = state["settings"]
+        changed = [*changes(before, self._identity), *self._code.changes(before.get("code", {}))]
         if changed and self.settings.resume != "force":
             raise CommonInputError(
                 f"cannot resume with other settings: {'; '.join(changed)}; "

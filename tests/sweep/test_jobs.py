@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from furnace.__main__ import main
-from furnace.sweep import pool, sharing
+from furnace.data.file_list import FileList
+from furnace.sweep import planned, pool, sharing
 from furnace.sweep.jobs import Job
 
 
@@ -46,6 +47,22 @@ def test_a_variable_that_a_sweep_has_a_list_for_is_named(
         "note: seed in the environment changes nothing: a sweep has --seeds=0,1",
     ]
     assert len([line for line in lines if "1/8 seed" in line]) == 4 and not any("seed 5" in line for line in lines)
+
+
+def test_runs_share_their_lists(sweep: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long lists take time to read, and so do their digests."""
+    opened = []
+
+    class Counted(FileList):
+        def __init__(self, path: Path, *more: bool) -> None:
+            opened.append(path.name)
+            super().__init__(path, *more)
+
+    monkeypatch.setattr(planned, "FileList", Counted)
+    assert sweep("--ratios", "8,4", "--dry-run") == 0
+    assert sorted(opened) == [
+        f"train_aug_{part}_1-{ratio}.txt" for part in ("labeled", "unlabeled") for ratio in (4, 8)
+    ]
 
 
 def test_runs_need_folders_of_their_own(

@@ -1,5 +1,7 @@
 """A sweep runs what is missing, skips what is done, goes on after a failure, and ends with the table."""
 
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -104,6 +106,31 @@ def test_other_settings_are_another_run(sweep: Callable, tmp_path: Path, capfd: 
     assert "holds a run with other settings: learning_rate was 0.02, is 0.5; " in error
     assert sweep(*only, "--dry-run", "eval_flip=1") == 0
     assert "missing  org 1/8 seed 0" in capfd.readouterr().out  # to be evaluated in that way, too
+
+
+@pytest.mark.usefixtures("here")
+def test_other_lists_are_another_run(
+    sweep: Callable, demo_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    """Its scores are of other labels; those of other validation images are not compared, but made anew."""
+    only = ["--methods", "org", "--seeds", "0", f"lists_path={tmp_path}/lists"]
+    shutil.copytree(demo_data, tmp_path / "lists", ignore=shutil.ignore_patterns("image", "label"))
+    validation, labelled = tmp_path / "lists/val.txt", tmp_path / "lists/subset_train_aug/train_aug_labeled_1-8.txt"
+    assert sweep(*only) == 0 and sweep(*only, "--dry-run") == 0
+    assert "1 runs, 1 of them done" in capfd.readouterr().out
+    validation.write_text("".join(validation.read_text().splitlines(keepends=True)[:2]))
+    assert sweep(*only, "--dry-run") == 0
+    assert "missing  org 1/8 seed 0" in capfd.readouterr().out
+    before = hashlib.sha256(labelled.read_bytes()).hexdigest()
+    labelled.write_text("".join(reversed(labelled.read_text().splitlines(keepends=True))))
+    now = hashlib.sha256(labelled.read_bytes()).hexdigest()
+    assert sweep(*only, "--dry-run") == 2
+    assert f"with other settings: labelled list was {before}, is {now}; set them back" in capfd.readouterr().err
+    config = tmp_path / "runs/CPS8/config.json"  # as of a run from before lists were written down
+    record = json.loads(config.read_text())
+    del record["lists"]
+    config.write_text(json.dumps(record))
+    assert sweep(*only, "--dry-run") == 0
 
 
 @pytest.mark.usefixtures("here")
