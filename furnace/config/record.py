@@ -17,8 +17,9 @@ from furnace.engine.files import json_text, write_text
 from furnace.errors import InputError
 
 WEIGHTS = ("pretrained_model", "pretrained_model_2")
-LISTS = ("labelled list", "unlabelled list", "validation list")  # in the order in which config.json names their files
-PARTS = ("settings", "code", "lists")
+VALIDATION_LIST = "validation list"
+LISTS = ("labelled list", "unlabelled list", VALIDATION_LIST)  # in the order in which config.json names their files
+PARTS = ("settings", "code", "lists")  # of a start, each an object
 
 
 def plain(value: Any) -> Any:

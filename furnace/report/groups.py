@@ -1,11 +1,12 @@
 """Groups the runs that differ by their seed alone."""
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from furnace.config.record import filled
+from furnace.config.record import VALIDATION_LIST, filled, list_digests
 from furnace.config.settings import RESULT_FIELDS
 from furnace.report.rows import Row
 from furnace.report.runs import METHOD_WORDS, Run
@@ -23,6 +24,7 @@ class Key(NamedTuple):
     # backbone is known.
     settings: tuple[tuple[str, str], ...]
     way: tuple[str, str]  # scales and flip
+    lists: tuple[str, ...] = ()  # words for those that are not the usual ones, as other_lists gives them
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,10 @@ def groups(runs: Sequence[Run], loose: Iterable[Row]) -> list[Group]:
         loose: rows of runs without a folder here.
     """
     found: dict[Key, list[Evaluated]] = {}
-    for run in runs:
+    scored = [(run, one) for run in runs for one in ways(run.rows)]
+    for (run, one), lists in zip(scored, other_lists(scored), strict=True):
         decided = run.data, run.setting("method"), run.setting("labeled_ratio"), tuple(deciding_settings(run).items())
-        for one in ways(run.rows):
-            found.setdefault(Key(*decided, one.way), []).append(one)
+        found.setdefault(Key(*decided, one.way, lists), []).append(one)
     with_folder = {key: tuple(members) for key, members in found.items()}
     by_run: dict[tuple[Path | str, ...], list[Row]] = {}
     for row in loose:
@@ -107,6 +109,31 @@ def _key_of_loose(one: Evaluated, with_folder: Mapping[Key, Sequence[Evaluated]]
     return Key(data, row.method, row.ratio, (("backbone", row.backbone),), one.way)
 
 
+def other_lists(scored: Sequence[tuple[Run, Evaluated]]) -> list[tuple[str, ...]]:
+    """Says of each run, as it was evaluated, which of its lists are others than most runs of its data set have.
+
+    Lists of training images are compared among runs of one ratio. A list that is not known counts as the usual one.
+
+    Returns:
+        Words for each such list of each run, with the beginning of its digest, which tells it apart from further ones.
+    """
+    known: list[dict[tuple[str, ...], str]] = []  # digests by what tells which lists should be the same
+    counts: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+    for run, one in scored:
+        digests = list_digests(run.record)
+        if scored_list := one.last(one.headline).validation_list:
+            digests[VALIDATION_LIST] = scored_list
+        ratio = run.setting("labeled_ratio")
+        known.append({(name, run.data, ratio * (name != VALIDATION_LIST)): each for name, each in digests.items()})
+        for kind, digest in known[-1].items():
+            counts[kind][digest] += 1
+    usual = {kind: of_kind.most_common(1)[0][0] for kind, of_kind in counts.items()}
+    return [
+        tuple(f"other {kind[0]} {digest[:8]}" for kind, digest in lists.items() if digest != usual[kind])
+        for lists in known
+    ]
+
+
 def _place(group: Group) -> tuple[str, int, int, str, tuple[str, str]]:
     """The key to sort groups by: the data set, then the fewest labels first, then methods in their usual order."""
     key, order = group.key, list(METHOD_WORDS)
@@ -126,15 +153,14 @@ def deciding_settings(run: Run) -> dict[str, str]:
     }
 
 
-def differing_settings(group: Group, others: Iterable[Group]) -> dict[str, str]:
-    """Returns the settings that differ from another group of the same data set, method and ratio.
+def set_apart_by(group: Group, others: Iterable[Group]) -> list[str]:
+    """Names a group's other lists, and the settings that differ from another group of the same data, method and ratio.
 
     A setting that is not known of the other group does not count as different.
     """
     alike = [dict(other.key.settings) for other in others if other.key[:3] == group.key[:3]]
-    return {
-        name: value for name, value in group.key.settings if any(other.get(name, value) != value for other in alike)
-    }
+    differing = (pair for pair in group.key.settings if any(each.get(pair[0], pair[1]) != pair[1] for each in alike))
+    return [*group.key.lists, *(f"{name} {value}" for name, value in differing)]
 
 
 def _same_classes(first: Evaluated, second: Evaluated) -> bool:

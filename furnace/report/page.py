@@ -10,7 +10,7 @@ from markupsafe import Markup
 from furnace.evaluation.gallery import DIFFERENT
 from furnace.report import figures
 from furnace.report.embedded import svg_picture
-from furnace.report.groups import Group, differing_settings
+from furnace.report.groups import Group, set_apart_by
 from furnace.report.paired import more_than_the_baseline
 from furnace.report.published import published_beside
 from furnace.report.runs import Run
@@ -52,7 +52,7 @@ def render(
         folders=[str(folder) for folder in folders],
         problems=problems,
         groups=groups,
-        differing=[differing_settings(group, groups) for group in groups],
+        apart=[set_apart_by(group, groups) for group in groups],
         more=[sorted(more.items(), key=lambda pair: (len(pair[0]), pair)) for more in more_than_the_baseline(groups)],
         published=published_beside(groups),
         seeds_chart=svg_picture(chart, "mean IoU of every run, by method and labelled ratio"),

@@ -1,4 +1,4 @@
-"""By how much runs are better than the supervised run with the same seed, labels and settings."""
+"""By how much runs are better than the supervised run with the same seed, lists and settings."""
 
 from collections.abc import Sequence
 
@@ -34,8 +34,9 @@ def _more(group: Group, groups: Sequence[Group]) -> BySeed:
 
 
 def _is_baseline_of(other: Group, group: Group) -> bool:
-    alike = (other.key.data, other.key.ratio, other.key.way) == (group.key.data, group.key.ratio, group.key.way)
-    return other.key.method == BASELINE and not other.gone and alike and _rest(other) == _rest(group)
+    one, base = group.key, other.key
+    alike = (base.data, base.ratio, base.way, base.lists) == (one.data, one.ratio, one.way, one.lists)
+    return base.method == BASELINE and not other.gone and alike and _rest(other) == _rest(group)
 
 
 def _rest(group: Group) -> dict[str, str]:

@@ -6,7 +6,7 @@ N is the number of classes.
 import json
 import re
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class Row:
     flip: str
     evaluated_at: str
     table: Path  # the log_df.csv that the row stands in
+    validation_list: str = ""  # the digest of the list that was scored, which only a file of OUTPUT_PATH/scores tells
 
     @property
     def occurring(self) -> frozenset[str]:
@@ -99,6 +100,7 @@ def read_score_file(path: Path) -> ScoreFile:
         expected = expected and len(palette) == len(classes) and confusion.shape == (len(classes),) * 2
         if row is None or not expected or (confusion < 0).any():
             raise ValueError("expected a row, classes, colours and counts that fit together")
+        row = replace(row, validation_list=str(record["list"]["sha256"]) if "list" in record else "")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"damaged file: {path.name}: {_in_one_line(error)}; evaluate again") from None
     return ScoreFile(row, classes, palette, confusion)

@@ -105,6 +105,51 @@ def test_a_run_does_not_stand_beside_one_that_is_not_alike(three_seeds: Path, re
     assert minus_supervised(report()) == {}
 
 
+def write_lists(path: Path, labelled: str, unlabelled: str = "d" * 64, validation: str = "e" * 64) -> None:
+    """Adds the digests of its lists to a run's config.json."""
+    record = json.loads((path / "config.json").read_text())
+    digests = {"labeled_1-8.txt": labelled, "unlabeled_1-8.txt": unlabelled, "val.txt": validation}
+    record["lists"] = {name: {"entries": 4, "sha256": digest} for name, digest in digests.items()}
+    (path / "config.json").write_text(json.dumps(record))
+
+
+def test_runs_of_other_lists_stand_apart(three_seeds: Path, report, tmp_path: Path) -> None:
+    """Those that do not tell which lists they had, here the CPS run, count as if they had the usual ones."""
+    supervised(three_seeds, {0: {3: 50.0}, 1: {3: 60.0}, 2: {3: 70.0}})
+    for name in ("ema_0", "ema_1", "sup_0", "sup_1", "sup_2"):
+        write_lists(three_seeds / name, "a" * 64)
+    write_lists(three_seeds / "ema_2", "b" * 64, "c" * 64)
+    made = report()
+    heads, *lines = made.tables["across"]
+    found = {line[heads.index("last")]: line[heads.index("set apart by")] for line in lines}
+    other = "other labelled list bbbbbbbb, other unlabelled list cccccccc"
+    assert found == {"60.0 ± 10.0": "", "61.5 ± 2.1": "", "69.0": other, "55.0": ""}
+    expected = {"60.0 ± 10.0": "-", "61.5 ± 2.1": "+6.5 ± 4.9 0: +10.0, 1: +3.0", "69.0": "-", "55.0": "+5.0 0: +5.0"}
+    assert minus_supervised(made) == expected
+    # What was scored last counts, not what training looked at.
+    path, of_run = three_seeds / "sup_0", {"method": "supervised", "seed": 0}
+    write_scores(path, tmp_path / "exp.voc/ensemble/log_df.csv", row("sup_0", 3, "v2", 50.0, **of_run), [[1, 0, 0]] * 3)
+    file = path / "scores/epoch3_v2.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "list": {"sha256": "f" * 64}}))
+    made = report()
+    heads, *lines = made.tables["across"]
+    found = {line[heads.index("last")]: line[heads.index("set apart by")] for line in lines}
+    assert found == {
+        "50.0": "other validation list ffffffff",
+        "65.0 ± 7.1": "",
+        "61.5 ± 2.1": "",
+        "69.0": other,
+        "55.0": "",
+    }
+    assert minus_supervised(made) == {
+        "50.0": "-",
+        "65.0 ± 7.1": "-",
+        "61.5 ± 2.1": "+3.0 1: +3.0",
+        "69.0": "-",
+        "55.0": "-",
+    }
+
+
 def test_a_run_whose_folder_is_gone_stands_alone(three_seeds: Path, report) -> None:
     """log_df.csv does not hold all settings that decide a score."""
     shutil.rmtree(three_seeds / "ema_2")
