@@ -24,6 +24,7 @@ from furnace.config.record import (
     names_of_weights,
     plain,
     read_record,
+    trained_classes,
     trained_identity,
     trained_settings,
 )
@@ -150,8 +151,8 @@ class Experiment:
         """Returns a line for users of a trained run whose network or classes are others now, else an empty text."""
         record = read_record(self.settings.OUTPUT_PATH)
         changed = self.code_changes(record)
-        if record.get("classes", list(self.dataset.classes)) != list(self.dataset.classes):
-            changed.append("the classes' names have changed")
+        names = zip(trained_classes(record), self.dataset.classes, strict=False)
+        changed += [f"class {before} has become {now}" for before, now in names if before != now]
         return f"note: since this run was trained, {' and '.join(changed)}" if changed else ""
 
     def idle_settings(self) -> dict[str, str]:
@@ -215,10 +216,15 @@ def read_experiment(folder: str | Path, texts: Mapping[str, str], with_data: boo
 
 
 def for_evaluation(experiment: Experiment) -> Experiment:
-    """Returns the experiment with the network that its run was trained with, unless the environment names another."""
+    """Returns the experiment with the network that its run was trained with, unless the environment names another.
+
+    Raises:
+        InputError: the run was trained with more classes or fewer, or some of them stood in another order.
+    """
     settings = experiment.settings
-    record = trained_settings(read_record(settings.OUTPUT_PATH))
-    trained = filled(record) if record else {}
+    record = read_record(settings.OUTPUT_PATH)
+    _require_order(experiment, trained_classes(record))
+    trained = filled(trained_settings(record)) if trained_settings(record) else {}
     known: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in trained.items()
@@ -226,6 +232,18 @@ def for_evaluation(experiment: Experiment) -> Experiment:
         if value is not None or name == "atrous_rates"  # of which None means the decoder's own
     }
     return dataclasses.replace(experiment, settings=dataclasses.replace(settings, **known))
+
+
+def _require_order(experiment: Experiment, before: list[Any]) -> None:
+    """Raises InputError if an output of the networks stands for another class now than `before`, not for a new name."""
+    now = list(experiment.dataset.classes)
+    moved = [name for name in now if name in before and before.index(name) != now.index(name)]
+    if before and (moved or len(before) != len(now)):
+        (words,) = changes({"classes": before}, {"classes": now})
+        raise InputError(
+            f"{experiment.settings.OUTPUT_PATH}: expected the classes of the run in their order, found others: "
+            f"{words}; put them back, or set dataset_path to the data that it was trained with"
+        )
 
 
 def require_data_folder(named: Dataset | str, path: Path) -> None:

@@ -113,10 +113,16 @@ def list_digests(record: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(each["sha256"]) for name, each in named if "sha256" in each}
 
 
+def trained_classes(record: Mapping[str, Any]) -> list[Any]:
+    """Returns the names of the classes of a run's last start; none if its record does not tell them."""
+    classes = last_start(record).get("classes")
+    return classes if isinstance(classes, list) else []
+
+
 def trained_identity(record: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what `Experiment.identity` was at a run's last start, as far as its record tells; empty without one."""
-    settings, start = trained_settings(record), last_start(record)
-    declared = {"classes": start["classes"]} if "classes" in start else {}
+    settings, classes = trained_settings(record), trained_classes(record)
+    declared = {"classes": classes} if classes else {}
     return {**settings, **names_of_weights(settings), **declared, **list_digests(record)} if settings else {}
 
 

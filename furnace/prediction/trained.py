@@ -40,7 +40,8 @@ def find_trained(
         ensemble: a predictor's code, in place of the setting ensemble.
 
     Raises:
-        InputError: a setting is bad, there is no such snapshot, or it lacks the predictor's networks.
+        InputError: a setting is bad, the run had other classes, there is no such snapshot, or it lacks the predictor's
+            networks.
     """
     texts = dict(texts_of(pairs))
     if weights is not None:

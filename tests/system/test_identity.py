@@ -12,6 +12,7 @@ from runs import KilledError, before_step
 from furnace.__main__ import main
 from furnace.config.experiment import for_evaluation, read_experiment
 from furnace.config.record import read_record, trained_settings
+from furnace.errors import InputError
 from furnace.prediction.trained import find_trained
 
 HELPER = "from furnace.network.deeplabv3plus import DeepLabV3Plus\n"
@@ -77,6 +78,14 @@ def test_a_run_belongs_to_its_experiment(
     )
     assert main(["train", str(moved), *settings]) == 2
     assert "error: cannot resume with other settings: classes was ['background', " in capfd.readouterr().err
+    assert main(["eval", str(moved), *settings]) == 2
+    error = capfd.readouterr().err
+    assert "expected the classes of the run in their order, found others: classes was ['background', " in error
+    with pytest.raises(InputError, match="expected the classes of the run in their order"):
+        find_trained(moved, settings, None, None, None)
+    configuration.write_text(configuration.read_text().replace("[::-1]", "[:-1] + ('screen',)"))
+    find_trained(moved, settings, None, None, None)
+    assert capfd.readouterr().out == "note: since this run was trained, class tv/monitor has become screen\n"
     configuration.write_text(declared)
 
     # A run from before all this was recorded goes on as it did.
