@@ -26,7 +26,7 @@ def planned_jobs(
     """Yields a job for every combination of seed, ratio, method and varied values, in this order.
 
     So the first seed of everything comes first. What `vary` names stands in the name of a run's folder, and a seed
-    other than 0.
+    other than 0. Where a snapshot_dir is set, each run has a folder of the same name below it.
 
     Args:
         experiment_folder: holds config.py and network.py.
@@ -51,14 +51,16 @@ def planned_jobs(
         own |= {value.name: value.text for value in chosen}
         experiment = read_experiment(experiment_folder, own)
         output = _output(experiment, own, chosen)
-        if output in folders:
+        given = experiment.settings
+        snapshots = output if given.snapshot_dir == given.OUTPUT_PATH else given.snapshot_dir / output.name
+        if shared := folders & {output, snapshots}:
             without = " and without {backbone}" if any(value.name == "backbone" for value in chosen) else ""
             raise InputError(
-                f"OUTPUT_PATH: two runs would write to {output}; leave it unset, or name it with "
-                f"{{method}} and {{labeled_ratio}} in it{without}"
+                f"OUTPUT_PATH: two runs would write to {shared.pop()}; leave it unset, or name it with "
+                f"{{method}} and {{labeled_ratio}} in its last part{without}"
             )
-        folders.add(output)
-        own |= {"OUTPUT_PATH": str(output), "snapshot_dir": str(output)}
+        folders |= {output, snapshots}
+        own |= {"OUTPUT_PATH": str(output), "snapshot_dir": str(snapshots)}
         experiment = replace(read_experiment(experiment_folder, own), open_list=open_list)
         networks = (experiment.settings.students, experiment.settings.image_size)
         check_start(experiment, with_networks=networks not in looked_at)

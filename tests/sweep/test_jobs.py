@@ -72,6 +72,21 @@ def test_runs_need_folders_of_their_own(
     assert f"error: OUTPUT_PATH: two runs would write to {tmp_path / 'run'}; " in capsys.readouterr().err
 
 
+def test_snapshots_of_each_run_lie_below_the_folder_that_is_set_for_them(
+    experiment: Path, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    scratch, lists = tmp_path / "scratch", {"methods": "org,ema", "ratios": "8", "seeds": "0,1"}
+    settings = [*tiny[:-1], f"snapshot_dir={scratch}"]
+    jobs = list(planned.planned_jobs(experiment, [*settings, f"OUTPUT_PATH={tmp_path}/{{method}}"], lists))
+    names = ["CPS", "EMA", "CPS_seed1", "EMA_seed1"]
+    assert [job.experiment.settings.snapshot_dir for job in jobs] == [scratch / name for name in names]
+    assert [job.experiment.settings.OUTPUT_PATH for job in jobs] == [tmp_path / name for name in names]
+    assert f"snapshot_dir={scratch}/EMA" in jobs[1].pairs
+    command = ["sweep", str(experiment), "--methods=org,ema", "--ratios=8", "--seeds=0", *settings]
+    assert main([*command, f"OUTPUT_PATH={tmp_path}/{{method}}/run"]) == 2
+    assert f"error: OUTPUT_PATH: two runs would write to {scratch}/run; " in capsys.readouterr().err
+
+
 def test_folders_and_titles_have_the_values_that_were_read(
     sweep: Callable, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

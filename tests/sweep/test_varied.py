@@ -1,10 +1,12 @@
 """Any setting can be varied: which runs there are then, what they are called, and what is refused."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from runs import ORIGINAL
 
 from furnace.__main__ import main
 from furnace.sweep.varied import read_varied
@@ -148,8 +150,14 @@ def test_notes_name_what_varies_without_effect_and_what_the_environment_sets_in_
     ]
 
 
-def test_slurm_has_what_varies_in_jobs_names_and_settings(sweep: Callable, tmp_path: Path) -> None:
+def test_slurm_has_what_varies_in_jobs_names_and_settings(
+    sweep: Callable, experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     varied = ["--vary", "cps_ramp=0,0;0,1", "--methods", "ema", "--seeds", "1"]
+    assert sweep("--launcher", "slurm", *varied) == 2
+    assert f"error: no script: {experiment}/train_ema.sh: expected" in capsys.readouterr().err
+    assert not (tmp_path / "sweep_slurm.sh").exists()
+    shutil.copy(ORIGINAL / "train_ema.sh", experiment)
     assert sweep("--launcher", "slurm", *varied) == 0
     lines = [line for line in (tmp_path / "sweep_slurm.sh").read_text().splitlines() if "sbatch --job-name" in line]
     assert [("cps_ramp=0,0 " in line, "cps_ramp=0,1 " in line) for line in lines] == [(True, False), (False, True)]
