@@ -133,6 +133,12 @@ class Experiment:
             pattern = getattr(self.dataset, f"{which}_list")
             ratio = self.settings.labeled_ratio
             path = self.settings.lists_path / pattern.format(ratio=ratio)
+            if which != "val" and not path.is_file():
+                raise InputError(
+                    f"list not found: {path}: expected that of labeled_ratio={ratio}; draw it (python -m furnace "
+                    f"prepare split {self.settings.dataset_path} --ratio {ratio}), or set labeled_ratio to one that is "
+                    "there"
+                )
             files = self.open_list(path, may_be_empty(which, ratio))
             folder = "val" if which == "val" else self.dataset.train_folder
             self._splits[which] = Split(self.dataset, self.settings.dataset_path, files, folder)
@@ -158,8 +164,9 @@ class Experiment:
     def idle_settings(self) -> dict[str, str]:
         """Returns the settings that change nothing in this training, and why."""
         settings, labellers = self.settings, self.method.labellers
+        never = labellers == "none" or settings.cps_weight == 0 or settings.cps_ramp[0] == 1
         reasons = (
-            (labellers == "none" or settings.cps_weight == 0, "without a cross term", OF_LABELS),
+            (never, "without a cross term", OF_LABELS),
             (labellers == "none", "without a cross term", OF_CROSS_TERM),
             (labellers != "teachers", "without teachers", OF_TEACHERS),
             (settings.ohem_threshold is None, "without ohem_threshold", ("ohem_min_kept",)),

@@ -92,15 +92,17 @@ def number(low: float, high: float = math.inf, low_allowed: bool = True) -> Read
     """Returns a reader of finite numbers from `low` to `high`; `low` itself counts only if `low_allowed`."""
 
     def read(value: str) -> float:
-        limit = f"a number of {'at least' if low_allowed else 'more than'} {low:g}"
+        limit = f"number of {'at least' if low_allowed else 'more than'} {low:g}"
         expected = limit if high == math.inf else f"{limit} and at most {high:g}"
         try:
             result = float(value)
         except ValueError:
             hint = " (with a point, not a comma)" if re.fullmatch(r"\d+,\d+", value) else ""
-            raise ValueError(f"{expected}{hint}") from None
-        if not (low <= result <= high) or result == math.inf or (result == low and not low_allowed):
-            raise ValueError(expected)
+            raise ValueError(f"a {expected}{hint}") from None
+        if not math.isfinite(result):
+            raise ValueError(f"a finite {expected}")
+        if not (low <= result <= high) or (result == low and not low_allowed):
+            raise ValueError(f"a {expected}")
         return result
 
     return read
@@ -160,7 +162,7 @@ def several(read: Reader, count: int | None = None) -> Reader:
         try:
             return tuple(read(part.strip()) for part in parts)
         except ValueError as error:
-            hint = ", several with commas between them" if re.search(r"[\s;]", value) else ""
+            hint = ", several with commas between them" if re.search(r"[\s;]|^,|,,|,$", value) else ""
             raise ValueError(f"{error}{hint}") from None
 
     return read_all

@@ -49,7 +49,7 @@ def evaluate(experiment: Experiment, world: World) -> None:
             predictors = chosen_predictors(settings.ensemble, snapshots.has_teachers(epoch), settings.snapshot_dir)
             networks = evaluation_networks(experiment, world.device, snapshots, epoch, predictors)
         except InputError as error:
-            fault = error
+            fault = error if epoch in snapshots.epochs() else _removed(epoch, snapshots.folder)
         if world.highest(fault is not None):  # the other snapshots may be whole
             unread.append(fault)
             continue
@@ -70,6 +70,14 @@ def evaluate(experiment: Experiment, world: World) -> None:
     if note:  # once more, beside the scores
         print(note, flush=True)
     _raise_faults(world, unread, unseen, len(epochs))
+
+
+def _removed(epoch: int, folder: Path) -> InputError:
+    """Returns the error of a snapshot that was there when this evaluation began, and is not any more."""
+    return InputError(
+        f"snapshot removed: {folder}: that of epoch {epoch} was there when this evaluation began, and a training that "
+        "goes on keeps only the newest; set keep_snapshots higher for it, or evaluate a newer epoch"
+    )
 
 
 def _raise_faults(

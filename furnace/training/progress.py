@@ -124,10 +124,13 @@ class Progress:
         """Marks the folder as this run's, unless another run has snapshots in it."""
         settings = self.settings
         if self.snapshots.of_another_run():
-            remedy = "" if settings.resume != "never" else ", or set resume=auto to go on"
+            if settings.resume == "never":
+                whose, remedy = "", "set resume=auto to go on"
+            else:
+                whose, remedy = ", or of this one without its file resume.pth", "put that file back"
             raise CommonInputError(
-                f"snapshot_dir holds the snapshots of another run: {settings.snapshot_dir}; "
-                f"choose another OUTPUT_PATH or remove them{remedy}"
+                f"snapshot_dir holds the snapshots of another run{whose}: {settings.snapshot_dir}; "
+                f"choose another OUTPUT_PATH or remove them, or {remedy}"
             )
         if self.world.is_main:
             self.snapshots.begin()

@@ -63,6 +63,9 @@ def weights_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         ("learning_rate", "0,01", "a number of at least 0 (with a point, not a comma)"),
         ("atrous_rates", "2,4", "3 values with commas between them"),
         ("label_temperature", "1e-40", "0, or a number of at least 0.01"),  # logits / 1e-40 are infinite in fp32
+        ("label_temperature", "inf", "0, or a finite number of at least 0.01"),
+        ("cps_weight", "1e400", "a finite number of at least 0"),
+        ("train_scales", "1,,2", "at most 16, several with commas between them"),
         ("labeled_ratio", "0.125", "N or 1/N, a whole number of at least 1"),
         ("method", "EMA", "one of supervised, org, ema (perhaps ema)"),
         ("ensemble", "V3", "(perhaps v3)"),
@@ -109,6 +112,7 @@ def test_none_in_a_configuration_is_not_set() -> None:
          ["ema_decay has no effect without teachers", "ohem_min_kept has no effect without ohem_threshold"]),
         ({"method": "supervised", "confidence": "0.9"}, ["confidence has no effect without a cross term"]),
         ({"cps_weight": "0", "confidence": "0.9"}, ["confidence has no effect without a cross term"]),
+        ({"cps_ramp": "1,1", "confidence": "0.9"}, ["confidence has no effect without a cross term"]),
         ({"method": "supervised", "label_temperature": "1"}, ["label_temperature has no effect without a cross term"]),
         (
             {"cps_weight": "0", "distribution_alignment": "1"},

@@ -15,6 +15,7 @@ import torch
 
 from furnace.data import images
 from furnace.engine.checkpoint import Snapshots
+from furnace.evaluation import evaluate
 from furnace.semi.batch import Batch
 from furnace.semi.ensemble import PREDICTORS
 from furnace.training.learner import Learner, Step
@@ -60,6 +61,20 @@ def test_single_options_equal_the_one_pass(run, experiment: Path) -> None:
         assert run("eval", f"ensemble={code}") == 0
     alone = pd.read_csv(experiment / "log_df.csv").set_index("Ensemble")["mean_IU"]
     assert alone.to_dict() == together.to_dict()
+
+
+def test_a_snapshot_that_training_has_removed_meanwhile_costs_no_other(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    settings = ["nepochs=2", "method=org", "eval_epochs=1,2"]
+    assert run("train", *settings) == 0
+    removed = Snapshots(tmp_path / "run").students_file(1)
+    monkeypatch.setattr(evaluate, "look_at_masks", lambda *_: removed.unlink() or [])  # it was found there before
+    assert run("eval", *settings) == 2
+    said = capsys.readouterr()
+    assert "epoch 2 of run: mean IoU" in said.out
+    line = f"1 of 2 snapshots could not be scored, the others' scores are saved: snapshot removed: {tmp_path}/run: "
+    assert line in said.err and "that of epoch 1" in said.err and "keep_snapshots" in said.err
 
 
 def test_cps_leaves_teachers_out(run, experiment: Path, capsys: pytest.CaptureFixture) -> None:
