@@ -190,7 +190,7 @@ def replay(run: dict, wanted: Iterable[str]) -> Replay:
         before = {name: [value.detach().clone() for value in net.parameters()] for name, net in networks.items()}
         batch = training_batch(run, step)
         losses = take_step(run, step, batch, algorithm, optimizers)
-        ensemble.update_teachers(step, run["ema_decay"], with_buffers=False)
+        ensemble.update_teachers(step, run["ema_decay"], with_statistics=False)
 
         arrays[f"step{step}/mask"] = batch.mask.numpy()
         for number, labels in enumerate(algorithm.seen, 1):

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from furnace.semi.modes import keeps_statistics
+
 
 def ema_alpha(step: int, decay: float = 0.999) -> float:
     """Returns alpha = min(1 - 1 / (step + 1), decay); `step` is 1 after the first optimizer step."""
@@ -11,26 +13,31 @@ def ema_alpha(step: int, decay: float = 0.999) -> float:
 
 @torch.no_grad()
 def update_parameters(teacher: nn.Module, student: nn.Module, alpha: float) -> None:
-    """Sets teacher = alpha * teacher + (1 - alpha) * student for the parameters.
-
-    Buffers stay as they are: the teacher keeps the running statistics of the images that it saw itself.
-    """
+    """Sets teacher = alpha * teacher + (1 - alpha) * student for the parameters; buffers stay as they are."""
     torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - alpha)
 
 
 @torch.no_grad()
-def update_buffers(teacher: nn.Module, student: nn.Module, alpha: float) -> None:
+def update_buffers(teacher: nn.Module, student: nn.Module, alpha: float, with_statistics: bool) -> None:
     """Takes the same average of the running statistics, and copies all other buffers, such as counters of batches.
 
     Running statistics are buffers of floats whose names begin with `running_`. Others may hold masks of -inf, of which
     there is no average.
+
+    Args:
+        with_statistics: whether this is for the buffers of modules that keep statistics, too. Without it a teacher
+            keeps the statistics of the images that it saw itself. All other modules of a teacher are in eval mode, in
+            which they change nothing themselves, such as the vectors of a spectral norm.
     """
-    running: list[tuple[Tensor, Tensor]] = []
-    others: list[tuple[Tensor, Tensor]] = []
-    for (name, ours), theirs in zip(teacher.named_buffers(), student.buffers(), strict=True):
-        is_running = name.rpartition(".")[2].startswith("running_") and ours.is_floating_point()
-        (running if is_running else others).append((ours, theirs))
+    running: dict[Tensor, Tensor] = {}  # the teacher's buffers, and the student's
+    others: dict[Tensor, Tensor] = {}
+    for ours, theirs in zip(teacher.modules(), student.modules(), strict=True):
+        if keeps_statistics(ours) and not with_statistics:
+            continue
+        for (name, buffer), target in zip(ours.named_buffers(recurse=False), theirs.buffers(recurse=False), strict=True):
+            is_running = name.startswith("running_") and buffer.is_floating_point()
+            (running if is_running else others)[buffer] = target
     if running:  # networks of layer norms have none
-        torch._foreach_lerp_([ours for ours, _ in running], [theirs for _, theirs in running], 1 - alpha)
+        torch._foreach_lerp_(list(running), list(running.values()), 1 - alpha)
     if others:
-        torch._foreach_copy_([ours for ours, _ in others], [theirs for _, theirs in others])
+        torch._foreach_copy_(list(others), list(others.values()))

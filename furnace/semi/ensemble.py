@@ -108,16 +108,15 @@ class Ensemble:
         """Returns the codes of the predictors whose networks are all there."""
         return predictors_of(self.networks())
 
-    def update_teachers(self, step: int, decay: float, with_buffers: bool) -> None:
+    def update_teachers(self, step: int, decay: float, with_statistics: bool) -> None:
         """Moves every teacher towards its student after an optimizer step.
 
         Args:
             step: the number of optimizer steps taken.
             decay: the largest alpha of the average.
-            with_buffers: whether to average the running statistics too, for teachers that do not make their own.
+            with_statistics: whether to average the running statistics too, for teachers that do not make their own.
         """
         alpha = ema_alpha(step, decay)
         for teacher, student in zip(self.teachers, self.students, strict=False):  # there may be no teachers
             update_parameters(teacher, student, alpha)
-            if with_buffers:
-                update_buffers(teacher, student, alpha)
+            update_buffers(teacher, student, alpha, with_statistics)

@@ -23,11 +23,15 @@ def keeps_statistics(module: nn.Module) -> bool:
 
 
 def set_to_label(network: nn.Module, batch_statistics: bool) -> None:
-    """Puts a network that only ever labels into eval mode, and with `batch_statistics` its norms into training mode."""
+    """Puts a network that only ever labels into eval mode, and with `batch_statistics` its norms into training mode.
+
+    Norms that its own `train` leaves in eval mode, because they are frozen, stay there.
+    """
+    network.train()
+    norms = [each for each in network.modules() if each.training and keeps_statistics(each)]
     network.eval()
-    for module in network.modules():
-        if batch_statistics and keeps_statistics(module):
-            module.training = True
+    for norm in norms if batch_statistics else ():
+        norm.training = True
 
 
 def freeze_backbone_norms(network: nn.Module) -> int:

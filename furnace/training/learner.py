@@ -154,8 +154,8 @@ class Learner:
 
     def _move_teachers(self, step: int, cps_weight: float) -> None:
         # Teachers that see no images yet, or that never make statistics of their own, take them from the students.
-        with_buffers = cps_weight == 0 or self.settings.teacher_norm == "running"
-        self.ensemble.update_teachers(step, self.settings.ema_decay, with_buffers)
+        with_statistics = cps_weight == 0 or self.settings.teacher_norm == "running"
+        self.ensemble.update_teachers(step, self.settings.ema_decay, with_statistics)
 
     def learning_rate(self, iteration: int) -> float:
         """The rate of this iteration, counted from 0; that of a backbone is `backbone_rate_factor` times as large."""

@@ -104,7 +104,7 @@ class StepRows:
         parameters = [parameter.data for teacher in ensemble.teachers for parameter in teacher.parameters()]
         copies = [parameter.clone() for parameter in parameters]
         times = self._in_turn(
-            ema=lambda: ensemble.update_teachers(1, 0.999, with_buffers=False),
+            ema=lambda: ensemble.update_teachers(1, 0.999, with_statistics=False),
             copy=lambda: torch._foreach_copy_(copies, parameters),
         )
         millions = sum(parameter.numel() for parameter in parameters) / 2e6

@@ -40,7 +40,7 @@ def test_step_equals_longhand(labellers: str, view: str, ohem: bool) -> None:
                 optimizer = torch.optim.SGD(student.parameters(), lr=0.01)
                 optimizer.step()
                 optimizer.zero_grad()
-        fast.update_teachers(step, 0.999, with_buffers=False)
+        fast.update_teachers(step, 0.999, with_statistics=False)
         for teacher, student in zip(slow.teachers, slow.students, strict=True):
             longhand_ema(teacher, student, step, 0.999)
     for ours, theirs in zip(fast.networks().values(), slow.networks().values(), strict=True):

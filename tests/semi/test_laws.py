@@ -1,11 +1,15 @@
 """Averages, masks, mixes and predictors obey their laws."""
 
+import copy
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from longhand import longhand_ema
+from torch import nn
 
 from furnace.network.deeplabv3plus import DeepLabV3Plus
 from furnace.semi.cutmix import cutmix_masks, mix
@@ -27,7 +31,7 @@ def test_ema_equals_longhand_and_leaves_buffers() -> None:
     for ours, theirs in zip(teacher.parameters(), slow.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)
     assert all(torch.equal(value, before[name]) for name, value in teacher.named_buffers())
-    update_buffers(teacher, student, 0.75)
+    update_buffers(teacher, student, 0.75, with_statistics=True)
     expected = 0.75 * before["backbone.bn1.running_mean"] + 0.25 * student.backbone.bn1.running_mean
     torch.testing.assert_close(teacher.backbone.bn1.running_mean, expected)
     assert teacher.backbone.bn1.num_batches_tracked == 1
@@ -37,7 +41,7 @@ def test_networks_without_running_statistics_have_teachers_too() -> None:
     teacher, student = (torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.GroupNorm(2, 4)) for _ in range(2))
     before = teacher[0].weight.clone()
     update_parameters(teacher, student, 0.75)
-    update_buffers(teacher, student, 0.75)
+    update_buffers(teacher, student, 0.75, with_statistics=True)
     torch.testing.assert_close(teacher[0].weight, 0.75 * before + 0.25 * student[0].weight)
 
 
@@ -47,8 +51,26 @@ def test_buffers_that_are_no_statistics_are_copied() -> None:
     for network in (teacher, student):
         network.register_buffer("mask", torch.tensor([0.0, float("-inf")]))
     student.running_mean.fill_(4.0)
-    update_buffers(teacher, student, 0.75)
+    update_buffers(teacher, student, 0.75, with_statistics=True)
     assert teacher.mask.tolist() == [0.0, float("-inf")] and teacher.running_mean.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("normed", [nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm])
+def test_a_teacher_keeps_its_own_statistics_and_takes_all_other_buffers(normed: Callable) -> None:
+    """A spectral norm moves its vectors in training mode alone, where a teacher's never is."""
+    student = nn.Sequential(normed(nn.Conv2d(3, 4, 3)), nn.BatchNorm2d(4))
+    student[1].register_buffer("running_center", torch.zeros(1))
+    ensemble = Ensemble(lambda: copy.deepcopy(student), with_teachers=True)
+    before = copy.deepcopy(ensemble.teachers[0].state_dict())
+    for network in ensemble.students:
+        for tensor in network.state_dict().values():
+            tensor.add_(1)
+    ensemble.update_teachers(1, 0.999, with_statistics=False)
+    student, teacher = ensemble.students[0], ensemble.teachers[0]
+    for name, value in teacher.named_buffers():
+        own = name.startswith("1.")
+        assert torch.equal(value, before[name] if own else student.get_buffer(name)), name
+    assert len(list(teacher.buffers())) == 4 + 2
 
 
 def test_alpha_starts_at_a_half_and_is_capped() -> None:

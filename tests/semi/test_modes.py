@@ -146,3 +146,18 @@ def test_norms_of_the_backbone_alone_are_frozen_and_only_those_that_keep_statist
 def test_a_network_without_such_norms_is_left_as_it_is(network: nn.Module) -> None:
     assert freeze_backbone_norms(network) == 0
     assert all(module.training for module in network.modules())
+
+
+class Frozen(Dropping):
+    """A network that keeps its norm in eval mode itself."""
+
+    def train(self, mode: bool = True) -> "Frozen":
+        super().train(mode)
+        self.norm.eval()
+        return self
+
+
+def test_norms_that_a_network_itself_freezes_are_frozen_while_it_labels() -> None:
+    network = Frozen()
+    set_to_label(network, batch_statistics=True)
+    assert not any(module.training for module in network.modules())

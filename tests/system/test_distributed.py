@@ -123,7 +123,7 @@ def train(world: World, case: str) -> dict:
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        ensemble.update_teachers(step + 1, 0.999, with_buffers=False)
+        ensemble.update_teachers(step + 1, 0.999, with_statistics=False)
     meter.read_back()
     states = {name: network.state_dict() for name, network in ensemble.networks().items()}
     if alignment:
