@@ -19,7 +19,7 @@ def parameter_groups(network: nn.Module, weight_decay: float, backbone_rate_fact
     A part is a module that the network holds directly. For the published network these are backbone, head and
     classifier, and the six groups are the published ones. Parameters that the network holds itself are a part as well.
     A parameter that is not trained (`requires_grad` is False) is in no group. One that several modules share is in the
-    group of the first.
+    group of the first, but all that the `backbone` holds are its own, also where an inner module is called so again.
 
     Args:
         backbone_rate_factor: the `rate_factor` of the part that is called `backbone`, if there is one. That of all
@@ -27,12 +27,15 @@ def parameter_groups(network: nn.Module, weight_decay: float, backbone_rate_fact
     """
     groups: dict[tuple[str, bool], dict] = {}
     seen: set[Tensor] = set()
+    backbone = getattr(network, "backbone", None)
+    of_backbone = set(backbone.parameters()) if isinstance(backbone, nn.Module) else set()
     for path, module in network.named_modules():
-        part = path.partition(".")[0]
+        first = path.partition(".")[0]
         for name, parameter in module.named_parameters(recurse=False):
             if parameter in seen or not parameter.requires_grad:
                 continue
             seen.add(parameter)
+            part = "backbone" if parameter in of_backbone else first
             decays = is_decayed(module, name, parameter)
             factor = backbone_rate_factor if part == "backbone" else 1.0
             new = {"params": [], "weight_decay": weight_decay if decays else 0.0, "rate_factor": factor}

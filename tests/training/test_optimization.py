@@ -178,8 +178,12 @@ def test_only_weights_of_layers_that_mix_channels_are_decayed() -> None:
     assert {group["rate_factor"] for group in parameter_groups(network, 0.1, 0.5)} == {1.0}
 
 
-def test_only_the_part_called_backbone_has_a_rate_of_its_own() -> None:
-    network = nn.ModuleDict({"backbone": Everything(), "neck": nn.ModuleDict({"backbone": nn.Linear(2, 2)})})
+@pytest.mark.parametrize("inner", [False, True], ids=["a part", "an inner module's second name"])
+def test_only_the_part_called_backbone_has_a_rate_of_its_own(inner: bool) -> None:
+    backbone = Everything()
+    before = {"model": nn.Sequential(nn.Linear(2, 2), backbone)} if inner else {}
+    neck = nn.ModuleDict({"backbone": nn.Linear(2, 2)})
+    network = nn.ModuleDict({**before, "backbone": backbone, "neck": neck})
     groups = parameter_groups(network, 0.1, 0.5)
     slow = {parameter for group in groups if group["rate_factor"] == 0.5 for parameter in group["params"]}
     assert slow == {parameter for parameter in network["backbone"].parameters() if parameter.requires_grad}
