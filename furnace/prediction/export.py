@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save
 from torch import nn
 
@@ -164,10 +165,14 @@ def _tell(
 def write_safetensors(path: Path, network: nn.Module, metadata: Mapping[str, Any]) -> None:
     """Writes a network's tensors as safetensors.
 
-    The metadata stands in the file's head, which holds only texts: a value that is no text stands there as JSON.
+    The metadata stands in the file's head, which holds only texts: a value that is no text stands there as JSON. The
+    file takes no tensors that share memory, so that a module with two names stands there twice.
     """
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in metadata.items()}
-    _write(path, save(network.state_dict(), metadata=texts))
+    tensors = {
+        name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in network.state_dict().items()
+    }
+    _write(path, save(tensors, metadata=texts))
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -34,7 +34,8 @@ def update_buffers(teacher: nn.Module, student: nn.Module, alpha: float, with_st
     for ours, theirs in zip(teacher.modules(), student.modules(), strict=True):
         if keeps_statistics(ours) and not with_statistics:
             continue
-        for (name, buffer), target in zip(ours.named_buffers(recurse=False), theirs.buffers(recurse=False), strict=True):
+        own, targets = ours.named_buffers(recurse=False), theirs.buffers(recurse=False)
+        for (name, buffer), target in zip(own, targets, strict=True):
             is_running = name.startswith("running_") and buffer.is_floating_point()
             (running if is_running else others)[buffer] = target
     if running:  # networks of layer norms have none
