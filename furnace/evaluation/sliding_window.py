@@ -164,7 +164,7 @@ class SlidingWindow:
         """Maps windows (B, 3, S, S) to scores (B, N, S, S), to which `flip` adds those of the mirrored windows."""
         scores = network(windows).to(self.dtype)
         if self.flip:
-            scores += network(windows.flip(-1)).to(self.dtype).flip(-1)
+            scores = network(windows.flip(-1)).to(self.dtype).flip(-1).add_(scores)  # `flip` copies
         return scores
 
     def _starts(self, length: int) -> list[int]:

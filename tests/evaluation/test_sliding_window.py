@@ -117,6 +117,15 @@ def test_images_of_any_sizes_that_are_scored_at_once_equal_longhand(scales: tupl
     assert set(seen) <= {8, 4, 2, 1} and seen.count(8) >= len(seen) / 3
 
 
+def test_logits_that_stand_in_memory_once_for_all_classes_are_mirrored_too() -> None:
+    def same(windows: Tensor) -> Tensor:
+        return windows[:, :1].expand(-1, CLASSES, -1, -1)
+
+    image = noise((CROP, CROP))
+    scores = SlidingWindow({"v0": same}, CLASSES, CROP, flip=True).scores(torch.from_numpy(image))["v0"]
+    np.testing.assert_allclose(scores.numpy(), longhand(same, image, (1.0,), True, np.float32), rtol=1e-4, atol=1e-4)
+
+
 def test_on_a_cpu_the_windows_are_added_one_by_one() -> None:
     """Bit for bit, from the left to the right and from above to below."""
     image, single = torch.from_numpy(noise((70, 51))), network()
