@@ -13,7 +13,7 @@ from furnace.engine.files import require_writable
 from furnace.errors import InputError
 from furnace.network.choice import PUBLISHED, build_network, require_published
 from furnace.network.deeplabv3plus import DeepLabV3Plus
-from furnace.network.fit import explained, fault_at, require_size, without_values
+from furnace.network.fit import explained, fault_of_own, require_size, without_values
 from furnace.network.library import LibraryNetwork, PairError
 from furnace.network.pretrained import check_published_weights, check_weights
 from furnace.network.protocol import takes
@@ -161,14 +161,11 @@ def _network_that_fits(experiment: Experiment, number: int, student: Student) ->
         raise explained(error, student.decoder, student.backbone) from None
     if isinstance(network, LibraryNetwork):
         require_size(network, student.decoder, student.backbone, size, classes)
-    elif not isinstance(network, DeepLabV3Plus) and fault_at(network, size, classes):
+    elif not isinstance(network, DeepLabV3Plus) and fault_of_own(network, size, classes):
         # Many a network looks at values, which it has not got there. So it is asked with values before it is refused.
-        fault = fault_at(experiment.network(number), size, classes)
+        fault = fault_of_own(experiment.network(number), size, classes)
         if fault:
-            raise InputError(
-                f"{experiment.code.path('network.py')}: expected logits of {classes} classes, as large as the images, "
-                f"at image_size={size}: {fault}; mend the file, or set another image_size"
-            )
+            raise InputError(f"{experiment.code.path('network.py')}: {fault}")
     return network
 
 

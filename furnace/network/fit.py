@@ -5,10 +5,12 @@ from difflib import get_close_matches
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from furnace.errors import InputError, in_short
 from furnace.network.choice import build_network
 from furnace.network.library import PairError, encoders
+from furnace.network.rehearsal import rehearse
 
 FAR = 16  # steps that are taken from a size that does not fit, to find one that does
 FAMILIAR = ("UPerNet", "DPT", "FPN", "Unet", "Segformer")  # decoders that are tried for an encoder that another refuses
@@ -49,6 +51,35 @@ def fault_at(network: nn.Module, size: int, num_classes: int) -> str | None:
         if tuple(logits.shape) != expected:
             return f"its logits are {tuple(logits.shape)}, not {expected}"
     return None
+
+
+def fault_of_own(network: nn.Module, size: int, num_classes: int) -> str | None:
+    """Says why a network of a user's own cannot be trained on square images of a size, and what helps.
+
+    Args:
+        network: the network as it was built, before any image has gone through it. A network that looks at values is
+            only known not to be at fault if it has them.
+        size: the side of the images in pixels.
+        num_classes: the number of classes that it has to tell apart.
+
+    Returns:
+        None if nothing was found.
+    """
+    tensors = (*network.named_parameters(), *network.named_buffers())
+    if lazy := next((name for name, tensor in tensors if is_lazy(tensor)), None):
+        return f"expected parameters of known sizes, found {lazy} without one; name its number of input channels"
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        return "expected parameters that are trained, found none; leave requires_grad of some as it is"
+    for name, value in network.state_dict().items():
+        if not isinstance(value, torch.Tensor):
+            kind = type(value).__name__
+            return f"expected a state of tensors alone, found {name}, a {kind}; keep what it holds in a buffer"
+    if fault := fault_at(network, size, num_classes):
+        return (
+            f"expected logits of {num_classes} classes, as large as the images, at image_size={size}: {fault}; "
+            "mend the file, or set another image_size"
+        )
+    return rehearse(network, size).fault
 
 
 def require_size(network: nn.Module, decoder: str, backbone: str, size: int, num_classes: int) -> None:

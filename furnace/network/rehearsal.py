@@ -16,16 +16,29 @@ from furnace.network.deeplabv3plus import DeepLabV3Plus
 
 SMALL = 64  # pixels of the side of images that are tried with values, where the network takes them
 IMAGES = 2  # at least so many images: batch norms refuse a single number for each channel
+NO_GRADIENT = (
+    "expected logits that a gradient goes back from in training mode, found some that need none; "
+    "compute them of trained parameters, without torch.no_grad and detach"
+)
+CHANGES_IMAGES = (
+    "expected a network that leaves its images as they are, found one that changes them, which others look at too; "
+    "do it in a copy, such as x.clamp(0) in place of x.clamp_(0), or nn.ReLU() without inplace"
+)
+DRAWS = (
+    "expected a network that draws no random numbers in evaluation mode, found one that does, so that no two "
+    "evaluations are equal; draw only while self.training, as F.dropout(x, p, self.training)"
+)
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What was seen of a network in training mode."""
+    """What was seen of a network."""
 
     # Names of parameters that want a gradient and get none: nothing that the loss is made of is computed with them. An
     # encoder has such where a decoder leaves out its last stages, a vision transformer often has a last norm.
     unreached: tuple[str, ...] = ()
-    draws: bool = False  # whether it draws random numbers, as dropout and stochastic depth do
+    draws: bool = False  # whether it draws random numbers in training mode, as dropout and stochastic depth do
+    fault: str | None = None  # what it does that no network may do, and what helps
 
 
 def rehearse(network: nn.Module, size: int) -> Rehearsal:
@@ -33,7 +46,8 @@ def rehearse(network: nn.Module, size: int) -> Rehearsal:
 
     The copy is on torch's meta device, where tensors have sizes but no values, so that this takes a moment and no
     memory. A network that looks at values cannot run there. Then a copy runs on the CPU, with small images if it takes
-    them. If that fails too, the answer is the careful one: all parameters are reached, and random numbers are drawn.
+    them, and so does one that seems to have a fault. If that fails too, the answer is the careful one: all parameters
+    are reached, and random numbers are drawn.
 
     The network itself and torch's generators stay as they are.
 
@@ -43,13 +57,16 @@ def rehearse(network: nn.Module, size: int) -> Rehearsal:
     """
     if type(network) is DeepLabV3Plus:
         return Rehearsal()
+    found = Rehearsal(draws=True)
     for device, side in (("meta", size), ("cpu", min(size, SMALL)), ("cpu", size)):
         try:
             with torch.random.fork_rng(devices=()):
-                return _seen_of(_copy_on(network, torch.device(device)), side, torch.device(device))
+                found = _seen_of(_copy_on(network, torch.device(device)), side, torch.device(device))
         except Exception:  # a network of the user's own may do anything
             continue
-    return Rehearsal(draws=True)
+        if found.fault is None or device == "cpu":
+            break
+    return found
 
 
 def copy_with(network: nn.Module, replaced: Callable[[Tensor], Tensor]) -> nn.Module:
@@ -71,14 +88,25 @@ def _copy_on(network: nn.Module, device: torch.device) -> nn.Module:
 def _seen_of(network: nn.Module, size: int, device: torch.device) -> Rehearsal:
     """Runs a network forward and back, in training and in evaluation mode, and returns what was seen."""
     dtype = next((parameter.dtype for parameter in network.parameters()), torch.float32)
-    with _Watching() as watching:
-        logits: Tensor = network.train()(torch.zeros(IMAGES, 3, size, size, dtype=dtype, device=device))
+    images = torch.zeros(IMAGES, 3, size, size, dtype=dtype, device=device)
+    network.train()
+    with _Watching() as learning:
+        logits: Tensor = network(images)
+    if not logits.requires_grad:
+        return Rehearsal(fault=NO_GRADIENT)
     logits.sum().backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
     # Stochastic depth may have left out a block in that pass. In evaluation mode nothing is left out.
-    network.eval()(torch.zeros(1, 3, size, size, dtype=dtype, device=device)).sum().backward()
+    network.eval()
+    state = torch.get_rng_state()
+    with _Watching() as labelling:
+        logits = network(images[:1])
+    logits.sum().backward()  # type: ignore[no-untyped-call]
+    # Some operators that may draw do not do so when they are told not to, which only the generator shows.
+    drawn = labelling.drawn if device.type == "meta" else not torch.equal(torch.get_rng_state(), state)
     named = network.named_parameters()
     unreached = tuple(name for name, each in named if each.requires_grad and each.grad is None)
-    return Rehearsal(unreached, watching.drawn)
+    changed = images._version > 0  # by an operator that works in place, also on a part of them
+    return Rehearsal(unreached, learning.drawn, CHANGES_IMAGES if changed else DRAWS if drawn else None)
 
 
 class _Watching(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does not annotate it

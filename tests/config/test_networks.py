@@ -122,6 +122,43 @@ def test_and_is_refused_if_it_does_not_fit(make: Callable) -> None:
         check_networks(experiment)
 
 
+OWN = """import torch
+from torch import nn
+
+
+class Network(nn.Conv2d):
+    def {does}
+
+
+def build_network(num_classes):
+    return {made}
+"""
+NETWORK = "Network(3, num_classes, 1)"
+NOTHING = "nothing(self): pass"
+
+
+@pytest.mark.parametrize(
+    ("does", "made", "said"),
+    [
+        ("get_extra_state(self): return {'seen': 0}", NETWORK, r"of tensors alone, found _extra_state, a dict; keep"),
+        (NOTHING, "nn.LazyConv2d(num_classes, 1)", "of known sizes, found weight without one; name its number"),
+        (NOTHING, f"{NETWORK}.requires_grad_(False)", "expected parameters that are trained, found none; leave"),
+        ("forward(self, image): return super().forward(image).detach()", NETWORK, "found some that need none; compute"),
+        ("forward(self, image): return super().forward(image.clamp_(0))", NETWORK, "found one that changes them, wh"),
+        (
+            "forward(self, image): return nn.functional.dropout(super().forward(image))",
+            NETWORK,
+            r"that draws no random numbers in evaluation mode, found one .*; draw only while self\.training",
+        ),
+    ],
+    ids=["extra state", "lazy", "frozen", "detached", "in place", "drawing"],
+)
+def test_what_cannot_be_trained_is_refused_in_one_line(make: Callable, does: str, made: str, said: str) -> None:
+    with pytest.raises(InputError, match=rf"^\S*network\.py: .*{said}") as caught:
+        check_networks(make(OWN.format(does=does, made=made)))
+    assert "\n" not in str(caught.value)
+
+
 def test_sides_that_a_network_of_ones_own_does_not_take(make: Callable) -> None:
     network = BUILDS.format(parameters="").replace("    return", "    network.multiple = 24\n    return")
     with pytest.raises(InputError, match=r"at image_size=32: it takes multiples of 24; .* set another image_size$"):

@@ -1,12 +1,15 @@
-"""What one pass through a network tells of it: parameters without gradients, and whether random numbers are drawn."""
+"""What one pass through a network tells of it: parameters without gradients, whether it draws, and what is at fault."""
+
+from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from furnace.network.deeplabv3plus import DeepLabV3Plus
 from furnace.network.library import LibraryNetwork
-from furnace.network.rehearsal import Rehearsal, rehearse
+from furnace.network.rehearsal import CHANGES_IMAGES, DRAWS, NO_GRADIENT, Rehearsal, rehearse
 
 SIZE = 16
 
@@ -90,6 +93,54 @@ class Skipping(nn.Conv2d):
 
     def forward(self, feature: Tensor) -> Tensor:
         return feature if self.training else super().forward(feature)
+
+
+class Doing(nn.Conv2d):
+    """A network that does something with its images first."""
+
+    def __init__(self, work: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(3, 2, 1)
+        self.work = work
+
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(self.work(image))
+
+
+def looking_at(image: Tensor) -> Tensor:
+    return image + image.mean().item()
+
+
+def attention(image: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(image, image, image)
+
+
+@pytest.mark.parametrize(
+    ("work", "fault"),
+    [
+        (lambda image: image.clamp(0), None),
+        (lambda image: image.clamp_(0), CHANGES_IMAGES),
+        (lambda image: looking_at(image[:, :1].mul_(2)).expand(-1, 3, -1, -1), CHANGES_IMAGES),
+        (lambda image: F.dropout(image, 0.5), DRAWS),
+        (lambda image: F.dropout(looking_at(image), 0.5), DRAWS),
+        (lambda image: F.rrelu(image), None),  # the operator draws in training mode alone
+        (lambda image: attention(looking_at(image)), None),  # the operator may draw, and does not
+        (nn.Dropout(0.5), None),
+    ],
+    ids=["copy", "in place", "a part", "drawn", "drawn from values", "may be drawn", "attention", "dropout"],
+)
+def test_what_no_network_may_do_is_a_fault(work: Callable[[Tensor], Tensor], fault: str | None) -> None:
+    assert rehearse(Doing(work), SIZE).fault == fault
+
+
+class Detached(nn.Conv2d):
+    """A network whose logits need no gradient."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image).detach()
+
+
+def test_logits_that_no_gradient_goes_back_from_are_a_fault() -> None:
+    assert rehearse(Detached(3, 2, 1), SIZE).fault == NO_GRADIENT
 
 
 def test_a_block_that_is_skipped_in_training_is_trained_all_the_same() -> None:
