@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import nn
 
-from furnace.errors import InputError
+from furnace.errors import CommonInputError, InputError
 from furnace.network.encoder_weights import Encoder
 from furnace.network.recognize import Weights, recognize
 from furnace.network.resnet import BACKBONES, ResNet, stage_channels
@@ -95,18 +95,30 @@ def load_backbone(network: nn.Module, pretrained: str, backbone: str) -> str:
         A description of the weights, for users.
 
     Raises:
-        InputError: the file is missing or damaged, or its weights do not fit; the message names the key.
+        InputError: the file is missing or damaged, or its weights do not fit or are NaN; the message names the key.
     """
     if pretrained == NONE:
         return "none (random start)"
     part = _backbone_of(network, pretrained)
     if not isinstance(part, ResNet):
-        return Encoder(part, backbone).fill(pretrained)
+        description = Encoder(part, backbone).fill(pretrained)
+        _require_numbers(part, pretrained)
+        return description
     weights = read_weights(pretrained)
     fill(part, weights.state, pretrained)
+    _require_numbers(part, pretrained)
     file = weights_path(pretrained).name
     source = f"{pretrained} ({file})" if pretrained.startswith(TORCHVISION) else file
     return f"{source}: {weights.words}" + f"; left out: {weights.left_out}" * bool(weights.left_out)
+
+
+def _require_numbers(part: nn.Module, pretrained: str) -> None:
+    """Raises InputError if a tensor of a filled backbone holds NaN; masks may well hold -inf."""
+    for name, tensor in (*part.named_parameters(), *part.named_buffers()):
+        if tensor.isnan().any():
+            raise CommonInputError(
+                f"pretrained_model: {pretrained}: expected numbers, found NaN in {name}; name another file"
+            )
 
 
 def read_weights(pretrained: str, lazily: bool = True) -> Weights:

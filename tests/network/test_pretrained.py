@@ -1,6 +1,7 @@
 """Weights: recognised whatever their naming, taken whole or refused, and the outputs they give."""
 
 import gzip
+import re
 import socket
 import urllib.error
 import urllib.request
@@ -230,6 +231,16 @@ def test_a_file_fills_the_backbone(tmp_path: Path, name: str, zipped: bool) -> N
     target = small()
     assert load(target, str(path)).endswith(words)
     assert all(torch.equal(target.state_dict()[key], value) for key, value in state.items())
+
+
+@pytest.mark.parametrize("part", [small, lambda: nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))])
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, part: Callable[[], nn.Module]) -> None:
+    state = part().state_dict()
+    name = next(name for name in state if name.endswith("running_var"))
+    state[name][1] = float("nan")
+    source = saved(tmp_path / "weights.pth", state)
+    with pytest.raises(InputError, match=rf"weights\.pth: expected numbers, found NaN in {re.escape(name)}; name"):
+        load(part(), source)
 
 
 def test_a_file_of_safetensors_fills_the_backbone(tmp_path: Path) -> None:
