@@ -159,6 +159,8 @@ def _network_that_fits(experiment: Experiment, number: int, student: Student) ->
         network = without_values(lambda: experiment.network(number))
     except PairError as error:
         raise explained(error, student.decoder, student.backbone) from None
+    if experiment.build_network is not build_network:
+        _require_new_parameters(experiment, number, network)
     if isinstance(network, LibraryNetwork):
         require_size(network, student.decoder, student.backbone, size, classes)
     elif not isinstance(network, DeepLabV3Plus) and fault_of_own(network, size, classes):
@@ -167,6 +169,17 @@ def _network_that_fits(experiment: Experiment, number: int, student: Student) ->
         if fault:
             raise InputError(f"{experiment.code.path('network.py')}: {fault}")
     return network
+
+
+def _require_new_parameters(experiment: Experiment, number: int, network: nn.Module) -> None:
+    """Raises InputError if the experiment's own build_network would make students that share parameters."""
+    next_ones = set(without_values(lambda: experiment.network(number)).parameters())
+    shared = next((name for name, parameter in network.named_parameters() if parameter in next_ones), None)
+    if shared:
+        raise InputError(
+            f"{experiment.code.path('network.py')}: expected build_network to return new parameters each time, found "
+            f"{shared} again in the next network; make every module within build_network"
+        )
 
 
 def check_evaluation_afterwards(experiment: Experiment) -> None:

@@ -68,6 +68,11 @@ def build_networks(experiment: Experiment, world: World) -> Networks:
             f"{experiment.code.path('network.py')}: a teacher is a copy of its student, which cannot be copied: "
             f"{str(error).partition('.')[0]}; replace torch.nn.utils.weight_norm by torch.nn.utils.parametrizations"
         ) from error
+    if world.is_main and _equal(*ensemble.students):
+        say_note(
+            f"{experiment.code.path('network.py')}: both students start with equal parameters, so that neither has "
+            "anything to teach the other; let build_network draw random ones, and set no seed there"
+        )
     ensemble.map(place)
     for student in ensemble.students:
         student.train()
@@ -80,3 +85,9 @@ def build_networks(experiment: Experiment, world: World) -> Networks:
     first, second = weights
     draws = any(rehearsal.draws for rehearsal in rehearsals.values())
     return Networks(ensemble, first if first == second else f"{first}; student 2: {second}", draws)
+
+
+def _equal(first: nn.Module, second: nn.Module) -> bool:
+    """Returns whether all parameters of two networks are equal; as a rule the first ones differ already."""
+    ours, theirs = list(first.parameters()), list(second.parameters())
+    return len(ours) == len(theirs) and all(map(torch.equal, ours, theirs))

@@ -159,6 +159,21 @@ def test_what_cannot_be_trained_is_refused_in_one_line(make: Callable, does: str
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "builds",
+    [
+        "@functools.cache\ndef build_network(num_classes):\n    return nn.Conv2d(3, num_classes, 1)\n",
+        "@functools.cache\ndef build_network(num_classes):\n    return nn.Conv2d(3, int(torch.tensor(21).item()), 1)\n",
+        "first = nn.Conv2d(3, 4, 1)\ndef build_network(num_classes):\n"
+        "    return nn.Sequential(nn.Conv2d(3, 3, 1), first, nn.Conv2d(4, num_classes, 1))\n",
+    ],
+    ids=["one network", "one network that needs values", "a part"],
+)
+def test_students_that_would_share_parameters_are_refused(make: Callable, builds: str) -> None:
+    with pytest.raises(InputError, match=r"to return new parameters each time, found (1\.)?weight again in the next"):
+        check_networks(make(f"import functools\nimport torch\nfrom torch import nn\n{builds}"))
+
+
 def test_sides_that_a_network_of_ones_own_does_not_take(make: Callable) -> None:
     network = BUILDS.format(parameters="").replace("    return", "    network.multiple = 24\n    return")
     with pytest.raises(InputError, match=r"at image_size=32: it takes multiples of 24; .* set another image_size$"):

@@ -60,3 +60,10 @@ def test_a_network_that_cannot_be_copied_has_no_teacher(build: Callable) -> None
         build(old, channels_last="0")
     build(old, channels_last="0", method="org")
     build("torch.nn.utils.parametrizations.weight_norm(nn.Conv3d(3, 3, 1))", channels_last="0")
+
+
+@pytest.mark.parametrize("seeded", [False, True])
+def test_students_that_are_equal_are_noted(build: Callable, capsys: pytest.CaptureFixture, seeded: bool) -> None:
+    layer = "nn.Conv3d(3, 3, 1)"
+    build(f"(torch.manual_seed(7), {layer})[1]" if seeded else layer, channels_last="0")
+    assert ("both students start with equal parameters" in capsys.readouterr().err) == seeded
