@@ -16,6 +16,7 @@ from furnace.engine.checkpoint import write_tensors
 from furnace.engine.files import require_writable, write_atomically
 from furnace.errors import InputError, in_short, say_note
 from furnace.evaluation.validation import filled_networks
+from furnace.network.protocol import takes
 from furnace.prediction import onnx_graph
 from furnace.prediction.image_sizes import ImageSizes, attempts, declared_multiple
 from furnace.prediction.time_limit import OutOfTime, computing_limit
@@ -65,21 +66,24 @@ def metadata_of(trained: Trained, networks: list[nn.Module]) -> dict[str, Any]:
     """Returns what ONNX and safetensors files say about themselves: where they come from and what input they expect."""
     dataset, settings = trained.experiment.dataset, trained.experiment.settings
     first, second = settings.student(1), settings.student(2)
-    differing = {
-        f"{name}_2": getattr(second, name)
-        for name in ("decoder", "backbone")
-        if getattr(second, name) != getattr(first, name)
+    of_network = {
+        "decoder": settings.decoder,
+        "backbone": settings.backbone,
+        **{
+            f"{name}_2": getattr(second, name)
+            for name in ("decoder", "backbone")
+            if getattr(second, name) != getattr(first, name)
+        },
+        "width": settings.width,
+        **({"atrous_rates": list(settings.atrous_rates)} if settings.atrous_rates else {}),
     }
+    build_network = trained.experiment.build_network
     return {
         "classes": list(dataset.classes),
         "palette": [list(colour) for colour in dataset.palette],
         "mean": list(IMAGENET_MEAN),
         "std": list(IMAGENET_STD),
-        "decoder": settings.decoder,
-        "backbone": settings.backbone,
-        **differing,
-        "width": settings.width,
-        **({"atrous_rates": list(settings.atrous_rates)} if settings.atrous_rates else {}),
+        **{name: value for name, value in of_network.items() if takes(build_network, name.removesuffix("_2"))},
         "multiple": declared_multiple(networks),
         "image_size": settings.image_size,
         "run": settings.OUTPUT_PATH.name,

@@ -294,6 +294,14 @@ def test_metadata_name_decoders_and_backbones(tmp_path: Path, second: dict, expe
     assert about["mean"] == [0.485, 0.456, 0.406] and json.dumps(about)
 
 
+def test_metadata_name_what_a_network_of_ones_own_is_given_alone(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path)
+    (folder / "network.py").write_text("def build_network(num_classes, width): pass\n")
+    experiment = read_experiment(folder, {"dataset_path": str(tmp_path), "pretrained_model": "none", "width": "0.5"})
+    about = metadata_of(Trained(experiment, None, 3, "v2"), [Declaring(1)])  # type: ignore[arg-type]
+    assert about["width"] == 0.5 and not about.keys() & {"decoder", "backbone", "atrous_rates"}
+
+
 def test_recordable_pooling_is_torchs_own() -> None:
     generator = torch.Generator().manual_seed(0)
     for height, width in [(1, 1), (2, 7), (5, 6), (12, 13), (31, 4)]:
