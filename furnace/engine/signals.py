@@ -163,6 +163,7 @@ def end_surely(command: Callable[[], int]) -> NoReturn:
     """Runs a command and ends this process with its status, soon after it is done or interrupted.
 
     What would keep the process alive then, such as threads and helper processes, is not waited for longer than LEAVING.
+    No signal changes the status any more once the command is done.
     """
     if starter := os.environ.pop(STARTER, ""):  # taken out, because it is not meant for what this process starts
         stop_with_parent(int(starter))
@@ -180,6 +181,8 @@ def end_surely(command: Callable[[], int]) -> NoReturn:
     except SystemExit as end:
         status = end.code
     finally:
+        for number in ASKING:
+            signal.signal(number, signal.SIG_IGN)
         end_within(LEAVING, status if isinstance(status, int) else EXIT_FAILED)
     sys.exit(status)
 

@@ -248,6 +248,19 @@ def test_a_thread_that_stands_still_keeps_no_process_alive(end: str, status: int
     assert process.returncode == status, errors
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_once_a_command_is_done_no_signal_changes_its_status(name: str) -> None:
+    """It comes while the interpreter ends."""
+    code = f"""
+import atexit, os, signal
+from furnace.engine.signals import end_surely
+atexit.register(lambda: os.kill(os.getpid(), signal.{name}))
+end_surely(lambda: 75)
+"""
+    output, errors = (process := python(code)).communicate(timeout=60)
+    assert (process.returncode, output, errors) == (75, "", "")
+
+
 def test_the_last_words_are_said_and_helpers_end() -> None:
     code = """
 import multiprocessing, time
