@@ -9,8 +9,9 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO
 
 from furnace.errors import InputError, because, say_note
 
@@ -124,7 +125,7 @@ def _sync(descriptor: int) -> None:
             raise
 
 
-def claim(path: Path) -> TextIO | None:
+def claim(path: Path) -> FileIO | None:
     """Locks the file `path` against other processes on any machine; it is made if it is missing.
 
     Returns:
@@ -146,8 +147,7 @@ def claim(path: Path) -> TextIO | None:
         )
     with suppress(OSError):  # who holds the lock is only told to others
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
     return file
 
 
@@ -167,14 +167,15 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _locked(path: Path, patience: float) -> TextIO | OSError | None:
+def _locked(path: Path, patience: float) -> FileIO | OSError | None:
     """Returns the file `path`, open and locked; the error if this is impossible; None if another process holds it.
 
-    The lock is one of lockf, which forked workers do not inherit, unlike those of flock.
+    The lock is one of lockf, which forked workers do not inherit, unlike those of flock. The file has no buffer: what a
+    full disk does not take would stay in it, and fail again when the file is closed.
     """
     end = time.monotonic() + patience
     try:
-        file = open(path, "a+", encoding="utf-8")
+        file = open(path, "ab+", buffering=0)
     except OSError as error:
         return error
     while True:

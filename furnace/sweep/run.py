@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 import time
+from contextlib import suppress
 
 from furnace.engine.files import claim, writing
 from furnace.engine.signals import STARTER
@@ -81,7 +82,10 @@ class Run:
 
     def _unlock(self) -> None:
         if self._lock:
-            self._lock.close()
+            with suppress(
+                OSError
+            ):  # a file server may say only here that its disk is full; the lock is gone all the same
+                self._lock.close()
 
     def _begin_part(self) -> None:
         self._doing, command = self._parts.pop(0)

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -93,6 +94,18 @@ def test_a_lock_is_not_waited_for_without_end(
         holder.communicate(b"\n", timeout=60)
     with locked(tmp_path / "lock"):
         assert not capsys.readouterr().err
+
+
+def test_a_lock_on_a_full_disk_is_held_and_let_go(tmp_path: Path) -> None:
+    """Only who holds it cannot be written. The limit of a file's size stands for the disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        lock = claim(tmp_path / "run/.sweep")
+        assert lock is not None
+        lock.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_text_is_utf8_whatever_a_name_holds(tmp_path: Path) -> None:
