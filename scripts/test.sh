@@ -16,4 +16,4 @@ ruff format --check .
 mypy
 cores="$(python -c 'from furnace.engine.machine import cores; print(cores())')" # nproc would say OMP_NUM_THREADS
 export OMP_NUM_THREADS=1 # threads of two programs would wait for each other
-python -m pytest -n "$cores" --dist loadgroup --no-loadscope-reorder "${left_out[@]}" "$@"
+exec python -m pytest -n "$cores" --dist loadgroup --no-loadscope-reorder "${left_out[@]}" "$@"

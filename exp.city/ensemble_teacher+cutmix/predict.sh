@@ -20,4 +20,4 @@ set -a
 
 [[ "$volna" == /* ]] && root="$volna" || root="$here/$volna"
 PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
-python -P -m furnace predict "$here" "$@"  # -P: nothing is imported from where you are
+exec python -P -m furnace predict "$here" "$@"  # -P: nothing is imported from where you are

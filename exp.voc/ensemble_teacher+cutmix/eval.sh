@@ -18,4 +18,4 @@ set -a
 : "${eval_flip:=0}"
 
 PYTHONPATH="$volna${PYTHONPATH:+:$PYTHONPATH}"
-python -m furnace eval .
+exec python -m furnace eval .

@@ -29,6 +29,4 @@ set -a
 : "${ensemble:=all}"              # v0, v0_2: students; v1, v1_2: teachers; v2, v3, v4: together
 
 PYTHONPATH="$volna${PYTHONPATH:+:$PYTHONPATH}"
-trap : TERM USR1 HUP  # training saves and ends with status 75, "start me again"; this script waits for it
-python -m furnace train .
-python -m furnace eval .
+exec python -m furnace train . --then-eval  # signals reach it: it saves and ends with status 75, "start me again"

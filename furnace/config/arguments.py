@@ -56,8 +56,12 @@ class Parser(argparse.ArgumentParser):
 
 def add_run_command(
     commands: argparse._SubParsersAction, name: str, run: Callable[[argparse.Namespace, Sequence[str]], int], help: str
-) -> None:
-    """Adds a command that takes an experiment's folder and settings; `run` does it and returns the exit status."""
+) -> argparse.ArgumentParser:
+    """Adds a command that takes an experiment's folder and settings, and returns it.
+
+    Args:
+        run: does it and returns the exit status.
+    """
     command = commands.add_parser(
         name,
         help=help,
@@ -73,6 +77,7 @@ def add_run_command(
     )
     command.add_argument("--settings", action=_ListSettings, help="list every setting and exit")
     command.set_defaults(run=run)
+    return command
 
 
 class _ListSettings(argparse.Action):

@@ -5,13 +5,14 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from furnace.engine.backend import memory_failure
 from furnace.engine.distributed import World
 from furnace.engine.gpus import processes_in_all
 from furnace.engine.join import join_world, leave_world, lost_contact
 from furnace.engine.place import find_place
-from furnace.engine.signals import resubmit_on_signal, stop_with_parent
+from furnace.engine.signals import end_at_once, end_helpers, stop_with_parent
 from furnace.engine.torchrun import launch
 from furnace.errors import EXIT_BAD_INPUT, EXIT_FAILED, CommonInputError, InputError, say, system_errors_said
 
@@ -43,8 +44,8 @@ def in_processes(work: Work, arguments: Sequence[str], gpus: int, timeout_minute
     if processes > 1 and not place.launched:
         return launch(arguments, max(1, gpus), timeout_minutes)
     if processes == 1:
-        with resubmit_on_signal():
-            return _with_last_words(work, join_world(gpus, timeout_minutes))
+        return _with_last_words(work, join_world(gpus, timeout_minutes))
+    end_at_once()
     stop_with_parent()
     speaks = True
     try:
@@ -71,6 +72,18 @@ def in_processes(work: Work, arguments: Sequence[str], gpus: int, timeout_minute
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def go_on_with(arguments: Sequence[str]) -> NoReturn:
+    """Lets `python -m furnace` with `arguments` take this program's place in this process.
+
+    Whoever sends signals to the process, or waits for it, then need not know that one command follows another, and
+    nothing is left of the memory that this one has taken.
+    """
+    end_helpers()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "furnace", *arguments])
 
 
 def _with_last_words(work: Work, world: World) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
+from furnace.engine.place import speaks_for_machine
 from furnace.errors import EXIT_FAILED, EXIT_RESUBMIT, say
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ LEAVING = 10.0  # seconds that a process may take to end once its work is done o
 INSISTING = 3.0  # seconds after which a wait that a request has not ended is ended again
 AGAIN = signal.SIGURG  # the signal that ends it then; a process that does not listen ignores it
 EXIT_INTERRUPTED = 128 + signal.SIGINT
+GO_ON = "start again to go on"
 STARTER = "FURNACE_STARTER"  # in the environment: the process number of the parent that a command is to end with
 Item = TypeVar("Item")
 
@@ -133,11 +135,17 @@ def heeded() -> list[signal.Signals]:
     return [each for each in ASKING if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
 
 
+def say_stopped(number: int, remedy: str = GO_ON) -> None:
+    """Prints which signal has ended a command that had nothing to save."""
+    print(f"stopped ({signal.Signals(number).name}); {remedy}", flush=True)
+
+
 @contextmanager
-def resubmit_on_signal(remedy: str = "start again to go on") -> Iterator[None]:
+def resubmit_on_signal(remedy: str = GO_ON) -> Iterator[None]:
     """Within this context, a request to stop ends the process with the exit status that asks to start it again.
 
-    It is for work that has nothing to save. SIGINT is left to Python.
+    It is for work that has nothing to save, and for whole commands, as a decorator: while they import what they need,
+    and read lists. SIGINT is left to Python.
 
     Args:
         remedy: what is said of a new start.
@@ -145,7 +153,8 @@ def resubmit_on_signal(remedy: str = "start again to go on") -> Iterator[None]:
     left = threading.Event()
 
     def leave(number: int, _: FrameType | None) -> None:
-        print(f"stopped ({signal.Signals(number).name}); {remedy}", flush=True)
+        if speaks_for_machine():
+            say_stopped(number, remedy)
         end_within(LEAVING, EXIT_RESUBMIT, unless=left)
         end_helpers()
         raise SystemExit(EXIT_RESUBMIT)
@@ -230,6 +239,16 @@ def _helpers() -> "list[BaseProcess]":
     import multiprocessing  # here, because showing help must stay quick
 
     return multiprocessing.active_children()
+
+
+def end_at_once() -> None:
+    """Lets a request to stop end this process also while it waits within a library, where no handler of Python's runs.
+
+    It is for processes of torchrun, which answers for them. SIGINT is left to Python.
+    """
+    for number in heeded():
+        if number != signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def stop_with_parent(parent: int | None = None) -> None:

@@ -16,7 +16,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import get_args_parser, run
 
 from furnace.engine.place import environment_integer
-from furnace.engine.signals import PATIENCE, end_within, heeded
+from furnace.engine.signals import PATIENCE, end_within, heeded, say_stopped
 from furnace.errors import EXIT_BAD_INPUT, EXIT_RESUBMIT, InputError, say
 
 HERE = "127.0.0.1"  # one machine talks to itself by this address: its own name may stand for none
@@ -27,7 +27,8 @@ def launch(arguments: Sequence[str], processes_here: int, timeout_minutes: float
 
     The environment variables NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT describe the other machines. With one
     machine, torchrun picks a free port by itself. A signal that asks for an end is passed on to the processes, which
-    then have half a minute to save; before there are processes, it ends this one at once.
+    then have half a minute to save; before there are processes, it ends this one at once, SIGINT as where nobody
+    listens, the others with EXIT_RESUBMIT.
 
     Returns:
         The exit status of the process that failed first, 0 if none did, or EXIT_RESUBMIT after such a signal.
@@ -99,10 +100,9 @@ def _obeying_signals() -> Iterator[None]:
     """Lets signals end this process also while torchrun waits within a library, where no handler of Python's runs."""
     ignored = [] if signal.SIGHUP in heeded() else [signal.SIGHUP]
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ignored)  # torchrun would listen to it again
-    before = {
-        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_DFL),  # until torchrun has a handler
-        signal.SIGUSR1: signal.signal(signal.SIGUSR1, lambda *_: None),  # so that the thread below hears of it
-    }
+    # Until torchrun has handlers: it has none for SIGUSR1.
+    before = {number: signal.signal(number, _leave_to_thread) for number in heeded()}
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     heard, told = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     os.set_blocking(heard, True)
     left = threading.Event()
@@ -119,12 +119,22 @@ def _obeying_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
+def _leave_to_thread(*_: object) -> None:
+    """Does nothing: what hears of signals by the wakeup descriptor answers them."""
+
+
 def _pass_on(heard: int, left: threading.Event) -> None:
-    """Makes SIGTERM of SIGUSR1, because torchrun passes that on; ends this process if torchrun does not."""
+    """Makes SIGTERM of SIGUSR1, because torchrun passes that on; ends this process if torchrun does not.
+
+    While torchrun has no handlers, there are no processes that it could pass anything on to.
+    """
     with open(heard, "rb", buffering=0) as signals:
         while number := signals.read(1):
             if number[0] == signal.SIGUSR1:
                 os.kill(os.getpid(), signal.SIGTERM)
+            elif signal.getsignal(number[0]) is _leave_to_thread:
+                say_stopped(number[0])
+                os._exit(EXIT_RESUBMIT)
             elif number[0] in heeded():
                 end_within(2 * PATIENCE, EXIT_RESUBMIT, unless=left)
 

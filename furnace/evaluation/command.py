@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from furnace.config.arguments import add_run_command, texts_of
+from furnace.engine.signals import resubmit_on_signal
 
 if TYPE_CHECKING:  # torch is not needed to show help
     from furnace.engine.distributed import World
@@ -15,6 +16,7 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     add_run_command(commands, "eval", _evaluate, "score the snapshots of a run")
 
 
+@resubmit_on_signal()
 def _evaluate(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     from furnace.config.checks import check_image_size
     from furnace.config.experiment import for_evaluation, read_experiment

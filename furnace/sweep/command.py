@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from furnace.config.arguments import EXPERIMENT_HELP, take_any_order
+from furnace.engine.signals import resubmit_on_signal
 from furnace.errors import EXIT_FAILED, EXIT_RESUBMIT, InputError
 from furnace.whole_numbers import at_least
 
@@ -70,6 +71,7 @@ def _gpus(text: str) -> Fraction:
     return Fraction(text)
 
 
+@resubmit_on_signal()
 def _sweep(options: argparse.Namespace, _: Sequence[str]) -> int:
     from furnace.sweep.planned import planned_jobs
     from furnace.sweep.slurm import write_slurm

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from furnace.config.arguments import add_run_command, texts_of
+from furnace.engine.signals import resubmit_on_signal
 from furnace.errors import EXIT_RESUBMIT
 
 if TYPE_CHECKING:  # showing help must not import torch
@@ -14,14 +15,16 @@ if TYPE_CHECKING:  # showing help must not import torch
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:
     """Adds `train` to the commands."""
-    add_run_command(commands, "train", _train, "train an experiment")
+    command = add_run_command(commands, "train", _train, "train an experiment")
+    command.add_argument("--then-eval", action="store_true", help="score the snapshots (eval_epochs) when it is done")
 
 
+@resubmit_on_signal()
 def _train(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     from furnace.config.checks import check_training
     from furnace.config.experiment import read_experiment
     from furnace.engine.gpus import gpus_for_batch
-    from furnace.engine.launch import in_processes
+    from furnace.engine.launch import go_on_with, in_processes
     from furnace.engine.place import find_place
     from furnace.engine.terminal import copy_lines
     from furnace.training.transcript import Transcript
@@ -40,4 +43,7 @@ def _train(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             return 0 if Trainer(experiment, world).run() else EXIT_RESUBMIT
 
     gpus = gpus_for_batch(settings.NGPUS, settings.batch_size)
-    return in_processes(work, arguments, gpus, settings.timeout_minutes)
+    status = in_processes(work, arguments, gpus, settings.timeout_minutes)
+    if status == 0 and options.then_eval:
+        go_on_with(["eval", options.experiment, *options.settings])
+    return status

@@ -240,15 +240,18 @@ def test_a_scheduler_signals_the_whole_group(
     assert_same_run(tmp_path / "run", straight())
 
 
-def test_the_script_waits_for_what_the_signal_asked_for(tiny: list[str], tmp_path: Path) -> None:
-    """`train_ema.sh` gets it with all that it started; it ends with the training's status and evaluates nothing."""
+@pytest.mark.parametrize("send", [os.kill, os.killpg])
+def test_the_script_does_what_the_signal_asked_for(
+    tiny: list[str], tmp_path: Path, send: Callable[[int, int], None]
+) -> None:
+    """`train_ema.sh` gets it alone, or with all that it started; it ends with 75 and evaluates nothing."""
     folder = tmp_path / "exp/ensemble_teacher+cutmix"
     copy_experiment("exp.voc", folder)
     settings = dict(pair.split("=") for pair in [*tiny, "snapshot_minutes=1e-9"])
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     process = start("bash", str(folder / "train_ema.sh"), **settings, volna=str(REPOSITORY), PATH=path)
     wait_for(tmp_path / "run/resume.pth", process)
-    os.killpg(process.pid, signal.SIGUSR1)
+    send(process.pid, signal.SIGUSR1)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == STOPPED, output
     assert "asked to stop (SIGUSR1)" in output and "Traceback" not in output
@@ -325,6 +328,25 @@ def test_when_torchrun_is_killed_its_processes_stop_and_save(tiny: list[str], tm
     process.kill()
     output, _ = process.communicate(timeout=60)  # at the end of all that write to its output
     assert "asked to stop (SIGTERM)" in output and "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("command", "begins"),
+    [
+        ("train", "furnace.config.experiment.read_experiment"),
+        ("eval", "furnace.config.experiment.read_experiment"),
+        ("sweep", "furnace.sweep.planned.planned_jobs"),
+    ],
+)
+def test_a_signal_before_the_work_begins_asks_to_start_again(
+    run: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, command: str, begins: str
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(begins, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as left:
+        run(command)
+    assert left.value.code == STOPPED and signal.getsignal(signal.SIGTERM) is before
+    assert capsys.readouterr().out == "stopped (SIGTERM); start again to go on\n"
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGHUP"])

@@ -36,6 +36,13 @@ def test_experiment_scripts_stop_at_errors_and_at_unset_variables() -> None:
             assert "\nset -euo pipefail\n" in script.read_text(), script
 
 
+def test_signals_to_a_script_of_an_experiment_reach_its_program() -> None:
+    """With the script in between, a signal to it alone (docker stop, Slurm's --signal=B:) would reach nobody else."""
+    for script in REPOSITORY.glob("exp.*/*/*.sh"):
+        *_, last = script.read_text().splitlines()
+        assert last.startswith(("exec python ", "source ")), script
+
+
 def test_scripts_keep_their_ends_of_lines_in_every_clone() -> None:
     """Without it, a clone with core.autocrlf holds scripts that bash cannot read."""
     command = ["git", "check-attr", "text", "eol", "--", *(str(path.relative_to(REPOSITORY)) for path in SCRIPTS)]
@@ -114,22 +121,20 @@ def stand_in(tmp_path: Path) -> dict[str, str]:
     ],
 )
 @pytest.mark.parametrize(
-    ("script", "outside", "commands"),
+    ("script", "outside", "command"),
     [
-        ("train_ema.sh", {}, ["train", "eval"]),
-        ("train_ema.sh", {"method": "supervised", "learning_rate": "1", "pretrained_model": "none"}, ["train", "eval"]),
-        ("train_org.sh", {"method": "", "confidence": "0"}, ["train", "eval"]),
-        ("eval.sh", {"ensemble": "v3"}, ["eval"]),
+        ("train_ema.sh", {}, "train|.|--then-eval|"),
+        (
+            "train_ema.sh",
+            {"method": "supervised", "learning_rate": "1", "pretrained_model": "none"},
+            "train|.|--then-eval|",
+        ),
+        ("train_org.sh", {"method": "", "confidence": "0"}, "train|.|--then-eval|"),
+        ("eval.sh", {"ensemble": "v3"}, "eval|.|"),
     ],
 )
 def test_scripts_that_build_on_the_neighbour_s(
-    stand_in: dict[str, str],
-    tmp_path: Path,
-    name: str,
-    recipe: str,
-    script: str,
-    outside: dict[str, str],
-    commands: list[str],
+    stand_in: dict[str, str], tmp_path: Path, name: str, recipe: str, script: str, outside: dict[str, str], command: str
 ) -> None:
     """Each runs in its own folder, with what its configuration says, but for what is set outside."""
     root, elsewhere = tmp_path / "my work+more", tmp_path / "else where"
@@ -138,17 +143,15 @@ def test_scripts_that_build_on_the_neighbour_s(
         copy_experiment(name, root / name / each, each)
     folder = root / name / recipe
     for here, path in ((elsewhere, os.path.relpath(folder / script, elsewhere)), (folder, script)):
-        command = ["bash", path, "not a setting"]
-        subprocess.run(command, cwd=here, env=stand_in | outside, check=True)
-        for verb in commands:
-            where, arguments, variables = (tmp_path / f"called.{verb}").read_text().split("\n", 2)
-            assert (where, arguments) == (str(folder), f"-m|furnace|{verb}|.|")
-            texts = dict(pair.split("=", 1) for pair in variables.strip("\0").split("\0"))
-            assert texts["PYTHONPATH"].split(os.pathsep)[0] == "../../"
-            data = {"dataset_path": str(tmp_path)}
-            method = outside.get("method") or {"train_org.sh": "org"}.get(script, "ema")
-            plain = {"method": method, **{name: text for name, text in outside.items() if text}}
-            assert read_experiment(folder, texts | data).settings == read_experiment(folder, plain | data).settings
+        subprocess.run(["bash", path, "not a setting"], cwd=here, env=stand_in | outside, check=True)
+        where, arguments, variables = (tmp_path / f"called.{script[:-3].split('_')[0]}").read_text().split("\n", 2)
+        assert (where, arguments) == (str(folder), f"-m|furnace|{command}")
+        texts = dict(pair.split("=", 1) for pair in variables.strip("\0").split("\0"))
+        assert texts["PYTHONPATH"].split(os.pathsep)[0] == "../../"
+        data = {"dataset_path": str(tmp_path)}
+        method = outside.get("method") or {"train_org.sh": "org"}.get(script, "ema")
+        plain = {"method": method, **{name: text for name, text in outside.items() if text}}
+        assert read_experiment(folder, texts | data).settings == read_experiment(folder, plain | data).settings
     assert list(elsewhere.iterdir()) == []
 
 
