@@ -26,7 +26,8 @@ class EpochTable:
         path: the file.
         last_epoch: the epoch that a run goes on from; rows of later epochs are dropped. At 0 the table begins anew.
 
-    A file that is no such table is put aside, and a note says so: a run does without it.
+    A file that is no such table is put aside, and a note says so: a run does without it. So it does without the rows of
+    epochs that the file lacks, which a note names.
 
     Raises:
         InputError: a folder is there, or the file cannot be moved.
@@ -38,17 +39,26 @@ class EpochTable:
         if last_epoch > 0 and path.is_file():
             try:
                 with open(path, newline="", encoding="utf-8") as file:
-                    rows = list(csv.DictReader(file))
+                    table = csv.DictReader(file)
+                    if "epoch" not in (table.fieldnames or ()):
+                        raise ValueError("its first line names no column epoch")
+                    rows = list(table)
                 if any(None in row or None in row.values() for row in rows):
                     raise ValueError("a row is longer or shorter than the first line")
+                rows.sort(key=lambda row: int(row["epoch"]))  # whoever looked at the table may have sorted it
                 self.rows = [row for row in rows if int(row["epoch"]) <= last_epoch]
-            except (KeyError, TypeError, ValueError, OSError, csv.Error) as error:
+            except (ValueError, OSError, csv.Error) as error:
                 aside = path.with_suffix(".damaged.csv")
                 with writing(aside):
                     path.replace(aside)
                 tell(f"note: not a table of epochs: {path}: {error}; it is now {aside.name}, and a new one begins")
         if path.is_dir():
             raise InputError(f"not a table of epochs: {path} is a folder; move it away")
+        known = {int(row["epoch"]) for row in self.rows}
+        if lacking := [epoch for epoch in range(1, last_epoch + 1) if epoch not in known]:
+            tell(
+                f"note: {path} lacks the rows of epochs that are done, and goes on without them: {_in_ranges(lacking)}"
+            )
 
     def append(self, row: Row) -> None:
         """Adds a row, by column, and writes the file."""
@@ -68,6 +78,13 @@ class EpochTable:
         table.writeheader()
         table.writerows(self.rows)
         write_text(self.path, text.getvalue())
+
+
+def _in_ranges(numbers: Sequence[int]) -> str:
+    """Returns rising numbers as a text such as `1-3, 7`."""
+    first = (number for number in numbers if number - 1 not in numbers)
+    last = (number for number in numbers if number + 1 not in numbers)
+    return ", ".join(f"{low}-{high}" if low < high else str(low) for low, high in zip(first, last, strict=True))
 
 
 def _cell(value: float | int | str) -> str:

@@ -58,6 +58,34 @@ def test_a_table_of_epochs_with_a_cell_too_many_or_too_few_is_put_aside(
     assert (tmp_path / "metrics.csv").read_text() == "epoch,loss\n2,0.25\n"
 
 
+@pytest.mark.parametrize("content", ["", "1,0.5\n", "1,0.5\n2,0.25\n"])
+def test_a_table_of_epochs_without_its_first_line_is_put_aside(
+    tmp_path: Path, content: str, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "metrics.csv").write_text(content)
+    assert EpochTable(tmp_path / "metrics.csv", last_epoch=2).rows == []
+    damaged, lacking = capsys.readouterr().out.splitlines()
+    assert damaged.startswith("note: not a table of epochs: ") and lacking.endswith(" without them: 1-2")
+    assert (tmp_path / "metrics.damaged.csv").read_text() == content
+
+
+def test_rows_are_taken_in_the_order_of_epochs_and_those_that_lack_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("epoch,mIoU_v0\n" + "".join(f"{epoch},\n" for epoch in (12, 10, 9, 2, 5)))
+    logs = RunLogs(tmp_path, nepochs=20, epochs_done=10, iterations_done=100, workers=0)
+    assert f"note: {path} lacks the rows of epochs that are done, and goes on without them: 1, 3-4, 6-8\n" in (
+        capsys.readouterr().out
+    )
+    assert logs.lack_scores(10)
+    logs.add_scores(10, 100, {"v0": 50.0})
+    logs.close()
+    assert path.read_text() == "epoch,mIoU_v0\n2,\n5,\n9,\n10,50\n"
+    EpochTable(path.with_name("another.csv"), last_epoch=0)  # which begins, and so lacks nothing
+    assert "lacks" not in capsys.readouterr().out
+
+
 def test_a_folder_in_the_tables_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").mkdir()
     with pytest.raises(InputError, match="is a folder; move it away"):
