@@ -1,6 +1,7 @@
 """`log_df.csv`: one row per evaluated snapshot and predictor, over all runs of an experiment folder."""
 
 import math
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,9 +38,12 @@ def score_columns(scores: Scores, classes: Sequence[str]) -> dict[str, str]:
 def append_rows(path: Path, rows: Sequence[dict[str, str]]) -> None:
     """Adds rows to the table and takes out old ones of the same IDENTITY. Several processes may do so at once.
 
+    A link to the table stays one: several experiments may share it.
+
     Raises:
         InputError: what stands at `path` is no table, or cannot be read or written.
     """
+    path = Path(os.path.realpath(path))  # the lock, too, is that of the table itself
     with locked(path.with_name(f".{path.name}.lock")):
         new = pd.DataFrame(rows, dtype=str)
         if path.is_file():
@@ -88,7 +92,7 @@ def read_table(path: Path) -> pd.DataFrame:
     filler = [column for column in table.columns if column.startswith("Unnamed: ") and table[column].eq("").all()]
     table = table.drop(columns=filler)[(table != "").any(axis=1)]
     for column in table.columns:
-        if column.startswith(("mean_", CLASS_IOU)):
+        if column == "scales" or column.startswith(("mean_", CLASS_IOU)):
             numbers = table[column].str.removesuffix("%")
             table[column] = numbers if separator == "," else numbers.str.replace(",", ".")
     for column in RUN_COLUMNS:

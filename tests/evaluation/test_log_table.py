@@ -44,6 +44,16 @@ def test_table_starts_with_the_published_columns_and_replaces_rows(tmp_path: Pat
     }
 
 
+def test_a_link_to_a_table_that_several_share_stays_one(tmp_path: Path) -> None:
+    shared, link = tmp_path / "shared/log_df.csv", tmp_path / "log_df.csv"
+    shared.parent.mkdir()
+    link.symlink_to("shared/log_df.csv")
+    for number in (1, 2):
+        append_rows(link, [row(number)])
+    assert link.is_symlink() and len(pd.read_csv(shared)) == 2
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".lock")] == []  # others lock the table
+
+
 def test_old_rows_stay_even_where_they_are_alike(tmp_path: Path) -> None:
     path = tmp_path / "log_df.csv"
     published = "log,expA,model_epoch1.pth,53.350%,53.101%,69.500%,v2\n"
@@ -92,7 +102,7 @@ def saved_by_a_spreadsheet(path: Path, separator: str, decimal: str) -> None:
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     table.insert(0, "my note", ["best", "äöü; a, b"])
     table = table[[*table.columns[::-1]]]
-    for column in ("mean_IU", "IoU_background"):
+    for column in ("mean_IU", "IoU_background", "scales"):
         table[column] = table[column].str.replace(".", decimal)
     lines = table.to_csv(index=False, sep=separator, lineterminator="\r\n").splitlines()
     filled = [line + 2 * separator for line in lines] + [(len(table.columns) + 1) * separator]
@@ -102,9 +112,10 @@ def saved_by_a_spreadsheet(path: Path, separator: str, decimal: str) -> None:
 @pytest.mark.parametrize(("separator", "decimal"), [(",", "."), (";", ","), ("\t", ",")])
 def test_what_a_spreadsheet_saved_is_understood(tmp_path: Path, separator: str, decimal: str) -> None:
     path = tmp_path / "log_df.csv"
-    append_rows(path, [{**row(number), "IoU_background": "81.250"} for number in (1, 2)])
+    half = {"scales": "0.5"}
+    append_rows(path, [{**row(number), **half, "IoU_background": "81.250"} for number in (1, 2)])
     saved_by_a_spreadsheet(path, separator, decimal)
-    append_rows(path, [{**row(2), "mean_IU": "50.000", "IoU_background": "82.5"}, row(3)])
+    append_rows(path, [{**row(2), **half, "mean_IU": "50.000", "IoU_background": "82.5"}, row(3)])
     content = path.read_bytes()
     assert not content.startswith(b"\xef\xbb\xbf") and b"\r" not in content
     table = pd.read_csv(path)
