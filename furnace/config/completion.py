@@ -1,5 +1,6 @@
 """Settings that follow from others: paths, the network that the pretrained weights hold, the number of epochs."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -162,5 +163,5 @@ def _source(pretrained: str, volna: Path, folder: Path) -> str:
 
 
 def absolute(folder: Path, path: Path) -> Path:
-    """Returns the absolute path of one that may be relative to `folder`."""
-    return (folder / path).resolve()
+    """Returns the absolute path of one that may be relative to `folder`; links that lead in a circle stay in it."""
+    return Path(os.path.realpath(folder / path))  # Path.resolve raises for those before Python 3.13

@@ -201,7 +201,7 @@ def read_experiment(folder: str | Path, texts: Mapping[str, str], with_data: boo
     Raises:
         InputError: the folder is no experiment, a setting is bad, or a folder or weight file is missing.
     """
-    folder = Path(folder).resolve()
+    folder = absolute(Path.cwd(), Path(folder))
     if not (folder / "config.py").is_file():
         raise InputError(
             f"no experiment: {folder} holds no config.py; name a folder such as exp.voc/ensemble_teacher+cutmix"

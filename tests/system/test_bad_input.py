@@ -209,6 +209,16 @@ def file_in_the_way(place: Place) -> None:
     place.output.write_text("precious")
 
 
+def circle(*names: str) -> Callable[[Place], None]:
+    """Links that lead to themselves."""
+
+    def prepare(place: Place) -> None:
+        for name in names:
+            (place.root / name).symlink_to(name)
+
+    return prepare
+
+
 def no_config(place: Place) -> None:
     (place.experiment / "config.py").unlink()
 
@@ -495,6 +505,8 @@ CASES = [
          file_in_the_way),
     Case("file above", "train", {"OUTPUT_PATH": "<root>/output/run"}, ("cannot write <root>/output/run",
          "a file stands where a folder is needed"), file_in_the_way),
+    Case("circle of links", "train", {"OUTPUT_PATH": "<root>/circle"}, ("cannot write <root>/circle",),
+         circle("circle")),
     Case("snapshot_dir in the way", "train", {"snapshot_dir": "<root>/experiment/config.py"},
          ("cannot write <root>/experiment/config.py",)),
     # ImageNet weights.
