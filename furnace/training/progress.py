@@ -63,8 +63,9 @@ class Progress:
         allowed, epoch = self.settings.skip_nonfinite, step.iteration // self.iterations_per_epoch + 1
         found, named = f"{step.term} is {step.value} at iteration {step.iteration}, epoch {epoch}", ", ".join(files)
         if self.skipped > allowed:
+            kept = "the last snapshot is kept; " if self._saved else ""
             raise CommonInputError(
-                f"{found}; the last snapshot is kept; lower learning_rate, look at the files of that batch, "
+                f"{found}; {kept}lower learning_rate, look at the files of that batch, "
                 f"or set skip_nonfinite={allowed + 1} or more to leave such steps out: {named}"
             )
         if self.world.is_main:

@@ -202,6 +202,12 @@ def test_a_gradient_that_is_not_finite_ends_the_run_with_all_there_is_to_know(
     assert len(pd.read_csv(tmp_path / "run/metrics.csv")) == 1
 
 
+def test_nothing_is_said_to_be_kept_where_nothing_was_saved(run, breaking, capsys: pytest.CaptureFixture) -> None:
+    breaking({1})
+    assert run("train") == 2
+    assert re.search(r" at iteration 1, epoch 1; lower learning_rate, ", capsys.readouterr().err.splitlines()[-1])
+
+
 def test_as_many_bad_steps_as_allowed_are_left_out_and_counted(
     run, breaking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
