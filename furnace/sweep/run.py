@@ -82,9 +82,7 @@ class Run:
 
     def _unlock(self) -> None:
         if self._lock:
-            with suppress(
-                OSError
-            ):  # a file server may say only here that its disk is full; the lock is gone all the same
+            with suppress(OSError):  # a server may say only here that its disk is full; the lock is gone all the same
                 self._lock.close()
 
     def _begin_part(self) -> None:
