@@ -5,6 +5,8 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 from furnace.engine.backend import memory_failure
@@ -83,6 +85,10 @@ def go_on_with(arguments: Sequence[str]) -> NoReturn:
     end_helpers()
     sys.stdout.flush()
     sys.stderr.flush()
+    for entry in Path("/proc/self/fd").iterdir():
+        if (descriptor := int(entry.name)) > 2:  # a GPU's memory is free once its device is closed
+            with suppress(OSError):  # that of the listing is closed already
+                os.set_inheritable(descriptor, False)
     os.execv(sys.executable, [sys.executable, "-m", "furnace", *arguments])
 
 

@@ -6,12 +6,13 @@ import signal
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from repository import REPOSITORY
 from running import IN_TWO_PROCESSES, start
 
-from furnace.engine import torchrun
+from furnace.engine import launch, torchrun
 
 pytestmark = pytest.mark.xdist_group("several processes")
 
@@ -33,6 +34,19 @@ pytestmark = pytest.mark.xdist_group("several processes")
 def test_one_status_for_all_processes(ends: list, status: int, capsys: pytest.CaptureFixture) -> None:
     assert torchrun._status(ends) == status
     assert ("was ended by SIG" in capsys.readouterr().err) == (status in (134, 137, 139))
+
+
+def test_the_command_that_follows_holds_no_device_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library may have opened it for every program that takes this one's place."""
+    device = os.open(os.devnull, os.O_RDONLY)
+    os.set_inheritable(device, True)
+    begun: list[list[str]] = []
+    monkeypatch.setattr(Path, "iterdir", lambda _: map(Path, ["0", "1", "2", str(device), "4000"]))
+    monkeypatch.setattr(launch.os, "execv", lambda _, words: begun.append(words[1:]))
+    launch.go_on_with(["eval", "."])
+    assert begun == [["-m", "furnace", "eval", "."]] and not os.get_inheritable(device)
+    assert all(map(os.get_inheritable, (1, 2)))
+    os.close(device)
 
 
 def test_torchrun_says_nothing_of_its_own(capfd: pytest.CaptureFixture) -> None:
