@@ -17,6 +17,11 @@ def update_parameters(teacher: nn.Module, student: nn.Module, alpha: float) -> N
     torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - alpha)
 
 
+def has_other_buffers(network: nn.Module) -> bool:
+    """Returns whether modules that keep no statistics hold buffers, as those of the published networks do not."""
+    return any(list(each.buffers(recurse=False)) and not keeps_statistics(each) for each in network.modules())
+
+
 @torch.no_grad()
 def update_buffers(teacher: nn.Module, student: nn.Module, alpha: float, with_statistics: bool) -> None:
     """Takes the same average of the running statistics, and copies all other buffers, such as counters of batches.

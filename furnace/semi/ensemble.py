@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from furnace.semi.ema import ema_alpha, update_buffers, update_parameters
+from furnace.semi.ema import ema_alpha, has_other_buffers, update_buffers, update_parameters
 
 NETWORKS = ("student_1", "student_2", "teacher_1", "teacher_2")
 STUDENTS = NETWORKS[:2]
@@ -91,6 +91,7 @@ class Ensemble:
         build_second: Callable[[], nn.Module] | None = None,
     ) -> None:
         self.students = [build_network(), (build_second or build_network)()]
+        self._other_buffers = any(map(has_other_buffers, self.students))  # a look at all modules takes its time
         self.teachers: list[nn.Module] = []
         if with_teachers:
             self.teachers = [copy.deepcopy(student).requires_grad_(False) for student in self.students]
@@ -119,4 +120,5 @@ class Ensemble:
         alpha = ema_alpha(step, decay)
         for teacher, student in zip(self.teachers, self.students, strict=False):  # there may be no teachers
             update_parameters(teacher, student, alpha)
-            update_buffers(teacher, student, alpha, with_statistics)
+            if with_statistics or self._other_buffers:
+                update_buffers(teacher, student, alpha, with_statistics)
