@@ -1,10 +1,11 @@
-"""The errors that users see as a single line, and the exit statuses of the program."""
+"""The errors that users see as a single line, what finds them in whole numbers, and the exit statuses."""
 
+import argparse
 import errno
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 EXIT_FAILED = 1  # the cause lies outside of this process: another process ended or did not answer
@@ -136,3 +137,20 @@ def _letters(name: str) -> str:
 def say_note(text: str) -> None:
     """Prints one line on standard error about something that the work does without."""
     print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+def at_least(low: int) -> Callable[[str], int]:
+    """Returns what reads a whole number of at least `low` for argparse."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < low:
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {low}, found {text!r}")
+        return int(text)
+
+    return read
+
+
+def several_from(low: int) -> Callable[[str], tuple[int, ...]]:
+    """Returns what reads whole numbers of at least `low`, with commas between them; each counts once."""
+    read = at_least(low)
+    return lambda text: tuple(dict.fromkeys(map(read, text.split(","))))

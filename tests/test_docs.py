@@ -44,7 +44,7 @@ def test_names_beside_a_file_are_there() -> None:
 def test_the_page_shows_every_room() -> None:
     rooms = {path.name for path in (REPOSITORY / "furnace").iterdir() if (path / "__init__.py").is_file()}
     drawn = set(re.findall(r"^    \d +(\w+)[/.]", PAGE, re.MULTILINE))
-    assert drawn == rooms | {"__main__", "pictures", "errors", "labels", "whole_numbers"}
+    assert drawn == rooms | {"__main__", "pictures", "errors", "labels"}
 
 
 def test_the_page_names_every_file() -> None:

@@ -12,7 +12,7 @@ from repository import REPOSITORY
 FURNACE = REPOSITORY / "furnace"
 # From the ground up. A room is a folder of furnace, or a file at its root; it may import those on floors below.
 FLOORS = (
-    {"errors", "labels", "whole_numbers"},
+    {"errors", "labels"},
     {"network", "semi"},
     {"engine"},
     {"data", "pictures"},
@@ -81,14 +81,13 @@ def test_every_room_has_a_caption_and_nothing_else_in_its_face() -> None:
             assert "\nMay import: " in text and "\nBegin with: " in text, room
 
 
-def test_the_root_holds_six_files() -> None:
+def test_the_root_holds_five_files() -> None:
     assert {path.name for path in FURNACE.glob("*.py")} == {
         "__init__.py",
         "__main__.py",
         "errors.py",
         "labels.py",
         "pictures.py",
-        "whole_numbers.py",
     }
     assert len((FURNACE / "__main__.py").read_text(encoding="utf-8").splitlines()) <= 60
 

@@ -19,7 +19,8 @@ from furnace.prepare.build import Building
 from furnace.prepare.check import check, dataset_of
 from furnace.prepare.lists import images_that_show_every_class, write_splits
 from furnace.prepare.official import plan_camvid, plan_city, plan_voc
-from furnace.prepare.own import OwnData, classes_in, plan_folder, state_of
+from furnace.prepare.own import classes_in, plan_folder, state_of
+from furnace.prepare.pairing import OwnData
 from furnace.prepare.plan import Plan
 from furnace.prepare.sources import Unpack
 

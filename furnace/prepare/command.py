@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from furnace.whole_numbers import at_least, several_from
+from furnace.errors import at_least, several_from
 
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:

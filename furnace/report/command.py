@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from furnace.whole_numbers import at_least
+from furnace.errors import at_least
 
 IMAGES = 6  # the default of --images
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from furnace.config.arguments import EXPERIMENT_HELP, take_any_order
 from furnace.engine.signals import resubmit_on_signal
-from furnace.errors import EXIT_FAILED, EXIT_RESUBMIT, InputError
-from furnace.whole_numbers import at_least
+from furnace.errors import EXIT_FAILED, EXIT_RESUBMIT, InputError, at_least
 
 if TYPE_CHECKING:  # showing help must not import torch
     from furnace.sweep.jobs import Job
