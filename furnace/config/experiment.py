@@ -133,7 +133,7 @@ class Experiment:
             pattern = getattr(self.dataset, f"{which}_list")
             ratio = self.settings.labeled_ratio
             path = self.settings.lists_path / pattern.format(ratio=ratio)
-            if which != "val" and not path.is_file():
+            if which != "val" and not path.exists():  # a folder is told as in other lists
                 raise InputError(
                     f"list not found: {path}: expected that of labeled_ratio={ratio}; draw it (python -m furnace "
                     f"prepare split {self.settings.dataset_path} --ratio {ratio}), or set labeled_ratio to one that is "
@@ -231,7 +231,8 @@ def for_evaluation(experiment: Experiment) -> Experiment:
     settings = experiment.settings
     record = read_record(settings.OUTPUT_PATH)
     _require_order(experiment, trained_classes(record))
-    trained = filled(trained_settings(record)) if trained_settings(record) else {}
+    settings_then = trained_settings(record)
+    trained = filled(settings_then) if settings_then else {}
     known: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in trained.items()

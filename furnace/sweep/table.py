@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from furnace.report.paired import BASELINE
 from furnace.report.summary import HEADLINES, Statistic
 from furnace.sweep.jobs import Job
 
-BASELINE = "supervised"
 BySeed = dict[int, float]
 
 
