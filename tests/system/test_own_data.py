@@ -1,13 +1,10 @@
 """docs/own_data.md is followed word for word: every command it shows is run, in its order, and a network is trained."""
 
 import json
-import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
+from followed import follow
 from PIL import Image
 from repository import REPOSITORY
 
@@ -15,27 +12,6 @@ from tests.bench.study.weights import make_weights
 
 PAGE = REPOSITORY / "docs/own_data.md"
 FEW = "\n## Few labels\n"
-
-
-def commands(text: str) -> str:
-    """The indented lines of a part of the page."""
-    return "\n".join(line[4:] for line in re.findall(r"^(?:    .*|)$", text, re.MULTILINE))
-
-
-def follow(text: str, folder: Path, **more: str) -> str:
-    """Runs the commands of a part of the page in a folder, with more variables, and returns what they print."""
-    python = Path(sys.executable).parent
-    environment = {**os.environ, "PATH": f"{python}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1", **more}
-    result = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", commands(text)],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
-    return result.stdout
 
 
 def test_the_page_leads_to_a_trained_network(tmp_path: Path) -> None:

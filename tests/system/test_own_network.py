@@ -1,16 +1,14 @@
 """docs/own_network.md is followed word for word: its U-Net is written, trained, evaluated and exported."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import onnx
 import pandas as pd
 import pytest
 import torch
+from followed import commands, follow
 from repository import REPOSITORY, copy_experiment
 
 from furnace.config.experiment import read_experiment
@@ -21,20 +19,10 @@ PAGE = (REPOSITORY / "docs/own_network.md").read_text(encoding="utf-8")
 BY_SETTINGS, _, EXAMPLE = PAGE.partition("## What is asked of a network")
 
 
-def commands(text: str) -> str:
-    """The indented lines of a part of the page."""
-    return "\n".join(line[4:] for line in re.findall(r"^(?:    .*|)$", text, re.MULTILINE))
-
-
 def test_the_page_leads_to_a_network_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "furnace").symlink_to(REPOSITORY / "furnace")  # what the page needs of a checkout
     copy_experiment("exp.voc", tmp_path / "exp.voc/ensemble_teacher+cutmix")
-    python = Path(sys.executable).parent
-    environment = {**os.environ, "PATH": f"{python}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
-    command = ["bash", "-euo", "pipefail", "-c", commands(EXAMPLE)]
-    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
-    assert result.returncode == 0, result.stderr[-2000:]
-
+    follow(EXAMPLE, tmp_path)
     run = next((tmp_path / "output_voc").iterdir())
     assert "unet" in run.name and json.loads((run / "config.json").read_text())["settings"]["backbone"] == "unet"
     table = pd.read_csv(tmp_path / "exp.voc/unet/log_df.csv")
