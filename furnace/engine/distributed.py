@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from inspect import signature
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -18,6 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from furnace.engine.sync_batch_norm import synchronized
 from furnace.errors import CommonInputError, InputError
+
+Result = TypeVar("Result")
 
 # Buffers need no broadcast: synchronised batch norms give every process the same statistics. torch 2.14 has renamed it.
 _NAMES = ("forward_sync_buffers", "broadcast_buffers")
@@ -65,25 +67,29 @@ class World:
         dist.all_reduce(values, dist.ReduceOp.MAX, group=self.host_group)
         return int(values)
 
-    def share_error(self, work: Callable[[], object]) -> None:
-        """Runs `work` on rank 0 alone, while the other ranks wait for it.
+    def by_main(self, work: Callable[[], Result]) -> Result:
+        """Runs `work` on rank 0 alone, while the other ranks wait for it, and returns on all what it returned there.
+
+        Args:
+            work: what it returns can be pickled.
 
         Raises:
             InputError: on rank 0, the one that `work` raised.
             CommonInputError: the same on the other ranks, of which one for each other machine says it.
         """
         if self.size == 1:
-            work()
-            return
-        failure: list[InputError | None] = [None]
+            return work()
+        told: list[Any] = [None, None]  # the result, or the error in its place
         if self.is_main:
             try:
-                work()
+                told[0] = work()
             except InputError as error:
-                failure = [error]
-        dist.broadcast_object_list(failure)
-        if failure[0] is not None:
-            raise failure[0] if self.is_main else CommonInputError(str(failure[0]))
+                told[1] = error
+        dist.broadcast_object_list(told)
+        result, failure = told
+        if failure is not None:
+            raise failure if self.is_main else CommonInputError(str(failure))
+        return result
 
     def require_same(self, value: object, meaning: str) -> None:
         """Raises CommonInputError on every rank if `value` is not the same on all.

@@ -33,10 +33,11 @@ def evaluate(experiment: Experiment, world: World) -> None:
     settings = experiment.settings
     prepare_backends(settings.deterministic)
     snapshots = Snapshots(settings.snapshot_dir)
-    epochs = chosen_epochs(snapshots, settings.eval_epochs)
+    # A training that goes on adds snapshots and removes old ones. All processes must score the same.
+    epochs = world.by_main(lambda: chosen_epochs(snapshots, settings.eval_epochs))
     split = experiment.split("val")
     log_file = log_path(settings)
-    world.share_error(lambda: check_evaluation(experiment, split))
+    world.by_main(lambda: check_evaluation(experiment, split))
     note = experiment.note_of_changes() if world.is_main else ""
     if note:
         print(note, flush=True)

@@ -39,7 +39,7 @@ class Progress:
         self._digests = self._code.digests()  # of what this run has imported; the files may be edited while it goes on
         decisive = json.dumps([self._identity, self._digests]).encode()
         world.require_same(hashlib.sha256(decisive).hexdigest()[:8], "settings, lists, or the files beside network.py")
-        world.share_error(self._claim_folders)
+        world.by_main(self._claim_folders)
 
     def begin_or_go_on(self) -> int:
         """Fills the learner with what was saved last, if anything was, and returns the first iteration to do.

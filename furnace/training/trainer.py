@@ -60,7 +60,7 @@ class Trainer:
         self._require_shared_memory()
         self._to_device = sending_to(world.device, settings.channels_last)
         if self.progress.start < self.iterations:
-            world.share_error(lambda: look_at_data(experiment))
+            world.by_main(lambda: look_at_data(experiment))
         if world.is_main and self.progress.start < self.iterations:
             announce(experiment, self.learner, self.iterations_per_epoch, self.progress.start)
         self.logs = self._open_logs() if world.is_main else None

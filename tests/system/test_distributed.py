@@ -1,6 +1,7 @@
 """Two processes take the step that one would, and the whole program runs under torchrun."""
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -254,7 +255,7 @@ def work(world):
     def fail():
         raise InputError("said by the first alone")
     try:
-        world.share_error(fail)
+        world.by_main(fail)
     except CommonInputError:
         print("the others know it", flush=True)
         raise
@@ -301,6 +302,33 @@ def test_a_process_that_ends_ends_the_others_before_torchrun_would(
     if len(told) == 1:  # torchrun 2.6 tells of whoever ended first, later versions of all
         ends = {rank: ends[rank] for rank in told}
     assert told.items() >= ends.items() and ends
+
+
+# The second process looks for snapshots before the training that goes on has saved its last one.
+LOOKS_EARLIER = """
+import os, sys
+from furnace.__main__ import main
+from furnace.engine.checkpoint import Snapshots
+
+if os.environ["RANK"] == "1":
+    epochs = Snapshots.epochs
+    Snapshots.epochs = lambda snapshots: epochs(snapshots)[:-1]
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_processes_score_one_snapshot_while_a_training_adds_others(
+    two_at_once: list[Path], experiment: Path, tiny: list[str], tmp_path: Path
+) -> None:
+    shutil.copytree(two_at_once[0], tmp_path / "run")
+    (tmp_path / "program.py").write_text(LOOKS_EARLIER)
+    program = ["-m", "torch.distributed.run", *alone(), "--nproc-per-node=2", str(tmp_path / "program.py")]
+    arguments = ["eval", str(experiment), *tiny, "ensemble=v3"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, *program, *arguments], env=environment, timeout=100, check=True)
+    by_two = json.loads((tmp_path / "run/scores/epoch3_v3.json").read_text())["confusion"]
+    assert main(arguments) == 0
+    assert by_two == json.loads((tmp_path / "run/scores/epoch3_v3.json").read_text())["confusion"]
 
 
 def test_a_device_that_one_process_cannot_use_ends_those_that_wait_for_it(tmp_path: Path) -> None:
