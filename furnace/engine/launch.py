@@ -57,6 +57,8 @@ def in_processes(work: Work, arguments: Sequence[str], gpus: int, timeout_minute
     except InputError as error:
         status = EXIT_BAD_INPUT
         if speaks := not isinstance(error, CommonInputError) or place.local_rank == 0:  # it may be of one machine
+            if place.local_rank > 0:  # often all have found the same, and torchrun ends this process meanwhile
+                time.sleep(SILENT)
             say(error)
     except Exception as error:
         status = EXIT_FAILED

@@ -243,13 +243,15 @@ from furnace.errors import CommonInputError, InputError
 
 def work(world):
     world.highest(0)
-    if world.rank == 0 and sys.argv[1] != "all":
+    if world.rank == 0 and sys.argv[1] not in ("all", "each"):
         lock = ctypes.create_string_buffer(64)
         with StopRequest(alone=False):
             for _ in range(2):
                 ctypes.CDLL(None).pthread_mutex_lock(lock)
     if sys.argv[1] == "image":
         raise InputError("image cannot be read")
+    if sys.argv[1] == "each":
+        raise InputError("found by each")
     if sys.argv[1] == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     def fail():
@@ -277,6 +279,7 @@ sys.exit(in_processes(work, [], 0, timeout_minutes=5))
         ("image", ["image cannot be read", "process 1 of 2 has ended, or its machine does"], {0: 1, 1: 2}),
         ("killed", ["process 1 of 2 has ended, or its machine does"], {0: 1, 1: -signal.SIGKILL}),
         ("all", ["said by the first alone"], {0: 2}),  # the other waits a moment for that, which torchrun cuts short
+        ("each", ["found by each"], {0: 2}),
     ],
 )
 def test_a_process_that_ends_ends_the_others_before_torchrun_would(
