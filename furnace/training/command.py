@@ -40,7 +40,7 @@ def _train(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         from furnace.training.trainer import Trainer
 
         with compiler_named() if settings.compile else nullcontext():
-            return 0 if Trainer(experiment, world).run() else EXIT_RESUBMIT
+            return 0 if Trainer(experiment, world).run(more_follows=options.then_eval) else EXIT_RESUBMIT
 
     gpus = gpus_for_batch(settings.NGPUS, settings.batch_size)
     status = in_processes(work, arguments, gpus, settings.timeout_minutes)

@@ -66,11 +66,15 @@ class Trainer:
         self.logs = self._open_logs() if world.is_main else None
         self.pictures = TrainingPictures(experiment.dataset, self.learner, self.logs.events) if self.logs else None
 
-    def run(self) -> bool:
+    def run(self, more_follows: bool = False) -> bool:
         """Trains from the first iteration that is not done yet to the last one.
 
+        Args:
+            more_follows: whether the same command goes on after training, as with an evaluation.
+
         Returns:
-            False if the run was asked to stop before its end. Either way everything is saved that going on needs.
+            False if the run was asked to stop before its end, or at its end where more follows. Either way everything
+            is saved that going on needs.
         """
         finished = True
         with StopRequest(alone=self.world.size == 1) as stop, crashes_named():
@@ -80,6 +84,8 @@ class Trainer:
                     self._train(stop)
                 elif self.world.is_main:
                     print(f"nothing to do: all {self.experiment.epochs} epochs are in {self.settings.snapshot_dir}")
+                if stop and more_follows:
+                    raise Stopped
             except Stopped:
                 finished = False
                 end_helpers()  # of a validation

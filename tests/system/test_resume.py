@@ -73,6 +73,18 @@ def test_a_signal_in_the_last_iteration_changes_nothing(
     assert_same_run(tmp_path / "run", straight())
 
 
+def test_a_signal_in_the_last_iteration_keeps_the_evaluation_from_beginning(
+    run: Callable, straight: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    begun = []
+    monkeypatch.setattr("furnace.engine.launch.go_on_with", begun.append)
+    before_step(monkeypatch, {ITERATIONS - 1: lambda: os.kill(os.getpid(), signal.SIGUSR1)})
+    assert run("train", "--then-eval") == STOPPED and not begun
+    assert f"asked to stop (SIGUSR1): iteration {ITERATIONS} of {ITERATIONS} is saved" in capsys.readouterr().out
+    assert_same_run(tmp_path / "run", straight())
+    assert run("train", "--then-eval") == 0 and [command for command, *_ in begun] == ["eval"]
+
+
 def stand_still(asked: int) -> None:
     """Waits as for a disk that does not answer, and lets somebody ask the run to stop meanwhile."""
     time.sleep(1)  # so that the main process has used what it had, and waits too
