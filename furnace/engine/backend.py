@@ -1,4 +1,4 @@
-"""Precision, repeatability, loading workers and memory: what depends on the device and not on the method."""
+"""Precision, repeatability, layout, loading workers and memory: what depends on the device and not on the method."""
 
 import os
 import re
@@ -6,10 +6,11 @@ import warnings
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import nn
 
 from furnace.engine.machine import cores
 from furnace.engine.place import find_place
-from furnace.errors import InputError
+from furnace.errors import CommonInputError, InputError
 
 # What the libraries below torch say of a device without memory, where torch's own allocator was not asked.
 NO_DEVICE_MEMORY = re.compile(
@@ -84,6 +85,20 @@ def loader_workers(num_workers: int | str, device: torch.device, processes: int 
     if device.type == "cpu":
         return 0
     return min(8, max(1, cores() // (processes or find_place().local_size)))
+
+
+def placed(network: nn.Module, device: torch.device, channels_last: bool) -> nn.Module:
+    """Moves a network to a device and its weights into the memory layout that is set, and returns it.
+
+    Raises:
+        CommonInputError: `channels_last` is set, which weights of five dimensions cannot have.
+    """
+    if channels_last and any(parameter.ndim == 5 for parameter in network.parameters()):
+        raise CommonInputError(
+            f"channels_last: expected a network of 2D convolutions, found a {type(network).__name__} with a weight of "
+            "five dimensions; set channels_last=0"
+        )
+    return network.to(device).to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
 def memory_failure(error: BaseException) -> str | None:

@@ -8,6 +8,7 @@ from torch import nn
 
 from furnace.config.completion import Student
 from furnace.config.experiment import Experiment
+from furnace.engine.backend import placed
 from furnace.engine.distributed import World
 from furnace.errors import CommonInputError, say_note
 from furnace.network.pretrained import load_backbone
@@ -50,13 +51,7 @@ def build_networks(experiment: Experiment, world: World) -> Networks:
         return network
 
     def place(network: nn.Module) -> nn.Module:
-        layout = torch.channels_last if settings.channels_last else torch.contiguous_format
-        if settings.channels_last and any(parameter.ndim == 5 for parameter in network.parameters()):
-            raise CommonInputError(
-                f"channels_last: expected a network of 2D convolutions, found a {type(network).__name__} with a weight "
-                "of five dimensions; set channels_last=0"
-            )
-        return world.synchronized(network.to(world.device).to(memory_format=layout))
+        return world.synchronized(placed(network, world.device, settings.channels_last))
 
     with_teachers = experiment.method.labellers == "teachers"
     try:

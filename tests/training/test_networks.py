@@ -4,11 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from repository import REPOSITORY
+from torch import nn
 
 from furnace.config.experiment import read_experiment
 from furnace.engine.distributed import World
 from furnace.errors import InputError
+from furnace.evaluation.validation import for_windows
 from furnace.training.networks import build_networks
 
 VOC = REPOSITORY / "exp.voc/ensemble_teacher+cutmix"
@@ -44,6 +47,11 @@ def test_a_weight_of_five_dimensions_has_no_place_in_channels_last(build: Callab
     with pytest.raises(InputError, match="a weight of five dimensions; set channels_last=0"):
         build("nn.Conv3d(3, 3, 1)")
     build("nn.Conv3d(3, 3, 1)", channels_last="0")
+
+
+def test_nor_has_it_in_an_evaluation_or_a_prediction() -> None:
+    with pytest.raises(InputError, match="a weight of five dimensions; set channels_last=0"):
+        for_windows(nn.Conv3d(3, 3, 1), torch.device("cpu"), torch.float32, channels_last=True)
 
 
 def test_a_setting_that_finds_no_norms_says_so(build: Callable, capsys: pytest.CaptureFixture) -> None:
