@@ -86,7 +86,7 @@ class Job:
         """Trains and evaluates, each in a process of its own, whose output goes where this one's goes.
 
         Returns:
-            The exit status of the first process that failed, or 0.
+            The exit status of the first process that failed, EXIT_RESUBMIT if somebody asked for an end, or 0.
         """
         for command in self.commands().values():
             status = _status_of(command)
@@ -106,19 +106,26 @@ def status_words(status: int) -> str:
 def _status_of(command: Sequence[str]) -> int:
     """Runs a command and passes signals on to it, so that it can save what it has; returns its exit status.
 
-    The command has a process group of its own, so that Ctrl-C does not reach it twice.
+    A command that was done when a signal reached it ends with 0 all the same. The status is EXIT_RESUBMIT then, so that
+    nothing more begins. The command has a process group of its own, so that Ctrl-C does not reach it twice.
     """
     early: list[int] = []  # signals that come before the command is there
+    late: list[int] = []
     before = {number: signal.signal(number, lambda got, _: early.append(got)) for number in heeded()}
     try:
         environment = {**os.environ, STARTER: str(os.getpid())}
         environment.pop("FURNACE_FIRST_PROCESS", None)  # so that its notes are said
         with subprocess.Popen(command, process_group=0, env=environment) as child:
+
+            def pass_on(got: int, _: object) -> None:
+                late.append(got)
+                child.send_signal(got)
+
             for number in before:
-                signal.signal(number, lambda got, _: child.send_signal(got))
+                signal.signal(number, pass_on)
             for got in early:
                 child.send_signal(got)
-            return child.wait()
+            return child.wait() or (EXIT_RESUBMIT if early or late else 0)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 from repository import REPOSITORY
 
-from furnace.errors import InputError
+from furnace.errors import EXIT_RESUBMIT, InputError
 from furnace.sweep import live, pool, sharing
 from furnace.sweep.jobs import Job, status_words
 from furnace.sweep.pool import run_all
@@ -70,6 +70,14 @@ def test_each_run_trains_and_evaluates_with_all_it_says_in_a_log_of_its_own(tmp_
         "evaluation",
     ]
     assert second.log.read_text().splitlines()[-1] == "epoch 2"
+
+
+def test_a_run_that_is_done_when_somebody_asks_for_an_end_is_the_last_one(tmp_path: Path) -> None:
+    """It heeds no signal any more, and ends with 0."""
+    ending = "signal.signal(signal.SIGTERM, signal.SIG_IGN); os.kill(os.getppid(), signal.SIGTERM); time.sleep(0.5)"
+    for scripts in ((ending, "Path('evaluated').touch()"), ("", ending)):
+        assert job(tmp_path, "a", *scripts).run() == EXIT_RESUBMIT
+    assert not (tmp_path / "evaluated").exists() and job(tmp_path, "a", "", "").run() == 0
 
 
 def test_two_go_on_at_a_time_and_the_next_begins_when_one_has_ended(tmp_path: Path) -> None:
