@@ -190,9 +190,10 @@ def epochs(value: str) -> Epochs:
         first, dash, last = part.partition("-")
         if not first.strip().isdecimal() or (dash and not last.strip().isdecimal()):
             raise ValueError(f"last, all, none{perhaps(value, ('last', 'all', 'none'))}, a range 20-34 or a list 30,34")
-        if max(int(first), int(last or first)) > MOST_EPOCHS:
+        start, end = int(first), int(last or first)
+        if max(start, end) > MOST_EPOCHS:
             raise ValueError(f"epochs up to {MOST_EPOCHS}")
-        found += range(int(first), int(last or first) + 1)
-    if not found:
-        raise ValueError("a range that ends after it starts")
-    return tuple(found)
+        if end < start:
+            raise ValueError("a range that ends after it starts")
+        found += range(start, end + 1)
+    return tuple(dict.fromkeys(found))  # each is evaluated once
