@@ -17,7 +17,7 @@ from torch import Tensor
 
 from furnace.data.entries import Split
 from furnace.data.file_list import spread
-from furnace.engine.files import json_text, write_atomically, write_text
+from furnace.engine.files import json_text, write_atomically, write_text, writing
 from furnace.errors import InputError
 from furnace.evaluation.pictures import kept, panel_captions
 from furnace.pictures import colourize, shrink, write_png
@@ -75,7 +75,7 @@ class Gallery:
     written unless at least two networks are evaluated singly, because with one there is nothing to compare.
 
     Attributes:
-        faults: the errors of pictures that could not be written, which must not cost the scores.
+        faults: the errors of pictures that could not be written or removed, which must not cost the scores.
     """
 
     def __init__(self, output: Path, epoch: int, split: Split, predictors: Sequence[str]) -> None:
@@ -93,9 +93,9 @@ class Gallery:
         """Removes pictures of images that are not shown any more, which an evaluation of another list has left."""
         for path in self.folder.glob("*.json"):
             if path.stem.isdecimal() and int(path.stem) not in self.numbers:
-                path.unlink(missing_ok=True)
-                for picture in self.folder.glob(f"{path.stem}_*"):
-                    picture.unlink(missing_ok=True)
+                for old in (path, *self.folder.glob(f"{path.stem}_*")):
+                    with kept(self.faults), writing(old):
+                        old.unlink(missing_ok=True)
 
     def add(self, number: int, image: Tensor, label: Tensor, predicted: Tensor) -> None:
         """Takes image `number` (H, W, 3), its label (H, W) and what the predictors say (P, H, W), all uint8."""

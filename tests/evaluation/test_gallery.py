@@ -44,6 +44,13 @@ def test_gallery_pictures_are_small_and_of_the_same_images_in_every_process(tmp_
 
     Gallery(tmp_path, 5, Fewer(), list(PREDICTORS)).remove_others()
     assert {path.name.partition("_")[0] for path in (tmp_path / "gallery/epoch5").iterdir()} == {"0", "0.json"}
+
+    (tmp_path / "gallery/epoch5/77_truth.png").mkdir()  # stands for what cannot be removed
+    (tmp_path / "gallery/epoch5/77.json").touch()
+    (gallery := Gallery(tmp_path, 5, Fewer(), list(PREDICTORS))).remove_others()
+    assert [str(fault).partition(":")[0] for fault in gallery.faults] == [
+        f"cannot write {tmp_path}/gallery/epoch5/77_truth.png"
+    ]
     alone = Gallery(tmp_path, 6, Files(), ["v0", "v3"])
     alone.add(0, image, label, torch.zeros(2, 600, 1000, dtype=torch.uint8))
     assert not (tmp_path / "gallery/epoch6").exists()
