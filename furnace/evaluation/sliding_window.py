@@ -35,8 +35,6 @@ class SlidingWindow:
         stride_rate: the step from window to window as a share of S.
         scales: the factors that the image is resized by, one at least.
         flip: whether the scores of mirrored windows are added.
-        mean: of each channel, subtracted from pixels between 0 and 1.
-        std: of each channel, which divides the difference.
         window_batch: how many windows go through a network at once, at most. By default this is GPU_BATCH on a GPU and
             1 on a CPU, where more windows take memory and save no time.
         dtype: the type of the normalised pixels and of the sums.
@@ -50,8 +48,6 @@ class SlidingWindow:
         stride_rate: float = 2 / 3,
         scales: Sequence[float] = (1.0,),
         flip: bool = False,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
         device: torch.device = torch.device("cpu"),
         window_batch: int | None = None,
         dtype: torch.dtype = torch.float32,
@@ -65,8 +61,8 @@ class SlidingWindow:
         self.device = device
         self.window_batch = window_batch or (1 if device.type == "cpu" else GPU_BATCH)
         self.dtype = dtype
-        self.mean = torch.tensor(mean, device=device, dtype=dtype)[:, None, None]
-        self.std = torch.tensor(std, device=device, dtype=dtype)[:, None, None]
+        self.mean = torch.tensor(IMAGENET_MEAN, device=device, dtype=dtype)[:, None, None]
+        self.std = torch.tensor(IMAGENET_STD, device=device, dtype=dtype)[:, None, None]
 
     def scores(self, image: Tensor) -> dict[str, Tensor]:
         """Maps an image (H, W, 3) uint8 RGB, on the CPU, to each network's summed logits (N, H, W), by its name."""

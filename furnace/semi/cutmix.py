@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 BOXES = 3
+# The lowest and the highest share of the image that the rectangles of a mask cover together, before overlaps.
 PROPORTION = (0.25, 0.5)
 
 
@@ -21,13 +22,7 @@ class UniformSource(Protocol):
         """Draws an array of `size` numbers, each uniform between `low` and `high`."""
 
 
-def cutmix_masks(
-    n: int,
-    size: tuple[int, int],
-    random: UniformSource,
-    proportion: tuple[float, float] = PROPORTION,
-    boxes: int = BOXES,
-) -> np.ndarray:
+def cutmix_masks(n: int, size: tuple[int, int], random: UniformSource, boxes: int = BOXES) -> np.ndarray:
     """Draws n masks of 0 and 1.
 
     Each mask starts at 0, and `boxes` rectangles are flipped in it one after the other. Where two overlap, the flips
@@ -35,14 +30,12 @@ def cutmix_masks(
 
     Args:
         size: H and W, in pixels.
-        proportion: the lowest and the highest share of the image that the rectangles of a mask cover together, before
-            overlaps.
         boxes: the number of rectangles; without any, the masks are 0 everywhere.
 
     Returns:
         (n, 1, H, W) uint8.
     """
-    area = random.uniform(*proportion, (n, boxes))
+    area = random.uniform(*PROPORTION, (n, boxes))
     height = np.exp(random.uniform(0.0, 1.0, (n, boxes)) * np.log(area))  # log-uniform between area and 1
     share = np.stack([height, area / height], axis=2) * np.sqrt(1 / max(boxes, 1))  # (n, boxes, 2): of H and of W
     extent = np.round(share * np.array(size))
