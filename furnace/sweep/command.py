@@ -131,7 +131,11 @@ def _in_turn(missing: "Sequence[Job]") -> tuple[str, list[str]]:
     failed: list[str] = []
     for number, job in enumerate(missing, 1):
         print(f"\n[{number}/{len(missing)}] {job.title}", flush=True)
-        status = job.run()
+        try:
+            status = job.run()
+        except InputError as error:
+            failed.append(f"failed: {job.title}: {error}")
+            continue
         if status in STOPPED:
             return f" in {job.title}", failed
         if status != 0:

@@ -1,5 +1,6 @@
 """One run of a sweep: what it is called, whether it is done, and how it is started."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -7,12 +8,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from furnace.config.experiment import Experiment
 from furnace.config.record import read_record
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.signals import ASKING, EXIT_INTERRUPTED, STARTER, heeded
-from furnace.errors import EXIT_RESUBMIT, InputError
+from furnace.errors import EXIT_RESUBMIT, InputError, because
 from furnace.evaluation.evaluate import chosen_predictors
 from furnace.evaluation.log_table import read_table
 from furnace.evaluation.scores import read_scores
@@ -87,12 +89,39 @@ class Job:
 
         Returns:
             The exit status of the first process that failed, EXIT_RESUBMIT if somebody asked for an end, or 0.
+
+        Raises:
+            InputError: a process cannot be started.
         """
         for command in self.commands().values():
             status = _status_of(command)
             if status != 0:
                 return status
         return 0
+
+
+def start(
+    command: Sequence[str], environment: Mapping[str, str] | None = None, **streams: Any
+) -> "subprocess.Popen[bytes]":
+    """Starts a process of a run, in a process group of its own: Ctrl-C reaches it only when the sweep passes it on.
+
+    Args:
+        command: the program and its arguments.
+        environment: variables that it has besides this process's.
+        streams: what `subprocess.Popen` takes for its input and its output.
+
+    Raises:
+        InputError: it cannot be started.
+    """
+    known = {**os.environ, **(environment or {}), STARTER: str(os.getpid())}
+    known.pop("FURNACE_FIRST_PROCESS", None)  # so that its notes are said
+    try:
+        return subprocess.Popen(command, process_group=0, env=known, **streams)
+    except OSError as error:
+        reason = because(error)
+        if error.errno == errno.EAGAIN:
+            reason = f"{error.strerror}; allow more processes (ulimit -u), or end some"
+        raise InputError(f"cannot start {command[0]}: {reason}") from error
 
 
 def status_words(status: int) -> str:
@@ -107,15 +136,13 @@ def _status_of(command: Sequence[str]) -> int:
     """Runs a command and passes signals on to it, so that it can save what it has; returns its exit status.
 
     A command that was done when a signal reached it ends with 0 all the same. The status is EXIT_RESUBMIT then, so that
-    nothing more begins. The command has a process group of its own, so that Ctrl-C does not reach it twice.
+    nothing more begins.
     """
     early: list[int] = []  # signals that come before the command is there
     late: list[int] = []
     before = {number: signal.signal(number, lambda got, _: early.append(got)) for number in heeded()}
     try:
-        environment = {**os.environ, STARTER: str(os.getpid())}
-        environment.pop("FURNACE_FIRST_PROCESS", None)  # so that its notes are said
-        with subprocess.Popen(command, process_group=0, env=environment) as child:
+        with start(command) as child:
 
             def pass_on(got: int, _: object) -> None:
                 late.append(got)

@@ -1,16 +1,13 @@
 """One run of several at a time: its processes, one after the other, whose output goes into its log."""
 
-import errno
-import os
 import shlex
 import subprocess
 import time
 from contextlib import suppress
 
 from furnace.engine.files import claim, writing
-from furnace.engine.signals import STARTER
-from furnace.errors import EXIT_RESUBMIT, InputError, because
-from furnace.sweep.jobs import Job
+from furnace.errors import EXIT_RESUBMIT, InputError
+from furnace.sweep.jobs import Job, start
 from furnace.sweep.log_tail import HEAD, LogTail
 from furnace.sweep.sharing import Share
 
@@ -31,8 +28,7 @@ class Run:
         self.label, self.job = f"{number} {job.title}", job
         self._number = number
         self._begun = time.monotonic()
-        self._environment = {**os.environ, **share.environment, STARTER: str(os.getpid())}
-        self._environment.pop("FURNACE_FIRST_PROCESS", None)  # so that its notes are said, in its own log
+        self._environment = share.environment
         self._parts = list(job.commands(share.settings).items())
         # Training locks the folder, too; but two sweeps that begin the same run would first mix their lines in one log.
         self._lock = claim(job.log.with_name(".sweep"))
@@ -93,18 +89,6 @@ class Run:
         with log:
             with writing(self.job.log):
                 log.write(head.encode("utf-8", "backslashreplace"))
-            try:
-                # In a process group of its own, Ctrl-C reaches it only once: when the sweep passes it on.
-                self._process = subprocess.Popen(
-                    command,
-                    process_group=0,
-                    env=self._environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                )
-            except OSError as error:
-                reason = because(error)
-                if error.errno == errno.EAGAIN:
-                    reason = f"{error.strerror}; allow more processes (ulimit -u), or end some"
-                raise InputError(f"cannot start {command[0]}: {reason}") from error
+            self._process = start(
+                command, self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )

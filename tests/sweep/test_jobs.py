@@ -1,5 +1,9 @@
 """Which runs a sweep plans, and which it refuses."""
 
+import errno
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,6 +149,19 @@ def test_failures_are_named_also_where_the_sweep_was_stopped(
         "failed: org 1/8 seed 0: ended by SIGKILL, perhaps for its memory",
         "stopped in ema 1/8 seed 0; start again to go on",
     ]
+
+
+def test_a_run_that_cannot_be_started_is_a_failure_and_the_next_is_tried(
+    sweep: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def no_more_processes(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(subprocess, "Popen", no_more_processes)
+    assert sweep() == 1
+    reason = f"cannot start {sys.executable}: Resource temporarily unavailable; allow more processes (ulimit -u), or"
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == f"failed: org 1/8 seed 0: {reason} end some" and said[1].startswith("failed: ema 1/8 seed 0: ")
 
 
 def test_runs_that_were_not_begun_because_no_gpu_is_left_are_named(
