@@ -141,6 +141,11 @@ def _lists(experiment: Experiment) -> dict[str, Any]:
 
 
 def _ratio_note(ratio: int, labeled: int, unlabeled: int) -> str:
-    """What to say where the lists' lengths do not have the ratio that was asked for; nothing where they do."""
+    """What to say where the lists' lengths do not have the ratio that was asked for; nothing where they do.
+
+    A ratio of 1 is every image that has a mask, however many images without one there are beside them.
+    """
     found = (labeled + unlabeled) / labeled
-    return "" if 0.9 * ratio <= found <= 1.1 * ratio else f" (note: 1/{found:.1f}, not 1/{ratio}, of them is labelled)"
+    if ratio == 1 or 0.9 * ratio <= found <= 1.1 * ratio:
+        return ""
+    return f" (note: 1/{found:.1f}, not 1/{ratio}, of them is labelled)"
