@@ -1,4 +1,4 @@
-"""The page that shows the code names what is there."""
+"""The pages name what is there, and the one that shows the code names all of it."""
 
 import ast
 import re
@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from repository import REPOSITORY
 
+from furnace.config.settings import FIELDS
+
 PAGE = (REPOSITORY / "docs/code.md").read_text(encoding="utf-8")
+PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted(REPOSITORY.glob("docs/*.md"))]
 NAMED = re.findall(r"`((?:furnace|tests|exp\.\w+|scripts)/[\w./+-]*)(?::([\w.]+))?`", PAGE)
 
 
@@ -65,9 +68,7 @@ def test_the_table_answers_many_wishes() -> None:
     assert len(re.findall(r"^\| .* \| .* \|$", table, re.MULTILINE)) - 2 >= 20
 
 
-@pytest.mark.parametrize(
-    "page", [*sorted(REPOSITORY.glob("*.md")), *sorted(REPOSITORY.glob("docs/*.md"))], ids=lambda page: page.name
-)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_that_pages_name_are_there(page: Path) -> None:
     """Links between pages, and paths of this project in the text."""
     text = page.read_text(encoding="utf-8")
@@ -75,3 +76,24 @@ def test_files_that_pages_name_are_there(page: Path) -> None:
         assert (page.parent / target).exists(), target
     for file in re.findall(r"(?<![\w/.])((?:furnace|tests)/[\w./]+\.(?:py|sh|md))\b", text):
         assert (REPOSITORY / file).exists(), file
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link may have behind its #: the headings of a page, as GitHub writes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_headings(page: Path) -> None:
+    for target, heading in re.findall(r"\]\((?!http)([^)#]*)#([^)]+)\)", page.read_text(encoding="utf-8")):
+        assert heading in anchors(page.parent / target if target else page), f"{target}#{heading}"
+
+
+def test_settings_that_pages_name_are_there() -> None:
+    """Such as `cps_weight=0.2`, on every page that tells of training."""
+    others = {"weights_only", "ground"}  # an argument of torch.load, a class of own data
+    for page in PAGES:
+        code = re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8"))
+        names = {name for text in code for name in re.findall(r"(?:^| )([a-z][a-z_0-9]+)=", text)}
+        assert names <= set(FIELDS) | others, page.name
