@@ -2,11 +2,13 @@
 
 import ast
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 from repository import REPOSITORY
 
+from furnace.__main__ import _parser
 from furnace.config.settings import FIELDS
 
 PAGE = (REPOSITORY / "docs/code.md").read_text(encoding="utf-8")
@@ -97,3 +99,13 @@ def test_settings_that_pages_name_are_there() -> None:
         code = re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8"))
         names = {name for text in code for name in re.findall(r"(?:^| )([a-z][a-z_0-9]+)=", text)}
         assert names <= set(FIELDS) | others, page.name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_that_pages_show_are_understood(page: Path) -> None:
+    """Commands that stand on lines of their own; what they are told is looked at, and nothing is run."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    for line in re.findall(r"^    (?:.*; |\w+=\S+ )*python -m furnace (.*)$", text, re.MULTILINE):
+        options = _parser().parse_args(shlex.split(line, comments=True))
+        names = {word.split("=", 1)[0] for word in getattr(options, "settings", []) if "=" in word}
+        assert names <= set(FIELDS), line
