@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 import cv2
 import pytest
 import torch
-import torch._dynamo.exc
 from runs import make_experiment, tiny_settings
+from torch._dynamo.exc import BackendCompilerFailed
 
 from furnace.config.experiment import read_experiment
 from furnace.doctor import estimate, loading, made_data, one_process, peaks, scoring
@@ -280,7 +280,9 @@ def test_a_compiler_that_is_missing_and_a_file_that_is_damaged_are_problems(
     assert found.startswith("run: ") and str(damaged) in found
 
     def refuse(self, dynamic):
-        raise torch._dynamo.exc.BackendCompilerFailed(print, FileNotFoundError("g++"), None)
+        failure = BackendCompilerFailed.__new__(BackendCompilerFailed)  # what it takes is another in each torch
+        failure.inner_exception = FileNotFoundError("g++")
+        raise failure
 
     monkeypatch.setattr(torch.nn.Module, "compile", refuse)
     (found,) = problems(examine("compile=1"))
