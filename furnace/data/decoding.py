@@ -26,7 +26,8 @@ GIF_START = b"GIF8"  # OpenCV before 4.11 reads no GIF
 JPEG2000_STARTS = (b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51")  # OpenCV before 5 can crash on damaged ones
 PILLOW_IMAGES = (*TIFF_STARTS, GIF_START, *JPEG2000_STARTS)
 PILLOW_MASKS = (*PILLOW_IMAGES, b"BM")  # OpenCV gives a BMP's palette colours, not its indices, and 255 for one bit
-PILLOW_FORMATS = ("TIFF", "GIF", "JPEG2000", "BMP", "PNG", "AVIF")
+PILLOW_WEBP = kinds.WEBP_IS_ANIMATED | kinds.WEBP_HAS_EXIF  # OpenCV 4.10 reads no animation, and turns no WebP
+PILLOW_FORMATS = ("TIFF", "GIF", "JPEG2000", "BMP", "PNG", "AVIF", "WEBP")
 TIFF_BITS, TIFF_KIND, TIFF_IS_SMALLER = 258, 254, 1  # tags: each channel's bits; a page's kind, as a preview of another
 READ_RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)  # None before OpenCV 4.11
 MOST_PIXELS = 2**28  # that Pillow decodes: a damaged file that claims to hold more would fill the memory
@@ -52,7 +53,7 @@ def decode_image(content: np.ndarray, name: str | Path, tell: Tell = say_once) -
     """
     if netpbm.is_netpbm(content):
         return netpbm.image_pixels(content, name, tell)
-    if kinds.starts_with(content, PILLOW_IMAGES) or kinds.is_avif(content):
+    if _is_for_pillow(content, PILLOW_IMAGES):
         return _by_pillow(content, name, "image", _rgb, tell)
     image = _by_opencv(content, name, "image", cv2.IMREAD_COLOR if READ_RGB is None else READ_RGB, tell)
     if kinds.png_bits(content) == 16:
@@ -82,7 +83,7 @@ def decode_mask(
     png = kinds.png_colour(content)
     if netpbm.is_netpbm(content):
         mask = netpbm.stored_pixels(content, name, "label", tell)
-    elif kinds.starts_with(content, PILLOW_MASKS) or kinds.is_avif(content) or png == kinds.PNG_PALETTE:
+    elif _is_for_pillow(content, PILLOW_MASKS) or png == kinds.PNG_PALETTE:
         mask = _by_pillow(content, name, "label", _rgb if palette_colours else _stored, tell)
     else:
         mask = _by_opencv(content, name, "label", cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH, tell)
@@ -94,6 +95,11 @@ def decode_mask(
         expected = "class indices" if mask.ndim == 2 else "colours of 8 bits or class indices"
         raise InputError(f"label holds no whole numbers: {name}: expected {expected}, found {mask.dtype}; convert it")
     return mask
+
+
+def _is_for_pillow(content: np.ndarray, starts: tuple[bytes, ...]) -> bool:
+    is_listed = kinds.starts_with(content, starts) or kinds.is_avif(content)
+    return is_listed or bool(kinds.webp_flags(content) & PILLOW_WEBP)
 
 
 def _by_opencv(content: np.ndarray, name: str | Path, what: str, flags: int, tell: Tell) -> np.ndarray:
@@ -108,7 +114,7 @@ def _by_opencv(content: np.ndarray, name: str | Path, what: str, flags: int, tel
         raise _not_whole(content, name, what)
     if damage:
         tell(name, _damaged(damage))
-    if kinds.is_animated(content):
+    if kinds.is_animated_png(content):
         tell(name, SEVERAL_FRAMES)
     return decoded
 

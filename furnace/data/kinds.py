@@ -11,7 +11,8 @@ AVIF_STARTS = (b"ftypavif", b"ftypavis")  # behind four bytes
 TAIL = 8  # bytes: a PNG's end marker, and the checksum behind it
 EXIF, EXIF_WITHIN, EXIF_ORIENTATION = b"Exif\0\0", 4096, 274
 UPRIGHT, SAME_SIZE = 1, (2, 3, 4)  # EXIF orientations: as stored; mirrored, or turned by 180 degrees
-WEBP_EXTENDED, WEBP_LOSSY, WEBP_IS_ANIMATED = b"WEBPVP8X", b"WEBPVP8 ", 0b10
+WEBP_EXTENDED, WEBP_LOSSY = b"WEBPVP8X", b"WEBPVP8 "
+WEBP_HAS_EXIF, WEBP_IS_ANIMATED = 0b1000, 0b10  # bits of the flags
 
 # What is found in place of an image, by where in the file certain bytes lie, and what helps.
 CONVERT = "convert it to JPEG or PNG"
@@ -71,10 +72,13 @@ def lossy_hint(content: bytes | np.ndarray) -> str:
     return f" (a {kind}, whose packing changes values: save masks as PNG)" if kind else ""
 
 
-def is_animated(content: np.ndarray) -> bool:
-    """Whether a PNG or WebP holds several frames."""
-    if starts_with(content, (WEBP_EXTENDED,), place=8):
-        return bool(len(content) > 20 and content[20] & WEBP_IS_ANIMATED)
+def webp_flags(content: np.ndarray) -> int:
+    """Returns the flags that say what a WebP holds beside pixels; 0 if the file is no WebP, or one of pixels alone."""
+    return int(content[20]) if len(content) > 20 and starts_with(content, (WEBP_EXTENDED,), place=8) else 0
+
+
+def is_animated_png(content: np.ndarray) -> bool:
+    """Whether the file is a PNG of several frames."""
     if png_colour(content) is None:
         return False
     place, kind = PNG_HEADER, b""

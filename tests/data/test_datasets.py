@@ -15,6 +15,7 @@ from PIL import Image
 
 from furnace.data.datasets import CAMVID, CITYSCAPES, VOC, voc_palette
 from furnace.data.declaration import read_declaration
+from furnace.data.decoding import decode_mask
 from furnace.data.entries import Split
 from furnace.data.file_list import FileList
 from furnace.data.images import read_image, read_label
@@ -167,6 +168,23 @@ def test_image_is_rgb(tmp_path: Path) -> None:
 def test_other_kinds_of_images_become_rgb(tmp_path: Path, mode: str, value: object, rgb: int) -> None:
     Image.new(mode, (4, 3), value).save(tmp_path / "a.png")
     assert (read_image(tmp_path / "a.png") == np.full((3, 4, 3), rgb)).all()
+
+
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [
+        ("JPEG", {"quality": 100}), ("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True}),
+        ("WEBP", {"lossless": True, "save_all": True, "append_images": [Image.new("RGB", (60, 40))]}),
+    ],
+)  # fmt: skip
+def test_images_and_masks_are_turned_as_their_exif_tag_says(tmp_path: Path, form: str, options: dict) -> None:
+    stored, exif = smooth_image(), Image.Exif()
+    exif[274] = 6  # a viewer turns it clockwise
+    path = tmp_path / "a.jpg"
+    Image.fromarray(stored).save(path, form, exif=exif, **options)
+    upright = np.rot90(stored, -1)  # (60, 40, 3)
+    for found in (read_image(path), decode_mask(np.fromfile(path, np.uint8), path)):
+        assert found.shape == upright.shape and np.abs(found.astype(int) - upright).mean() < 2
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
