@@ -124,9 +124,10 @@ def _required() -> dict[str, str]:
     required = {}
     for line in lines or ():
         text, _, condition = line.partition("#")[0].partition(";")
-        if text.strip() and "extra" not in condition:
-            name, _, least = text.partition(">=")
-            required[name.strip()] = least.strip() or "0"
+        name = re.match(r"[\w.-]+", text.strip())
+        if name and "extra" not in condition:
+            least = re.search(r">=\s*([\w.]+)", text)
+            required[name[0]] = least[1] if least else "0"
     return required
 
 

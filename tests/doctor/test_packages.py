@@ -27,11 +27,11 @@ def versions(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def test_requirements_are_read_with_their_least_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     required = packages._required()
     assert required["torch"] == "2.6" and required["timm"] == "1.0.20" and required["tqdm"] == "0"
-    assert required["opencv-python-headless"] == "4.10.0.84"  # the first that is built for numpy 2
+    assert required["opencv-python-headless"] == "4.10"  # but not 4.10.0.82
     monkeypatch.setattr(packages, "REPOSITORY", tmp_path)  # installed without its repository
-    of_program = ["torch>=2.6", "tqdm", 'pytest>=8; extra == "test"']
+    of_program = ["torch>=2.6", "opencv!=4.10.0.82,>=4.10", "tqdm", 'pytest>=8; extra == "test"']
     monkeypatch.setattr(packages.metadata, "requires", lambda _: of_program)
-    assert packages._required() == {"torch": "2.6", "tqdm": "0"}
+    assert packages._required() == {"torch": "2.6", "opencv": "4.10", "tqdm": "0"}
 
 
 def test_every_name_of_the_tables_is_required() -> None:
