@@ -18,6 +18,9 @@ FAMILIAR = ("UPerNet", "DPT", "FPN", "Unet", "Segformer")  # decoders that are t
 
 def without_values(build: Callable[[], nn.Module]) -> nn.Module:
     """Returns what `build` makes, on the meta device; where that needs values, it is made and moved there."""
+    # Operators of the meta device import it. So do torchvision and timm, but torch 2.6 cannot do so on that device.
+    import torch._dynamo
+
     with torch.random.fork_rng(devices=()):
         try:
             with torch.device("meta"):

@@ -1,7 +1,11 @@
 """Whether a network takes images of a size: found without values, and what fits is named where it does not."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
+from repository import REPOSITORY
 from torch import Tensor, nn
 
 from furnace.errors import InputError
@@ -110,3 +114,13 @@ def test_another_encoder_is_named_for_patches_of_fourteen(monkeypatch: pytest.Mo
         InputError, match=r"do not go together .*; set backbone=tu-vit_\w*patch16\w*, which goes with DPT"
     ):
         require_size(meta(decoder, backbone), decoder, backbone, 112, num_classes=3)
+
+
+def test_what_operators_without_values_import_is_there_before_a_network_is_built() -> None:
+    """torch 2.6 cannot import it within, where torchvision wants it, and would be broken for the rest of the run."""
+    code = (
+        "import sys; from torch import nn; from furnace.network.fit import without_values; "
+        "print(without_values(lambda: nn.Linear('torch._dynamo' in sys.modules, 1)).in_features)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert said.stdout == "True\n"

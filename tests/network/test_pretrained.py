@@ -15,6 +15,7 @@ import torch
 from repository import REPOSITORY
 from runs import RunsCode
 from torch import Tensor, nn
+from torchvision.models import get_model
 
 from furnace.__main__ import main
 from furnace.config.checks import check_training
@@ -347,12 +348,7 @@ def test_nothing_is_guessed_where_a_file_holds_several_networks(tmp_path: Path, 
 
 
 def of_torchvision(name: str) -> Callable[[], dict]:
-    def state() -> dict:
-        from torchvision.models import get_model
-
-        return get_model(name).state_dict()
-
-    return state
+    return lambda: get_model(name).state_dict()
 
 
 def v1d() -> dict:
