@@ -94,8 +94,11 @@ def test_runs_stand_beside_the_supervised_run_of_the_same_seed(three_seeds: Path
 
 
 def test_a_run_does_not_stand_beside_one_that_is_not_alike(three_seeds: Path, report) -> None:
+    assert minus_supervised(report()) == {}
     supervised(three_seeds, {0: {3: 50.0}}, nepochs=4)
+    assert minus_supervised(report()) == {}
     supervised(three_seeds, {0: {1: 50.0}, 1: {3: 60.0}, 2: {3: 70.0}}, name="short")  # seed 0 is at its first epoch
+    assert minus_supervised(report())["64.0 ± 4.6"] == "+1.0 ± 2.8 1: +3.0, 2: -1.0"
     supervised(three_seeds, {2: {3: 71.0}}, name="again")  # nobody knows which of the two
     assert minus_supervised(report())["64.0 ± 4.6"] == "+3.0 1: +3.0"
     shutil.rmtree(three_seeds / "short_1")  # its settings are not known any more
