@@ -60,7 +60,7 @@ def _why_not_read(path: Path, error: Exception) -> str:
     if form:
         return f"no file of weights: {path} is {form}"
     if isinstance(error, pickle.UnpicklingError):
-        found = re.search(r"GLOBAL (\S+)", str(error))  # as in OpenMMLab's training checkpoints
+        found = re.search(r"GLOBAL (?:builtins\.)?(\S+)", str(error))  # as in OpenMMLab's training checkpoints
         holding = f" (it holds {found[1]})" if found else ""
         return (
             f"refused: {path} is not a file of plain tensors{holding}; expected a state_dict alone, saved by torch.save"

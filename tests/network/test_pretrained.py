@@ -424,7 +424,7 @@ def test_code_in_a_weight_file_does_not_run(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     torch.save({**small().state_dict(), "x": RunsCode()}, "resnet18_v1c.pth")
     assert network_of("resnet18_v1c.pth") == ("resnet18_v1c", 1)  # by its name
-    with pytest.raises(InputError, match=r"not a file of plain tensors \(it holds (builtins\.)?eval\)"):
+    with pytest.raises(InputError, match=r"not a file of plain tensors \(it holds eval\)"):
         check("resnet18_v1c.pth", "resnet18_v1c", 0.125)
     with pytest.raises(InputError, match="not a file of plain tensors"):
         load(small(), "resnet18_v1c.pth")
