@@ -87,6 +87,11 @@ def loader_workers(num_workers: int | str, device: torch.device, processes: int 
     return min(8, max(1, cores() // (processes or find_place().local_size)))
 
 
+def layout(channels_last: bool) -> torch.memory_format:
+    """Returns the memory layout of images and weights that the setting of this name asks for."""
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
 def placed(network: nn.Module, device: torch.device, channels_last: bool) -> nn.Module:
     """Moves a network to a device and its weights into the memory layout that is set, and returns it.
 
@@ -98,7 +103,7 @@ def placed(network: nn.Module, device: torch.device, channels_last: bool) -> nn.
             f"channels_last: expected a network of 2D convolutions, found a {type(network).__name__} with a weight of "
             "five dimensions; set channels_last=0"
         )
-    return network.to(device).to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    return network.to(device).to(memory_format=layout(channels_last))
 
 
 def memory_failure(error: BaseException) -> str | None:

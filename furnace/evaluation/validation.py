@@ -12,7 +12,7 @@ from furnace.data.entries import Split
 from furnace.data.file_list import spread
 from furnace.data.loaders import image_bytes, validation_images
 from furnace.data.reading import crashes_named
-from furnace.engine.backend import autocast, evaluation_dtype, loader_workers, placed
+from furnace.engine.backend import autocast, evaluation_dtype, layout, loader_workers, placed
 from furnace.engine.bars import bar
 from furnace.engine.checkpoint import Snapshots
 from furnace.engine.distributed import World
@@ -159,11 +159,10 @@ def for_windows(network: nn.Module, device: torch.device, dtype: torch.dtype, ch
 
     Its convolutions are computed in `dtype`.
     """
-    layout = torch.channels_last if channels_last else torch.contiguous_format
     network = placed(network, device, channels_last).eval()
 
     def forward(windows: Tensor) -> Tensor:
         with autocast(device, dtype):
-            return network(windows.contiguous(memory_format=layout))
+            return network(windows.contiguous(memory_format=layout(channels_last)))
 
     return forward

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from furnace.data.normalization import IMAGENET_MEAN, IMAGENET_STD, normalize
 from furnace.data.samples import RawBatch
+from furnace.engine.backend import layout
 from furnace.semi.batch import Batch
 
 
@@ -19,11 +20,10 @@ def sending_to(device: torch.device, channels_last: bool) -> Callable[[RawBatch]
 
 def to_device(raw: RawBatch, device: torch.device, mean: Tensor, std: Tensor, channels_last: bool) -> Batch:
     """Sends uint8 images to the device and normalises them there, with `mean` and `std` (3,) that are there already."""
-    layout = torch.channels_last if channels_last else torch.contiguous_format
 
     def ready(image: Tensor, box: Tensor) -> Tensor:
         image, box = image.to(device, non_blocking=True), box.to(device, non_blocking=True)
-        return normalize(image, mean, std, box).contiguous(memory_format=layout)  # (B, 3, S, S)
+        return normalize(image, mean, std, box).contiguous(memory_format=layout(channels_last))  # (B, 3, S, S)
 
     def pair(images: Sequence[Tensor]) -> tuple[Tensor, Tensor] | None:
         if not images:
